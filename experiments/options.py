@@ -1,0 +1,162 @@
+"""The typed options of ``train.py``, and the models that they describe."""
+
+import dataclasses
+import importlib
+import pkgutil
+from pathlib import Path
+from typing import Literal
+
+import jax
+
+from jaxgen import GAN, VAE, data, losses, networks
+from jaxgen.training.run import from_plain, optimizer
+
+Activation = Literal["elu", "gelu", "leaky_relu", "relu", "silu", "softplus", "tanh"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of every family."""
+
+    config: str | None = None
+    """Start from a named configuration of experiments/configs; other options override it."""
+    dataset: str = "fashion_mnist_small"
+    """fashion_mnist_small (embedded), the TFDS name of an image set, folder:PATH, npz:PATH or idx:DIR."""
+    data_dir: Path | None = None
+    """Where TFDS keeps prepared sets; its own default when not given."""
+    manual_dir: Path | None = None
+    """Folder with the original files of a TFDS set, used instead of the network."""
+    image_size: int | None = None
+    """Crop and resize images to this many pixels; keep their size when not given."""
+    color: Literal["grey", "rgb"] | None = None
+    """Make all images grey or RGB; keep them as they are when not given."""
+    seed: int = 0
+    """The run's seed: it fixes initialisation, the order of the data and all noise."""
+    steps: int
+    """Number of steps in all."""
+    batch_size: int
+    """Number of images in a batch."""
+    log_every: int = 100
+    """Steps between rows of the log."""
+    eval_every: int = 1000
+    """Steps between evaluations on the test split."""
+    sample_every: int = 1000
+    """Steps between grids of samples."""
+    checkpoint_every: int = 1000
+    """Steps between checkpoints."""
+    keep: int = 2
+    """How many of the newest checkpoints to keep, besides the best."""
+    workdir: Path | None = None
+    """The run directory; the next free runs/FAMILY-NNN when not given."""
+    resume: bool = False
+    """Continue the run in --workdir from its newest checkpoint."""
+    init_from: Path | None = None
+    """Start from the weights of another run's newest checkpoint."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VAEOptions(Options):
+    """Train a variational autoencoder."""
+
+    steps: int = 6000
+    """Number of steps in all."""
+    batch_size: int = 128
+    """Number of images in a batch."""
+    latent_dim: int = 16
+    """Number of latent dimensions."""
+    hidden: tuple[int, ...] = (128, 128)
+    """Sizes of the encoder's hidden layers; the decoder has them in reverse."""
+    activation: Activation = "leaky_relu"
+    """Activation of the hidden layers."""
+    likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
+    """What the decoder's output means."""
+    scale: float = 0.1
+    """Standard deviation of the Gaussian likelihood."""
+    beta: float = 1.0
+    """Weight of the KL divergence."""
+    num_samples: int = 1
+    """Latent samples per image in training."""
+    learning_rate: float = 1e-3
+    """Adam's learning rate."""
+    binarization: data.Binarization = "none"
+    """Binarise images once (static) or anew at every step (dynamic)."""
+
+    def spec(self, image_shape: tuple[int, ...]) -> VAE:
+        """The VAE for images of this shape."""
+        activation = from_plain({"named": self.activation})
+        gaussian = self.likelihood == "gaussian"
+        return VAE(
+            encoder=networks.MLPEncoder(self.latent_dim, self.hidden, activation),
+            decoder=networks.MLPDecoder(
+                image_shape, self.hidden[::-1], activation, jax.nn.sigmoid if gaussian else None
+            ),
+            optimizer=optimizer("adam", learning_rate=self.learning_rate),
+            latent_dim=self.latent_dim,
+            likelihood=losses.gaussian(scale=self.scale) if gaussian else losses.bernoulli,
+            num_samples=self.num_samples,
+            beta=self.beta,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GANOptions(Options):
+    """Train a generative adversarial network."""
+
+    steps: int = 60_000
+    """Number of steps in all."""
+    batch_size: int = 64
+    """Number of real images in a batch."""
+    latent_dim: int = 64
+    """Number of latent dimensions."""
+    hidden: tuple[int, ...] = (128, 128)
+    """Sizes of the generator's hidden layers; the discriminator has them in reverse."""
+    activation: Activation = "leaky_relu"
+    """Activation of the hidden layers."""
+    loss: Literal["non_saturating", "minimax"] = "non_saturating"
+    """The adversarial loss."""
+    generator_learning_rate: float = 2e-4
+    """Adam's learning rate for the generator."""
+    discriminator_learning_rate: float = 2e-4
+    """Adam's learning rate for the discriminator."""
+    b1: float = 0.5
+    """Adam's decay of the first moment, for both."""
+    ema_decay: float | None = 0.999
+    """Decay of the moving average of the generator, which makes the samples; None for no average."""
+
+    def spec(self, image_shape: tuple[int, ...]) -> GAN:
+        """The GAN for images of this shape."""
+        activation = from_plain({"named": self.activation})
+        return GAN(
+            generator=networks.MLPGenerator(image_shape, self.hidden, activation),
+            discriminator=networks.MLPDiscriminator(self.hidden[::-1], activation),
+            generator_optimizer=optimizer("adam", learning_rate=self.generator_learning_rate, b1=self.b1),
+            discriminator_optimizer=optimizer("adam", learning_rate=self.discriminator_learning_rate, b1=self.b1),
+            latent_dim=self.latent_dim,
+            loss=from_plain({"named": self.loss}),
+            ema_decay=self.ema_decay,
+        )
+
+
+FAMILIES: dict[str, type[VAEOptions] | type[GANOptions]] = {"vae": VAEOptions, "gan": GANOptions}
+
+
+def load_config(name: str, family: str) -> VAEOptions | GANOptions:
+    """Find a named configuration.
+
+    Args:
+      name: a file of experiments/configs, without its ending.
+      family: ``"vae"`` or ``"gan"``.
+
+    Returns:
+      Its options.
+
+    Raises:
+      ValueError: there is none of that name for the family; the error lists those that there are.
+    """
+    package = importlib.import_module("experiments.configs")
+    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
+    configs = {n: importlib.import_module(f"experiments.configs.{n}").options for n in names}
+    known = sorted(n for n, options in configs.items() if isinstance(options, FAMILIES[family]))
+    if name not in known:
+        raise ValueError(f"unknown configuration {name!r} for {family}: use one of {', '.join(known)}")
+    return dataclasses.replace(configs[name], config=name)

@@ -1,0 +1,79 @@
+"""Draw samples from a trained run.
+
+    uv run experiments/sample.py runs/vae-001 --num 64 --out samples.png
+    uv run experiments/sample.py runs/gan-001 --num 10000 --out samples.npz
+"""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+import jaxgen
+from jaxgen.training.monitor import image_grid, write_png
+from jaxgen.training.run import Run
+
+CHUNK = 500
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Draw samples from a trained run."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """The run directory that train.py wrote."""
+    num: int = 64
+    """Number of samples."""
+    out: Path = Path("samples.png")
+    """A .png file for a grid, or a .npz file for the array `images` [N, H, W, C] of floats in [0, 1]."""
+    checkpoint: str = "newest"
+    """newest, best, or the step of a checkpoint."""
+    seed: int = 0
+    """Seed of the latents."""
+
+
+def sample(options: Options) -> Path:
+    """Draw the samples and write them, whole or not at all; returns the file."""
+    if options.out.suffix not in (".png", ".npz"):
+        raise ValueError(f"--out must end in .png or .npz, got {options.out}")
+    if options.num < 1:
+        raise ValueError(f"--num must be at least 1, got {options.num}")
+    if options.checkpoint not in ("newest", "best") and not options.checkpoint.isdecimal():
+        raise ValueError(f"--checkpoint must be newest, best or a step, got {options.checkpoint!r}")
+    run = Run.open(options.run)
+    state = run.restore(int(options.checkpoint) if options.checkpoint.isdecimal() else options.checkpoint)
+    spec = run.spec
+    draw = jaxgen.gan_sample if isinstance(spec, jaxgen.GAN) else jaxgen.vae_sample
+    key = jax.random.key(options.seed)
+    pieces = []
+    for i in range(0, options.num, CHUNK):
+        pieces.append(draw(spec, state, jax.random.fold_in(key, i), CHUNK))
+    images = np.asarray(jnp.concatenate(pieces)[: options.num])
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    if options.out.suffix == ".png":
+        write_png(options.out, image_grid(images))
+    else:
+        partial = options.out.with_name(f".{options.out.name}.partial.npz")
+        np.savez_compressed(partial, images=images)
+        partial.replace(options.out)
+    return options.out
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command: returns its exit status."""
+    try:
+        print(sample(tyro.cli(Options, args=arguments, prog="sample.py")))
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""What a batch is: a mapping with ``image`` and optionally ``label``, as TFDS yields it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def select(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep what a step uses of a batch, ``image`` and ``label``; the rest (TFDS's string ids) is dropped.
+
+    Args:
+      batch: mapping with ``image`` [B, ...] and optionally ``label`` [B], anything else ignored.
+
+    Returns:
+      Dictionary with ``image`` and, where there is one, ``label``.
+
+    Raises:
+      TypeError: the batch is not a mapping.
+      KeyError: it has no ``image``.
+    """
+    if not isinstance(batch, Mapping):
+        raise TypeError(
+            f"a batch must be a mapping with 'image', got {type(batch).__name__}: pass {{'image': images}}"
+        )
+    if "image" not in batch:
+        raise KeyError(f"a batch must have an 'image', got the keys {sorted(batch)}")
+    return {name: batch[name] for name in ("image", "label") if batch.get(name) is not None}
+
+
+def to_float(images: jax.Array) -> jax.Array:
+    """Scale images to floats: uint8 0..255 to [0, 1], bool to 0 and 1, floats as they are.
+
+    Args:
+      images: uint8, bool or floating point, any shape.
+
+    Returns:
+      Floats of the same shape (float32 unless floats were given).
+
+    Raises:
+      TypeError: the images are of another type.
+    """
+    images = jnp.asarray(images)
+    if images.dtype == jnp.uint8:
+        return images.astype(jnp.float32) / 255.0
+    if images.dtype == jnp.bool_:
+        return images.astype(jnp.float32)
+    if jnp.issubdtype(images.dtype, jnp.floating):
+        return images
+    raise TypeError(
+        f"images must be uint8 (0..255), bool (0/1) or floating point in [0, 1], got {images.dtype}: convert them"
+    )
+
+
+def read(batch: Mapping[str, Any]) -> tuple[jax.Array, jax.Array | None]:
+    """Images as floats and labels of a batch.
+
+    Args:
+      batch: mapping with ``image`` [B, H, W, C] or [B, D], and optionally ``label`` int [B].
+
+    Returns:
+      (images as floats [B, ...], labels [B] or None).
+
+    Raises:
+      TypeError: the batch, its images or its labels are of the wrong type.
+      ValueError: the batch is empty, or its shapes do not fit.
+      KeyError: it has no ``image``.
+    """
+    batch = select(batch)
+    images = to_float(batch["image"])
+    if images.ndim < 2 or images.shape[0] == 0:
+        raise ValueError(f"images must be [B, H, W, C] or [B, D] with B >= 1, got shape {list(images.shape)}")
+    if "label" not in batch:
+        return images, None
+    label = jnp.asarray(batch["label"])
+    if not jnp.issubdtype(label.dtype, jnp.integer):
+        raise TypeError(f"labels must be integers, got {label.dtype}")
+    if label.shape != images.shape[:1]:
+        raise ValueError(
+            f"labels must be one per image, [{images.shape[0]}], got shape {list(label.shape)}"
+        )
+    return images, label

@@ -1,0 +1,90 @@
+"""The order of examples as a pure function of (key, step): nothing to save, nothing to resume.
+
+Epoch e visits the data in the order of a keyed bijection of {0, ..., N - 1}; step t of an epoch takes the
+next B of it. The indices of a step are computed without those of any other step.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen.parallel import step_key
+
+_ROUNDS = 4
+
+
+def _mix(bits: jax.Array) -> jax.Array:
+    """Scramble uint32 values, bijectively (the finalizer of MurmurHash3)."""
+    bits = (bits ^ (bits >> 16)) * jnp.uint32(0x85EBCA6B)
+    bits = (bits ^ (bits >> 13)) * jnp.uint32(0xC2B2AE35)
+    return bits ^ (bits >> 16)
+
+
+def permute(key: jax.Array, index: jax.Array, size: int) -> jax.Array:
+    """Look up places of a pseudo-random permutation without building it.
+
+    A Feistel network on a grid of about sqrt(size) x sqrt(size) cells; a result outside {0, ..., size - 1} is
+    sent through again, which keeps it a bijection.
+
+    Args:
+      key: typed key, []; one permutation a key.
+      index: places, int32, any shape, each in [0, size).
+      size: number of elements N, from 1 to 2^31 - 1.
+
+    Returns:
+      The elements at those places, int32 of the same shape.
+
+    References:
+      Black & Rogaway 2002, "Ciphers with Arbitrary Finite Domains", methods 2 (cycle walking) and 3
+      (generalised Feistel).
+    """
+    rows = math.isqrt(size - 1) + 1
+    columns = -(-size // rows)
+    round_keys = jax.random.bits(key, (_ROUNDS, 2), jnp.uint32)
+
+    def scramble(position: jax.Array) -> jax.Array:
+        row, column = position // columns, position % columns
+        for row_key, column_key in round_keys:
+            row = (row + _mix(column ^ row_key) % rows) % rows
+            column = (column + _mix(row ^ column_key) % columns) % columns
+        return row * columns + column
+
+    element = jax.lax.while_loop(
+        lambda element: jnp.any(element >= size),
+        lambda element: jnp.where(element >= size, scramble(element), element),
+        scramble(index.astype(jnp.uint32)),
+    )
+    return element.astype(jnp.int32)
+
+
+def batch_indices(key: jax.Array, step: jax.Array, num_examples: int, batch_size: int) -> jax.Array:
+    """Which examples make up the batch of a step.
+
+    epoch = step // (N // B);  index_i = permutation_epoch((step mod (N // B)) B + i)
+
+    Every epoch shows N // B full batches and leaves out N mod B examples, others each time.
+
+    Args:
+      key: the run's typed key, [].
+      step: number of the step, int32 [].
+      num_examples: size of the data set, N.
+      batch_size: size of the global batch, B.
+
+    Returns:
+      Indices into the data set, int32 [B], all different.
+
+    Raises:
+      ValueError: the batch size is not positive, or larger than the data set.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch size must be at least 1, got {batch_size}")
+    if batch_size > num_examples:
+        raise ValueError(
+            f"batch size {batch_size} is larger than the data set of {num_examples} images: "
+            f"use a batch size of at most {num_examples}"
+        )
+    steps_per_epoch = num_examples // batch_size
+    epoch_key = step_key(key, "data order", step // steps_per_epoch)
+    position = (step % steps_per_epoch) * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
+    return permute(epoch_key, position, num_examples)

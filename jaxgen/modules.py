@@ -1,0 +1,82 @@
+"""The seam between the steps and the networks: anything with Flax Linen's ``init`` and ``apply``."""
+
+import dataclasses
+from typing import Any
+
+import jax
+
+from jaxgen.parallel import AxisName, named_key
+
+Collections = dict[str, Any]
+
+
+def initialize(network: Any, key: jax.Array, *args: Any, **kwargs: Any) -> tuple[Any, Collections]:
+    """Initialise a network from example inputs.
+
+    Args:
+      network: a network with ``init``.
+      key: typed key, [].
+      *args: inputs of its call, e.g. latents [B, D].
+      **kwargs: keyword inputs of its call, e.g. ``label`` [B].
+
+    Returns:
+      (parameters, mutable collections such as BatchNorm's ``batch_stats``, empty when it has none).
+    """
+    rngs = {name: named_key(key, name) for name in ("params", "dropout")}
+    variables = dict(network.init(rngs, *args, **kwargs, train=False))
+    return variables.pop("params", {}), variables
+
+
+def apply(
+    network: Any, params: Any, collections: Collections, *args: Any, train: bool, key: jax.Array, **kwargs: Any
+) -> tuple[Any, Collections]:
+    """Apply a network, threading its mutable collections.
+
+    Args:
+      network: a network with ``apply``.
+      params: its parameters.
+      collections: its mutable collections.
+      *args: inputs of its call.
+      train: whether batch statistics and dropout are live; the collections change only then.
+      key: typed key of its ``dropout`` stream, [].
+      **kwargs: keyword inputs of its call.
+
+    Returns:
+      (output, collections after the call).
+    """
+    variables = {"params": params, **collections}
+    rngs = {"dropout": key}
+    if not train:
+        return network.apply(variables, *args, **kwargs, train=False, rngs=rngs), collections
+    output, updated = network.apply(
+        variables, *args, **kwargs, train=True, rngs=rngs, mutable=list(collections)
+    )
+    return output, {**collections, **updated}
+
+
+def bind_axis(network: Any, collections: Collections, axis_name: AxisName) -> Any:
+    """Tell a network over which mapped axis the global batch is split.
+
+    Args:
+      network: a network; its field ``axis_name`` is set where it has one.
+      collections: its mutable collections.
+      axis_name: mapped axis or axes, or None.
+
+    Returns:
+      The network, bound to the axis.
+
+    Raises:
+      ValueError: the network keeps batch statistics and has no field ``axis_name``: each device would
+        normalise by its own part of the batch.
+    """
+    if axis_name is None:
+        return network
+    if dataclasses.is_dataclass(network) and any(f.name == "axis_name" for f in dataclasses.fields(network)):
+        return network.clone(axis_name=axis_name)  # type: ignore[attr-defined]
+    if "batch_stats" in collections:
+        raise ValueError(
+            f"{type(network).__name__} keeps batch statistics but has no field 'axis_name', so its "
+            f"normalisation would not see the global batch over axis {axis_name!r}: add the field "
+            "`axis_name: str | tuple | None = None` and pass it to its BatchNorm layers"
+        )
+    return network

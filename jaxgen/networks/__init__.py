@@ -1,0 +1,5 @@
+"""Networks: Flax Linen modules with the call signatures that the steps expect, and nothing else."""
+
+from jaxgen.networks.mlp import MLPDecoder, MLPDiscriminator, MLPEncoder, MLPGenerator, leaky_relu
+
+__all__ = ["MLPDecoder", "MLPDiscriminator", "MLPEncoder", "MLPGenerator", "leaky_relu"]

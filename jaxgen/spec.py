@@ -1,0 +1,96 @@
+"""What the two specs share: checks of their fields, and their dynamic hyper-parameters."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+_NETWORKS = ("generator", "discriminator", "encoder", "decoder")
+Schedule = Callable[[jax.Array], jax.Array]
+
+
+def check_spec(spec: Any) -> None:
+    """Check a spec as it is built: hashable throughout, networks and optimizers that are some, sizes above zero.
+
+    Args:
+      spec: a frozen dataclass.
+
+    Raises:
+      TypeError: a field cannot be hashed, or is not what its name says.
+      ValueError: a size is not positive.
+    """
+    kind = type(spec).__name__
+    for field in dataclasses.fields(spec):
+        value = getattr(spec, field.name)
+        try:
+            hash(value)
+        except TypeError as error:
+            raise TypeError(
+                f"{kind}.{field.name} must be hashable, as the compiled step is looked up by it, got "
+                f"{type(value).__name__} ({error}): use tuples for lists, module-level functions for closures"
+            ) from error
+        if field.name.endswith("optimizer") and not (hasattr(value, "init") and hasattr(value, "update")):
+            raise TypeError(
+                f"{kind}.{field.name} must be an optax transformation, got {type(value).__name__}: "
+                "e.g. optax.adam(1e-3)"
+            )
+        if field.name in _NETWORKS and not (hasattr(value, "init") and hasattr(value, "apply")):
+            raise TypeError(
+                f"{kind}.{field.name} must be a network with Flax Linen's init and apply, got "
+                f"{type(value).__name__}: e.g. jaxgen.networks.MLP{field.name.capitalize()}(...)"
+            )
+    for name in ("latent_dim", "num_samples"):
+        size = getattr(spec, name, 1)
+        if isinstance(size, bool) or not isinstance(size, int):
+            raise TypeError(f"{kind}.{name} must be a whole number, got {size!r}")
+        if size < 1:
+            raise ValueError(f"{kind}.{name} must be at least 1, got {size}")
+
+
+def initial_hyperparams(latent_dim: int, **values: float | Schedule | None) -> dict[str, jax.Array]:
+    """The dynamic part of a spec, as arrays.
+
+    Args:
+      latent_dim: number of latent dimensions D.
+      **values: a number, or a schedule (evaluated at step 0); None leaves the name out.
+
+    Returns:
+      Float32 scalars [] by name, and ``latent_mask`` [D], all ones: 1 for the dimensions in use.
+    """
+    zero = jnp.zeros((), jnp.int32)
+    scalars = {
+        name: jnp.asarray(value(zero) if callable(value) else value, jnp.float32)
+        for name, value in values.items()
+        if value is not None
+    }
+    return {**scalars, "latent_mask": jnp.ones((latent_dim,), jnp.float32)}
+
+
+def scheduled_hyperparams(
+    hyperparams: dict[str, jax.Array], step: jax.Array, **values: float | Schedule | None
+) -> dict[str, jax.Array]:
+    """Write this step's value of every schedule; what is not scheduled stays as it is in the state.
+
+    Args:
+      hyperparams: the state's.
+      step: number of the step, int32 [].
+      **values: the spec's fields: numbers (ignored) or schedules.
+
+    Returns:
+      The hyper-parameters of this step, same names and shapes.
+    """
+    scheduled = {name: jnp.asarray(value(step), jnp.float32) for name, value in values.items() if callable(value)}
+    return {**hyperparams, **scheduled}
+
+
+def check_latents(z: jax.Array, latent_dim: int) -> None:
+    """Raise ValueError unless ``z`` is [N, latent_dim].
+
+    Args:
+      z: latents.
+      latent_dim: number of latent dimensions D.
+    """
+    if z.ndim != 2 or z.shape[1] != latent_dim:
+        raise ValueError(f"latents must be [N, {latent_dim}], got shape {list(z.shape)}")

@@ -1,0 +1,137 @@
+"""What a run shows of itself: metrics in a file and in TensorBoard, and grids of pictures."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+
+def image_grid(images: np.ndarray, columns: int | None = None, padding: int = 2) -> np.ndarray:
+    """Lay images out on a grid, row by row, on white.
+
+    Args:
+      images: floats in [0, 1], uint8 or bool, [N, H, W, 1 or 3].
+      columns: images in a row; about as many as rows when None.
+      padding: white pixels around each image.
+
+    Returns:
+      One picture, uint8 [height, width, 3].
+
+    Raises:
+      ValueError: the images are not [N, H, W, 1 or 3] with N >= 1, or columns is below 1.
+    """
+    images = np.asarray(images)
+    if images.ndim != 4 or images.shape[0] < 1 or images.shape[3] not in (1, 3):
+        raise ValueError(f"a grid shows images [N, H, W, 1 or 3], got shape {list(images.shape)}")
+    if images.dtype != np.uint8:
+        images = np.round(np.clip(images.astype(np.float32), 0.0, 1.0) * 255.0).astype(np.uint8)
+    num, height, width, _ = images.shape
+    columns = min(num, math.ceil(math.sqrt(num)) if columns is None else columns)
+    if columns < 1:
+        raise ValueError(f"a grid needs at least 1 column, got {columns}")
+    rows = -(-num // columns)
+    height, width = height + padding, width + padding
+    grid = np.full((rows * height + padding, columns * width + padding, 3), 255, np.uint8)
+    for i, image in enumerate(images):
+        top, left = (i // columns) * height + padding, (i % columns) * width + padding
+        grid[top : top + image.shape[0], left : left + image.shape[1]] = image  # grey is broadcast to RGB
+    return grid
+
+
+def write_png(path: Path, picture: np.ndarray, scale: int = 2) -> None:
+    """Write a picture, whole or not at all.
+
+    Args:
+      path: the PNG file; its folder is made.
+      picture: uint8 [height, width, 3].
+      scale: pixels of the file per pixel of the picture, along each side.
+    """
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    Image.fromarray(picture.repeat(scale, axis=0).repeat(scale, axis=1)).save(partial, format="PNG")
+    partial.replace(path)
+
+
+class Monitor:
+    """Writes a run's metrics to ``metrics.jsonl`` and TensorBoard, and its pictures to ``samples/``.
+
+    A context manager. Rows of the log past ``step`` are dropped: they belong to steps that a resumed run does
+    again.
+
+    Args:
+      directory: the run's directory.
+      step: number of steps done so far.
+
+    Raises:
+      ValueError: ``metrics.jsonl`` holds a whole line that is not a row of the log.
+    """
+
+    def __init__(self, directory: Path, step: int) -> None:
+        from tensorboardX import SummaryWriter
+
+        self._samples = directory / "samples"
+        path = directory / "metrics.jsonl"
+        kept = _rows_until(path, step) if path.exists() else []
+        partial = path.with_name(".metrics.jsonl.partial")
+        partial.write_text("".join(kept))
+        partial.replace(path)
+        self._rows = path.open("a")
+        self._tensorboard = SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1)
+
+    def __enter__(self) -> "Monitor":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._rows.close()
+        self._tensorboard.close()
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Add a row to the log.
+
+        Args:
+          step: number of steps done.
+          metrics: numbers by name; names of wall-clock fields begin with ``time_``.
+        """
+        row = {name: value if math.isfinite(value) else str(value) for name, value in metrics.items()}
+        self._rows.write(json.dumps({"step": step, **row}) + "\n")
+        self._rows.flush()
+        os.fsync(self._rows.fileno())
+        for name, value in metrics.items():
+            self._tensorboard.add_scalar(name, value, step)
+
+    def show(self, step: int, name: str, images: np.ndarray, columns: int | None = None) -> Path:
+        """Write a grid of images.
+
+        Args:
+          step: number of steps done.
+          name: what it shows, the beginning of the file's name.
+          images: floats in [0, 1], uint8 or bool, [N, H, W, 1 or 3].
+          columns: images in a row.
+
+        Returns:
+          The PNG file.
+        """
+        grid = image_grid(images, columns)
+        path = self._samples / f"{name}_{step:08d}.png"
+        write_png(path, grid)
+        self._tensorboard.add_image(name, grid, step, dataformats="HWC")
+        return path
+
+
+def _rows_until(path: Path, step: int) -> list[str]:
+    """Lines of the log up to a step; a last line cut short by a kill is dropped."""
+    lines = path.read_text().splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()
+    try:
+        return [line for line in lines if json.loads(line)["step"] <= step]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a log of metrics ({error}): move it away to start another") from error

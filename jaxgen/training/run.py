@@ -1,0 +1,361 @@
+"""A run directory and its config: specs to plain data and back, without executing anything from a file.
+
+A spec becomes plain data through registered names: a registered class by its name and fields, a registered
+function by its name. Register your own with `register` before you create or open a run that uses it.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import optax
+from flax import linen as nn
+
+from jaxgen import losses, networks
+from jaxgen.gan import GAN, GANState, gan_init
+from jaxgen.training.checkpoint import Checkpoints, Which
+from jaxgen.training.loop import Totals
+from jaxgen.vae import VAE, VAEState, vae_init
+
+Plain = Any  # None, bool, int, float, str, and lists and dictionaries of them
+Spec = GAN | VAE
+State = GANState | VAEState
+
+_FORMAT = 1
+_OPTIMIZERS = ("adabelief", "adam", "adamax", "adamw", "amsgrad", "lamb", "lion", "rmsprop", "sgd")
+_OF_FLAX = ("parent", "name")  # fields that every Linen module has
+
+
+@functools.lru_cache(maxsize=None)
+def _transformation(name: str, arguments: tuple[tuple[str, float], ...]) -> optax.GradientTransformation:
+    return optax.inject_hyperparams(getattr(optax, name))(**dict(arguments))
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """An optax optimizer as plain data: equal ones are equal, so a rebuilt spec is not compiled again.
+
+    Its numbers are held by ``optax.inject_hyperparams`` in the optimizer state, where a population may vary them.
+
+    Args:
+      name: an optimizer of optax, e.g. ``"adam"``.
+      arguments: its numeric arguments as sorted pairs, e.g. ``(("b1", 0.5), ("learning_rate", 2e-4))``; see
+        `optimizer`.
+
+    Raises:
+      ValueError: the name is not one of the known optimizers, or it does not take those arguments.
+    """
+
+    name: str
+    arguments: tuple[tuple[str, float], ...]
+
+    def __post_init__(self) -> None:
+        if self.name not in _OPTIMIZERS:
+            raise ValueError(f"unknown optimizer {self.name!r}: use one of {', '.join(_OPTIMIZERS)}")
+        try:
+            _transformation(self.name, self.arguments)
+        except TypeError as error:
+            raise ValueError(f"optimizer {self.name} does not take these arguments: {error}") from error
+
+    def init(self, params: Any) -> Any:
+        """The optimizer's state for a tree of parameters of any shapes."""
+        return _transformation(self.name, self.arguments).init(params)
+
+    def update(self, updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        """(updates, new state) from gradients like the parameters; see ``optax.GradientTransformation``."""
+        return _transformation(self.name, self.arguments).update(updates, state, params)
+
+
+def optimizer(name: str, **arguments: float) -> Optimizer:
+    """Describe an optax optimizer, e.g. ``optimizer("adam", learning_rate=1e-3)``.
+
+    Args:
+      name: an optimizer of optax.
+      **arguments: its numeric arguments.
+
+    Returns:
+      The optimizer, to be used wherever an optax transformation is.
+
+    Raises:
+      ValueError: the name is not one of the known optimizers, or it does not take those arguments.
+    """
+    return Optimizer(name, tuple(sorted((key, float(value)) for key, value in arguments.items())))
+
+
+_classes: dict[str, type] = {}
+_values: dict[str, Any] = {}
+
+
+def register(name: str, thing: Any) -> None:
+    """Give a class or a function a name under which configs know it.
+
+    Args:
+      name: the name.
+      thing: a (frozen) dataclass, such as a Linen module, or a module-level function or constant.
+
+    Raises:
+      ValueError: the name is taken by something else.
+    """
+    registry = _classes if isinstance(thing, type) else _values
+    if registry.setdefault(name, thing) is not thing:
+        raise ValueError(f"the name {name!r} is already registered for {registry[name]!r}: choose another")
+
+
+for _class in (
+    GAN,
+    VAE,
+    losses.Bernoulli,
+    losses.Gaussian,
+    networks.MLPDecoder,
+    networks.MLPDiscriminator,
+    networks.MLPEncoder,
+    networks.MLPGenerator,
+):
+    register(_class.__name__, _class)
+for _name, _value in {
+    "elbo": losses.elbo,
+    "elu": nn.elu,
+    "gelu": nn.gelu,
+    "leaky_relu": networks.leaky_relu,
+    "minimax": losses.minimax,
+    "non_saturating": losses.non_saturating,
+    "relu": nn.relu,
+    "sigmoid": jax.nn.sigmoid,
+    "silu": nn.silu,
+    "softplus": nn.softplus,
+    "tanh": nn.tanh,
+}.items():
+    register(_name, _value)
+
+
+def to_plain(value: Any) -> Plain:
+    """Describe a spec, or a part of one, as plain data.
+
+    Args:
+      value: a registered dataclass, function or constant, a tuple, a number, a string or None.
+
+    Returns:
+      Plain data: ``{"type": name, field: ...}`` for a dataclass, ``{"named": name}`` for a function,
+      ``{"optimizer": name, argument: ...}`` for an optimizer.
+
+    Raises:
+      TypeError: it, or a part of it, is not registered.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, tuple):
+        return [to_plain(item) for item in value]
+    for name, known in _values.items():
+        if known is value:
+            return {"named": name}
+    if isinstance(value, Optimizer):
+        return {"optimizer": value.name, **dict(value.arguments)}
+    if _classes.get(type(value).__name__) is type(value):
+        hidden = _OF_FLAX if isinstance(value, nn.Module) else ()
+        fields = [field.name for field in dataclasses.fields(value) if field.name not in hidden]
+        return {"type": type(value).__name__, **{name: to_plain(getattr(value, name)) for name in fields}}
+    raise TypeError(
+        f"{value!r} has no name for the config: give it one with jaxgen.training.run.register (specs need the "
+        "optimizers of jaxgen.training.run.optimizer)"
+    )
+
+
+def from_plain(plain: Plain) -> Any:
+    """Rebuild what `to_plain` described.
+
+    Args:
+      plain: plain data.
+
+    Returns:
+      An equal value.
+
+    Raises:
+      ValueError: it names something that is not registered, or fields that do not fit.
+    """
+    if isinstance(plain, list):
+        return tuple(from_plain(item) for item in plain)
+    if not isinstance(plain, dict):
+        return plain
+    if set(plain) == {"named"}:
+        if plain["named"] not in _values:
+            raise ValueError(f"unknown name {plain['named']!r} in the config: register it, or use one of {sorted(_values)}")
+        return _values[plain["named"]]
+    fields = dict(plain)
+    if "type" not in fields and "optimizer" in fields:
+        return optimizer(fields.pop("optimizer"), **fields)
+    name = fields.pop("type", None)
+    if name not in _classes:
+        raise ValueError(f"unknown type {name!r} in the config: register it, or use one of {sorted(_classes)}")
+    try:
+        return _classes[name](**{key: from_plain(value) for key, value in fields.items()})
+    except TypeError as error:
+        raise ValueError(f"the config's fields do not fit {name}: {error}") from error
+
+
+def differences(saved: Plain, requested: Plain, path: str = "") -> list[str]:
+    """Where two configs differ, in words.
+
+    Args:
+      saved: plain data of the saved config.
+      requested: plain data of the requested one.
+      path: the name of the whole.
+
+    Returns:
+      One line per difference, naming the field, the old and the new value.
+    """
+    if isinstance(saved, dict) and isinstance(requested, dict):
+        return [
+            line
+            for key in [*saved, *(key for key in requested if key not in saved)]
+            for line in differences(saved.get(key), requested.get(key), f"{path}.{key}" if path else key)
+        ]
+    return [] if saved == requested else [f"{path} was {saved!r}, now {requested!r}"]
+
+
+def init_state(spec: Spec, key: jax.Array, batch: Mapping[str, Any]) -> State:
+    """Initialise the state of a spec of either family.
+
+    Args:
+      spec: a GAN or a VAE.
+      key: typed key, [].
+      batch: an example batch, ``image`` [B, ...].
+
+    Returns:
+      Its state at step 0.
+    """
+    return gan_init(spec, key, batch) if isinstance(spec, GAN) else vae_init(spec, key, batch)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run directory: ``config.json``, ``metrics.jsonl``, ``checkpoints/``, ``samples/``, ``tensorboard/``.
+
+    Args:
+      directory: the folder.
+      config: plain data: ``identity`` (model, data, batch size, seed: what makes it this run), ``settings`` (all
+        options of the command), ``versions``.
+    """
+
+    directory: Path
+    config: dict[str, Plain]
+
+    @classmethod
+    def exists(cls, directory: Path) -> bool:
+        """Whether the folder holds a run."""
+        return (directory / "config.json").is_file()
+
+    @classmethod
+    def create(cls, directory: Path, identity: Plain, settings: Plain) -> "Run":
+        """Make a run directory.
+
+        Args:
+          directory: a folder that holds no run; made with its parents.
+          identity: plain data, with at least ``model`` (a spec's), ``data`` and ``seed``.
+          settings: plain data.
+
+        Returns:
+          The run.
+
+        Raises:
+          FileExistsError: the folder already holds a run.
+        """
+        if cls.exists(directory):
+            raise FileExistsError(
+                f"{directory} already holds a run: pass --resume to continue it, or another --workdir"
+            )
+        versions = {"jax": jax.__version__, "optax": optax.__version__}
+        config = {"format": _FORMAT, "identity": identity, "settings": settings, "versions": versions}
+        directory.mkdir(parents=True, exist_ok=True)
+        partial = directory / ".config.json.partial"
+        partial.write_text(json.dumps(config, indent=2) + "\n")
+        partial.replace(directory / "config.json")
+        return cls(directory, config)
+
+    @classmethod
+    def open(cls, directory: Path) -> "Run":
+        """Open an existing run directory.
+
+        Args:
+          directory: the folder.
+
+        Returns:
+          The run.
+
+        Raises:
+          FileNotFoundError: the folder holds no run.
+          ValueError: its config cannot be read, or is of another version of the format.
+        """
+        path = directory / "config.json"
+        if not path.is_file():
+            raise FileNotFoundError(f"{directory} holds no run: expected {path}, which train.py writes")
+        try:
+            config = json.loads(path.read_text())
+            version = config["format"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is not the config of a run ({error}): restore it from a copy") from error
+        if version != _FORMAT:
+            raise ValueError(f"{path} is of format {version}, this jaxgen reads {_FORMAT}: use the jaxgen that wrote it")
+        return cls(directory, config)
+
+    def check_identity(self, identity: Plain) -> None:
+        """Refuse to go on as another run.
+
+        Args:
+          identity: plain data of the run requested.
+
+        Raises:
+          ValueError: it differs from the saved one; the error names each field with its old and new value.
+        """
+        changed = differences(self.config["identity"], json.loads(json.dumps(identity)))
+        if changed:
+            raise ValueError(
+                f"{self.directory} holds another run: {'; '.join(changed)}: use the old values, or another --workdir"
+            )
+
+    @property
+    def spec(self) -> Spec:
+        """The run's GAN or VAE, rebuilt from the config."""
+        return from_plain(self.config["identity"]["model"])
+
+    def checkpoints(self, *, keep: int = 2, read_only: bool = False) -> Checkpoints:
+        """The run's checkpoints, to be used in a ``with`` statement.
+
+        Args:
+          keep: how many of the newest to keep.
+          read_only: only look.
+
+        Returns:
+          The checkpoints; no shapes involved.
+        """
+        return Checkpoints(self.directory / "checkpoints", keep=keep, read_only=read_only)
+
+    def shapes(self) -> State:
+        """Shapes and types of the run's state, as a state of `jax.ShapeDtypeStruct`."""
+        data = self.config["identity"]["data"]
+        batch = {"image": jax.ShapeDtypeStruct((1, *data["image_shape"]), data["image_type"])}
+        if data["labels"]:
+            batch["label"] = jax.ShapeDtypeStruct((1,), "int32")
+        return jax.eval_shape(lambda batch: init_state(self.spec, jax.random.key(0), batch), batch)
+
+    def restore(self, which: Which = "newest") -> State:
+        """Read a state of the run.
+
+        Args:
+          which: ``"newest"``, ``"best"`` or a step.
+
+        Returns:
+          The state, bit for bit as it was saved, arrays of the shapes of `shapes`.
+
+        Raises:
+          FileNotFoundError: there is no such checkpoint.
+          ValueError: it is of another model.
+        """
+        directory = self.directory / "checkpoints"
+        if not directory.is_dir():
+            raise FileNotFoundError(f"{self.directory} has no checkpoints yet: train it first")
+        with self.checkpoints(read_only=True) as checkpoints:
+            return checkpoints.restore_state(checkpoints.find(which), self.shapes())
