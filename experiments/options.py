@@ -102,16 +102,21 @@ class VAEOptions(Options):
 class GANOptions(Options):
     """Train a generative adversarial network."""
 
-    steps: int = 60_000
+    steps: int = 30_000
     """Number of steps in all."""
     batch_size: int = 64
     """Number of real images in a batch."""
     latent_dim: int = 64
     """Number of latent dimensions."""
-    hidden: tuple[int, ...] = (128, 128)
-    """Sizes of the generator's hidden layers; the discriminator has them in reverse."""
+    generator_hidden: tuple[int, ...] = (256, 512)
+    """Sizes of the generator's hidden layers."""
+    discriminator_hidden: tuple[int, ...] = (256, 128)
+    """Sizes of the discriminator's hidden layers."""
     activation: Activation = "leaky_relu"
     """Activation of the hidden layers."""
+    dropout_rate: float = 0.5
+    """Share of the discriminator's hidden units dropped in training. On a few thousand images it is what keeps
+    the discriminator from learning them by heart, and the generator from dropping whole classes."""
     loss: Literal["non_saturating", "minimax"] = "non_saturating"
     """The adversarial loss."""
     generator_learning_rate: float = 2e-4
@@ -127,8 +132,8 @@ class GANOptions(Options):
         """The GAN for images of this shape."""
         activation = from_plain({"named": self.activation})
         return GAN(
-            generator=networks.MLPGenerator(image_shape, self.hidden, activation),
-            discriminator=networks.MLPDiscriminator(self.hidden[::-1], activation),
+            generator=networks.MLPGenerator(image_shape, self.generator_hidden, activation),
+            discriminator=networks.MLPDiscriminator(self.discriminator_hidden, activation, self.dropout_rate),
             generator_optimizer=optimizer("adam", learning_rate=self.generator_learning_rate, b1=self.b1),
             discriminator_optimizer=optimizer("adam", learning_rate=self.discriminator_learning_rate, b1=self.b1),
             latent_dim=self.latent_dim,

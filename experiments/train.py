@@ -25,7 +25,7 @@ from tqdm import tqdm
 import jaxgen
 from experiments.options import FAMILIES, GANOptions, VAEOptions, load_config
 from jaxgen import data, metrics
-from jaxgen.parallel import named_key, step_key
+from jaxgen.keys import named_key, step_key
 from jaxgen.training import loop
 from jaxgen.training.checkpoint import Checkpoints, shape_differences
 from jaxgen.training.monitor import Monitor
@@ -82,8 +82,9 @@ def check(options: VAEOptions | GANOptions) -> None:
     for name in ("steps", "batch_size", "log_every", "eval_every", "sample_every", "checkpoint_every", "keep"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}")
-    if any(size < 1 for size in options.hidden):
-        raise ValueError(f"--hidden must be sizes of at least 1, got {options.hidden}")
+    for name in ("hidden", "generator_hidden", "discriminator_hidden"):
+        if any(size < 1 for size in getattr(options, name, ())):
+            raise ValueError(f"--{name.replace('_', '-')} must be sizes of at least 1, got {getattr(options, name)}")
     if options.resume and options.workdir is None:
         raise ValueError("--resume needs the --workdir of the run to continue")
     if options.resume and options.init_from is not None:

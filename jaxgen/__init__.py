@@ -1,6 +1,6 @@
 """jaxgen: GANs and VAEs in JAX as pure functions."""
 
-from jaxgen import batches, data, losses, metrics, networks, parallel
+from jaxgen import batches, data, keys, losses, metrics, networks, parallel
 from jaxgen.gan import (
     GAN,
     GANState,
@@ -46,6 +46,7 @@ __all__ = [
     "gan_step",
     "generator_loss",
     "generator_update",
+    "keys",
     "losses",
     "metrics",
     "networks",

@@ -13,14 +13,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxgen import batches, losses, modules
-from jaxgen.parallel import (
-    AxisName,
-    average,
-    example_keys,
-    named_key,
-    step_key,
-    value_and_averaged_gradient,
-)
+from jaxgen.keys import AxisName, example_keys, named_key, step_key
+from jaxgen.parallel import average, value_and_averaged_gradient
 from jaxgen.spec import Schedule, check_latents, check_spec, initial_hyperparams, scheduled_hyperparams
 
 Batch = Mapping[str, Any]

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from jaxgen.parallel import AxisName, named_key
+from jaxgen.keys import AxisName, named_key
 
 Collections = dict[str, Any]
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from jaxgen.batches import to_float
-from jaxgen.parallel import AxisName, example_keys
+from jaxgen.keys import AxisName, example_keys
 
 Binarization = Literal["none", "static", "dynamic"]
 

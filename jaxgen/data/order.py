@@ -9,7 +9,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from jaxgen.parallel import step_key
+from jaxgen.keys import step_key
 
 _ROUNDS = 4
 

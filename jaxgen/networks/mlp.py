@@ -6,9 +6,12 @@ one, and not used: these four are unconditional.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from flax import linen as nn
+
+from jaxgen.networks.layers import Dropout
 
 Activation = Callable[[jax.Array], jax.Array]
 
@@ -23,12 +26,15 @@ class _MLP(nn.Module):
 
     hidden: tuple[int, ...]
     activation: Activation
+    dropout_rate: float = 0.0
+    axis_name: Any = None
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         x = x.reshape(x.shape[0], -1)
         for size in self.hidden:
             x = self.activation(nn.Dense(size)(x))
+            x = Dropout(self.dropout_rate, self.axis_name)(x, train=train)
         return x
 
 
@@ -52,7 +58,7 @@ class MLPGenerator(nn.Module):
 
     @nn.compact
     def __call__(self, z: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
-        x = _MLP(self.hidden, self.activation, name="hidden_layers")(z)
+        x = _MLP(self.hidden, self.activation, name="hidden_layers")(z, train=train)
         x = nn.Dense(math.prod(self.image_shape), name="output")(x)
         if self.output_activation is not None:
             x = self.output_activation(x)
@@ -65,17 +71,21 @@ class MLPDiscriminator(nn.Module):
     Args:
       hidden: sizes of the hidden layers.
       activation: activation of the hidden layers.
+      dropout_rate: share of the hidden units dropped in training, in [0, 1).
+      axis_name: mapped axis or axes over which the global batch is split; the step sets it.
 
     Called as ``discriminator(x [B, ...], label=None, *, train)``; returns logits [B].
     """
 
     hidden: tuple[int, ...] = (128, 128)
     activation: Activation = leaky_relu
+    dropout_rate: float = 0.0
+    axis_name: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
-        x = _MLP(self.hidden, self.activation, name="hidden_layers")(x)
-        return nn.Dense(1, name="output")(x)[:, 0]
+        layers = _MLP(self.hidden, self.activation, self.dropout_rate, self.axis_name, name="hidden_layers")
+        return nn.Dense(1, name="output")(layers(x, train=train))[:, 0]
 
 
 class MLPEncoder(nn.Module):
@@ -97,7 +107,7 @@ class MLPEncoder(nn.Module):
     def __call__(
         self, x: jax.Array, label: jax.Array | None = None, *, train: bool
     ) -> tuple[jax.Array, jax.Array]:
-        x = _MLP(self.hidden, self.activation, name="hidden_layers")(x)
+        x = _MLP(self.hidden, self.activation, name="hidden_layers")(x, train=train)
         return nn.Dense(self.latent_dim, name="mean")(x), nn.Dense(self.latent_dim, name="logvar")(x)
 
 

@@ -1,0 +1,90 @@
+"""Keys by name, by step and by example.
+
+Every random number is a function of (run key, purpose, step, global index of the example), so it does not
+depend on how the batch is laid out over devices.
+"""
+
+import zlib
+
+import jax
+import jax.numpy as jnp
+
+AxisName = str | tuple[str, ...] | None
+
+
+def check_key(key: jax.Array) -> None:
+    """Refuse anything but one typed threefry key.
+
+    Args:
+      key: what should be a scalar key of `jax.random.key`.
+
+    Raises:
+      TypeError: it is a raw uint32 key, a batch of keys, or of another implementation (whose draws would
+        change when batched by vmap).
+    """
+    remedy = "pass jax.random.key(seed)"
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        given = f"{dtype}{list(key.shape)}" if dtype is not None else type(key).__name__
+        raise TypeError(f"key must be a typed JAX key, got {given}: {remedy}")
+    if "fry" not in str(dtype):
+        raise TypeError(f"key must be of the threefry2x32 implementation, got {dtype}: {remedy}")
+    if key.shape != ():
+        raise TypeError(f"key must be one key, got an array of keys of shape {list(key.shape)}: {remedy}")
+
+
+def named_key(key: jax.Array, name: str) -> jax.Array:
+    """Derive the key of one purpose, e.g. ``named_key(key, "dropout")``.
+
+    Args:
+      key: typed key, [].
+      name: the purpose, in words.
+
+    Returns:
+      Typed key, []: fold_in(key, CRC-32 of the name).
+
+    Raises:
+      TypeError: the key is not one typed threefry key.
+    """
+    check_key(key)
+    return jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+
+def step_key(key: jax.Array, name: str, step: jax.Array) -> jax.Array:
+    """Derive the key of one step of one purpose, so that callers may pass the run's key at every step.
+
+    Args:
+      key: the run's typed key, [].
+      name: the purpose, in words.
+      step: number of the step, int32 [].
+
+    Returns:
+      Typed key, [].
+
+    Raises:
+      TypeError: the key is not one typed threefry key.
+    """
+    return jax.random.fold_in(named_key(key, name), step)
+
+
+def example_keys(key: jax.Array, batch_size: int, axis_name: AxisName = None) -> jax.Array:
+    """One key per example, derived from the example's global index in the batch.
+
+    key_i = fold_in(key, axis_index * batch_size + i)
+
+    Args:
+      key: typed key, [].
+      batch_size: number of examples on this device, B.
+      axis_name: mapped axis or axes over which the global batch is split; None when it is not.
+
+    Returns:
+      Typed keys, [B].
+
+    Raises:
+      TypeError: the key is not one typed threefry key.
+    """
+    check_key(key)
+    index = jnp.arange(batch_size, dtype=jnp.int32)
+    if axis_name is not None:
+        index = index + jax.lax.axis_index(axis_name) * batch_size
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)

@@ -1,0 +1,98 @@
+"""Small models for the tests: each family once, one of them with BatchNorm and dropout."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+
+import jaxgen
+from jaxgen import losses, networks
+
+IMAGE_SHAPE = (4, 4, 1)
+LATENT_DIM = 3
+
+
+class BatchNormGenerator(nn.Module):
+    """A generator whose statistics see the global batch through ``axis_name``."""
+
+    axis_name: Any = None
+
+    @nn.compact
+    def __call__(self, z: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
+        x = nn.Dense(16, use_bias=False)(z)
+        x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9, axis_name=self.axis_name)(x))
+        return jax.nn.sigmoid(nn.Dense(16)(x)).reshape(-1, *IMAGE_SHAPE)
+
+
+class BatchNormDiscriminator(nn.Module):
+    """A discriminator with BatchNorm and dropout over the global batch."""
+
+    axis_name: Any = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
+        x = nn.Dense(16, use_bias=False)(x.reshape(x.shape[0], -1))
+        x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9, axis_name=self.axis_name)(x))
+        x = networks.Dropout(0.3, self.axis_name)(x, train=train)
+        return nn.Dense(1)(x)[:, 0]
+
+
+def sgd() -> optax.GradientTransformation:
+    """SGD with momentum, through which an N-fold gradient shows (Adam would hide it)."""
+    return optax.sgd(0.01, momentum=0.9)
+
+
+def vae(**fields: Any) -> jaxgen.VAE:
+    """A small MLP VAE."""
+    fields = {"likelihood": losses.bernoulli, "optimizer": sgd(), **fields}
+    return jaxgen.VAE(
+        encoder=networks.MLPEncoder(LATENT_DIM, hidden=(16,)),
+        decoder=networks.MLPDecoder(IMAGE_SHAPE, hidden=(16,)),
+        latent_dim=LATENT_DIM,
+        **fields,
+    )
+
+
+def gan(**fields: Any) -> jaxgen.GAN:
+    """A small MLP GAN with dropout in its discriminator."""
+    fields = {
+        "generator": networks.MLPGenerator(IMAGE_SHAPE, hidden=(16,)),
+        "discriminator": networks.MLPDiscriminator(hidden=(16,), dropout_rate=0.3),
+        "generator_optimizer": sgd(),
+        "discriminator_optimizer": sgd(),
+        **fields,
+    }
+    return jaxgen.GAN(latent_dim=LATENT_DIM, **fields)
+
+
+def batch_norm_gan() -> jaxgen.GAN:
+    """A small GAN with BatchNorm in both networks, and a moving average."""
+    return gan(generator=BatchNormGenerator(), discriminator=BatchNormDiscriminator(), ema_decay=0.9)
+
+
+def batch(size: int = 16, seed: int = 0) -> dict[str, np.ndarray]:
+    """A batch as TFDS yields it: uint8 images, labels, string ids."""
+    generator = np.random.default_rng(seed)
+    return {
+        "image": generator.integers(0, 256, (size, *IMAGE_SHAPE), dtype=np.uint8),
+        "label": generator.integers(0, 10, size),
+        "id": np.array([f"image-{i}" for i in range(size)]),
+    }
+
+
+def init(spec: Any, key: jax.Array) -> Any:
+    """A fresh state of a spec of either family."""
+    return (jaxgen.gan_init if isinstance(spec, jaxgen.GAN) else jaxgen.vae_init)(spec, key, batch())
+
+
+def step(spec: Any) -> Any:
+    """The step of a spec of either family."""
+    return jaxgen.gan_step if isinstance(spec, jaxgen.GAN) else jaxgen.vae_step
+
+
+def finite(tree: Any) -> bool:
+    """Whether every number of a tree is finite."""
+    return all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,212 @@
+"""A step means the same wherever a JAX program puts it: same global batch, same key, same new state."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import jaxgen
+from tests import models
+
+STEPS = 10
+DEVICES = 4
+SPECS = {"vae": models.vae(num_samples=2), "gan": models.gan(), "batch_norm_gan": models.batch_norm_gan()}
+
+
+def batches() -> dict[str, jax.Array]:
+    """Ten global batches, stacked; only numeric leaves, as a caller's own jit or pmap needs them."""
+    stacked = [models.batch(seed=i) for i in range(STEPS)]
+    return {name: jnp.asarray(np.stack([b[name] for b in stacked])) for name in ("image", "label")}
+
+
+def at(t: int) -> dict[str, jax.Array]:
+    return {name: leaf[t] for name, leaf in batches().items()}
+
+
+def split(batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return {name: leaf.reshape(DEVICES, -1, *leaf.shape[1:]) for name, leaf in batch.items()}
+
+
+def mesh() -> jax.sharding.Mesh:
+    return jax.make_mesh((DEVICES,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:DEVICES])
+
+
+def learnt(state: Any) -> dict[str, Any]:
+    """What a step has learnt: parameters, statistics and moving averages, without the optimizers' momenta."""
+    names = [name for name in state._fields if name != "hyperparams" and "optimizer" not in name]
+    return {name: getattr(state, name) for name in names}
+
+
+def looped(step: Callable[..., Any], prepare: Callable[..., Any] = lambda b: b) -> Callable[..., Any]:
+    def run(state: Any, key: jax.Array) -> tuple[Any, Any]:
+        for t in range(STEPS):
+            state, metrics = step(state, prepare(at(t)), key)
+        return state, metrics
+
+    return run
+
+
+def eager(step: Callable[..., Any]) -> Callable[..., Any]:
+    def run(state: Any, key: jax.Array) -> tuple[Any, Any]:
+        with jax.disable_jit():
+            return looped(step)(state, key)
+
+    return run
+
+
+def donated(step: Callable[..., Any]) -> Callable[..., Any]:
+    compiled = jax.jit(step, donate_argnums=0)
+    return lambda state, key: looped(compiled)(jax.tree.map(jnp.copy, state), key)
+
+
+def sharded(step: Callable[..., Any]) -> Callable[..., Any]:
+    place = NamedSharding(mesh(), P("data"))
+    return looped(jax.jit(step), lambda b: jax.device_put(b, place))
+
+
+def scanned(step: Callable[..., Any]) -> Callable[..., Any]:
+    def run(state: Any, key: jax.Array) -> tuple[Any, Any]:
+        state, metrics = jax.jit(lambda s, bs: jax.lax.scan(lambda s, b: step(s, b, key), s, bs))(state, batches())
+        return state, {name: values[-1] for name, values in metrics.items()}
+
+    return run
+
+
+def pmapped(step: Callable[..., Any]) -> Callable[..., Any]:
+    step = jax.pmap(
+        partial(step, axis_name="data"),
+        axis_name="data",
+        in_axes=(None, 0, None),
+        out_axes=None,
+        devices=jax.devices()[:DEVICES],
+    )
+    return looped(step, split)
+
+
+def shard_mapped(step: Callable[..., Any]) -> Callable[..., Any]:
+    step = jax.jit(
+        jax.shard_map(
+            partial(step, axis_name="data"), mesh=mesh(), in_specs=(P(), P("data"), P()), out_specs=P()
+        )
+    )
+    return looped(step)
+
+
+def vmapped(step: Callable[..., Any]) -> Callable[..., Any]:
+    step = jax.vmap(partial(step, axis_name="data"), axis_name="data", in_axes=(None, 0, None), out_axes=None)
+    return looped(jax.jit(step), split)
+
+
+REGIMES = {
+    "eager": eager,
+    "donated": donated,
+    "sharded": sharded,
+    "scan": scanned,
+    "pmap": pmapped,
+    "shard_map": shard_mapped,
+    "vmap": vmapped,
+}
+
+
+@pytest.mark.parametrize("family", SPECS)
+@pytest.mark.parametrize("regime", REGIMES)
+def test_every_regime_gives_the_same_state(family: str, regime: str, key: jax.Array) -> None:
+    spec = SPECS[family]
+    step = partial(models.step(spec), spec)
+    state = models.init(spec, key)
+    expected, expected_metrics = looped(step)(state, key)
+    got, got_metrics = REGIMES[regime](step)(state, key)
+    assert int(got.step) == STEPS
+    chex.assert_trees_all_close(learnt(got), learnt(expected), atol=2e-5, rtol=0)
+    chex.assert_trees_all_close(got_metrics, expected_metrics, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", SPECS)
+def test_seeds_under_vmap_equal_separate_runs(family: str) -> None:
+    spec = SPECS[family]
+    step = partial(models.step(spec), spec)
+    keys = jax.vmap(jax.random.key)(jnp.arange(3))
+    states = jax.vmap(lambda k: models.init(spec, k))(keys)
+    members = jax.jit(jax.vmap(step, in_axes=(0, None, 0)))
+    for t in range(STEPS):
+        states, _ = members(states, at(t), keys)
+    for member in range(3):
+        alone, _ = looped(step)(models.init(spec, jax.random.key(member)), jax.random.key(member))
+        got = jax.tree.map(lambda leaf, member=member: leaf[member], states)
+        chex.assert_trees_all_close(learnt(got), learnt(alone), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("family", SPECS)
+def test_hyperparams_of_members_differ_and_can_be_differentiated(family: str, key: jax.Array) -> None:
+    spec = SPECS[family]
+    state = models.init(spec, key)
+    masks = jnp.array([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
+
+    def run(mask: jax.Array) -> jax.Array:
+        member = state._replace(hyperparams={**state.hyperparams, "latent_mask": mask})
+        metrics = {}
+        for t in range(2):
+            member, metrics = models.step(spec)(spec, member, at(t), key)
+        return metrics["loss" if family == "vae" else "discriminator_loss"]
+
+    results = jax.vmap(run)(masks)
+    np.testing.assert_allclose(results, [run(m) for m in masks], rtol=1e-5)
+    assert results[0] != results[1]
+    assert models.finite(jax.grad(run)(masks[1]))
+
+
+def test_learning_rate_can_be_differentiated_through_unrolled_steps(key: jax.Array) -> None:
+    vae = models.vae(optimizer=optax.inject_hyperparams(optax.sgd)(learning_rate=0.01))
+    state = models.init(vae, key)
+
+    def loss_after(learning_rate: jax.Array) -> jax.Array:
+        optimizer_state = state.optimizer_state._replace(hyperparams={"learning_rate": learning_rate})
+        member = state._replace(optimizer_state=optimizer_state)
+        for t in range(3):
+            member, metrics = jaxgen.vae_step(vae, member, at(t), key)
+        return metrics["loss"]
+
+    rate = jnp.float32(0.01)
+    slope = (loss_after(rate + 1e-3) - loss_after(rate - 1e-3)) / 2e-3
+    np.testing.assert_allclose(jax.grad(loss_after)(rate), slope, rtol=2e-2)
+
+
+@pytest.mark.parametrize("family", SPECS)
+def test_one_trace_for_many_calls(family: str, key: jax.Array) -> None:
+    spec = SPECS[family]
+    traces = 0
+
+    def counted(state: Any, batch: Any, key: jax.Array) -> Any:
+        nonlocal traces
+        traces += 1
+        return models.step(spec)(spec, state, batch, key)
+
+    step = jax.jit(counted)
+    state = models.init(spec, key)
+    for t in range(STEPS):
+        state, _ = step(state, at(t), key)
+    assert traces == 1
+
+
+def test_batch_statistics_without_an_axis_are_refused(key: jax.Array) -> None:
+    from flax import linen as nn
+
+    class Blind(nn.Module):
+        @nn.compact
+        def __call__(self, x: jax.Array, label: Any = None, *, train: bool) -> jax.Array:
+            x = nn.BatchNorm(use_running_average=not train)(x.reshape(x.shape[0], -1))
+            return nn.Dense(1)(x)[:, 0]
+
+    gan = models.gan(discriminator=Blind())
+    state = models.init(gan, key)
+    jaxgen.gan_step(gan, state, models.batch(), key)  # on one device there is nothing to see
+    with pytest.raises(ValueError, match="no field 'axis_name'"):
+        pmapped(partial(jaxgen.gan_step, gan))(state, key)
