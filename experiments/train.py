@@ -27,7 +27,7 @@ from experiments.options import FAMILIES, GANOptions, VAEOptions, load_config
 from jaxgen import data, metrics
 from jaxgen.keys import named_key, step_key
 from jaxgen.training import loop
-from jaxgen.training.checkpoint import Checkpoints, shape_differences
+from jaxgen.training.checkpoint import Checkpoints, shape_differences, summary
 from jaxgen.training.monitor import Monitor
 from jaxgen.training.run import Run, Spec, State, init_state, to_plain
 
@@ -149,14 +149,13 @@ def next_free(parent: Path, family: str) -> Path:
 def borrow_weights(state: State, source: Path) -> State:
     """Put another run's parameters, collections and moving average into a fresh state."""
     other = Run.open(source).restore("newest")
-    names = [name for name in state._fields if "params" in name and name != "hyperparams" or "collections" in name]
-    names += [name for name in ("ema",) if name in state._fields]
+    names = [name for name in state._fields if name.endswith(("params", "collections", "ema")) and name != "hyperparams"]
     if type(other) is not type(state):
         raise ValueError(f"{source} holds a {type(other).__name__}, wanted a {type(state).__name__}")
     saved, wanted = ({name: getattr(s, name) for name in names} for s in (other, state))
     differences = shape_differences(saved, wanted)
     if differences:
-        raise ValueError(f"the weights of {source} do not fit: {'; '.join(differences[:8])}")
+        raise ValueError(f"the weights of {source} do not fit: {summary(differences)}")
     return state._replace(**saved)
 
 

@@ -33,11 +33,27 @@ def shape_differences(saved: Any, wanted: Any) -> list[str]:
         }
 
     old, new = describe(saved), describe(wanted)
+    # Parameters first: the rest follows from them.
+    paths = sorted(old.keys() | new.keys(), key=lambda path: ("params" not in path.partition("/")[0], path))
     return [
         f"{path}: saved {old.get(path, 'nothing')}, wanted {new.get(path, 'nothing')}"
-        for path in sorted(old.keys() | new.keys())
+        for path in paths
         if old.get(path) != new.get(path)
     ]
+
+
+def summary(differences: list[str], most: int = 6) -> str:
+    """The first few of a list of differences, on one line.
+
+    Args:
+      differences: one line each.
+      most: how many to show.
+
+    Returns:
+      Those lines, and how many more there are.
+    """
+    more = len(differences) - most
+    return "; ".join([*differences[:most], *([f"and {more} more"] if more > 0 else [])])
 
 
 class Checkpoints:
@@ -132,7 +148,8 @@ class Checkpoints:
         Raises:
           RuntimeError: Orbax did not save, for instance because later steps are there.
         """
-        saved = self._manager.save(
+        latest = self._manager.latest_step()
+        saved = (latest is None or step > latest) and self._manager.save(
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(state),
@@ -188,9 +205,7 @@ class Checkpoints:
             line for name, wanted in items.items() for line in shape_differences(saved[name].tree, wanted)
         ]
         if differences:
-            raise ValueError(
-                f"checkpoint {step} in {self.directory} is of another model: {'; '.join(differences[:8])}"
-            )
+            raise ValueError(f"checkpoint {step} in {self.directory} is of another model: {summary(differences)}")
         sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), items)
         arguments = {name: ocp.args.StandardRestore(item) for name, item in wanted.items()}

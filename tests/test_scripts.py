@@ -1,0 +1,238 @@
+"""The scripts as a person runs them: train, stop, resume in another process, sample, and every mistake."""
+
+import dataclasses
+import json
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import chex
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import configs, options, sample, train
+from jaxgen import data
+from jaxgen.training.run import Run
+
+TINY: dict[str, list[str]] = {
+    "vae": ["vae", "--hidden", "16", "--latent-dim", "3", "--batch-size", "32"],
+    "gan": ["gan", "--generator-hidden", "16", "--discriminator-hidden", "16", "--latent-dim", "3"],
+}
+CADENCES = ["--log-every", "20", "--eval-every", "50", "--sample-every", "100", "--checkpoint-every", "50"]
+
+
+@pytest.fixture(scope="module")
+def npz(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A hundred embedded images, so that the scripts are quick."""
+    path = tmp_path_factory.mktemp("data") / "some.npz"
+    some = data.load()
+    np.savez(path, image=some["image"][::20], label=some["label"][::20])
+    return f"npz:{path}"
+
+
+def run_in_a_process(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    script = Path(train.__file__)
+    return subprocess.run([sys.executable, str(script), *arguments], capture_output=True, text=True, check=False)
+
+
+def rows_without_time(directory: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    return [{name: v for name, v in row.items() if not name.startswith("time_")} for row in rows]
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_a_resumed_run_is_the_uninterrupted_run(family: str, npz: str, tmp_path: Path) -> None:
+    """100 steps equal 50, a new process, and 50 more: state, metrics and pictures, bit for bit."""
+    common = [*TINY[family], *CADENCES, "--dataset", npz]
+    whole = run_in_a_process([*common, "--steps", "100", "--workdir", str(tmp_path / "whole")])
+    assert whole.returncode == 0, whole.stderr
+    first = run_in_a_process([*common, "--steps", "50", "--workdir", str(tmp_path / "parts")])
+    assert first.returncode == 0, first.stderr
+    second = run_in_a_process([family, "--workdir", str(tmp_path / "parts"), "--resume", "--steps", "100"])
+    assert second.returncode == 0, second.stderr
+    assert "resuming from step 50" in second.stdout
+    runs = [Run.open(tmp_path / name) for name in ("whole", "parts")]
+    states = [run.restore(100) for run in runs]
+    chex.assert_trees_all_equal(*states)
+    assert rows_without_time(tmp_path / "whole") == rows_without_time(tmp_path / "parts")
+    for name in ("samples_00000100.png", *(["reconstructions_00000100.png"] if family == "vae" else [])):
+        pictures = [(run.directory / "samples" / name).read_bytes() for run in runs]
+        assert pictures[0] == pictures[1]
+    again = run_in_a_process([family, "--workdir", str(tmp_path / "parts"), "--resume", "--steps", "100"])
+    assert again.returncode == 0
+    assert "nothing to do" in again.stdout
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_train_leaves_a_run_and_sample_opens_it(family: str, npz: str, tmp_path: Path, capsys: Any) -> None:
+    workdir = tmp_path / "run"
+    arguments = [*TINY[family], *CADENCES, "--dataset", npz, "--steps", "100", "--workdir", str(workdir)]
+    assert train.main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "cpu" in printed
+    assert str(workdir / "samples" / "samples_00000100.png") in printed
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [20, 40, 50, 60, 80, 100, 100]
+    assert rows[0]["time_steps_per_second"] > 0
+    config = json.loads((workdir / "config.json").read_text())
+    assert config["identity"]["model"]["type"] == family.upper()
+    assert config["identity"]["seed"] == 0
+    assert {"checkpoints", "config.json", "metrics.jsonl", "samples", "tensorboard"} == {
+        path.name for path in workdir.iterdir()
+    }
+    with Run.open(workdir).checkpoints(read_only=True) as checkpoints:
+        assert checkpoints.best_step() in (50, 100)
+
+    arrays, grid = tmp_path / "out" / "samples.npz", tmp_path / "out" / "samples.png"
+    assert sample.main([str(workdir), "--num", "7", "--out", str(arrays), "--checkpoint", "best"]) == 0
+    with np.load(arrays) as archive:
+        images = archive["images"]
+    assert images.shape == (7, 28, 28, 1)
+    assert 0.0 <= images.min() < images.max() <= 1.0
+    assert sample.main([str(workdir), "--num", "9", "--out", str(grid)]) == 0
+    with Image.open(grid) as picture:
+        assert picture.size == (2 * (3 * 30 + 2), 2 * (3 * 30 + 2))
+
+    other = tmp_path / "other"
+    assert train.main([*arguments[:-1], str(other), "--init-from", str(workdir), "--seed", "5"]) == 0
+    assert Run.open(other).config["identity"]["seed"] == 5
+
+
+def test_init_from_borrows_the_weights(npz: str, tmp_path: Path) -> None:
+    arguments = [*TINY["gan"], *CADENCES, "--dataset", npz, "--steps", "10", "--workdir"]
+    assert train.main([*arguments, str(tmp_path / "a")]) == 0
+    source = Run.open(tmp_path / "a")
+    trained = source.restore()
+    fresh = jax.tree.map(np.zeros_like, trained)
+    borrowed = train.borrow_weights(fresh, tmp_path / "a")
+    chex.assert_trees_all_equal(borrowed.generator_params, trained.generator_params)
+    chex.assert_trees_all_equal(borrowed.ema, trained.ema)
+    assert int(borrowed.step) == 0
+    chex.assert_trees_all_equal(borrowed.generator_optimizer_state, fresh.generator_optimizer_state)
+
+
+def test_resume_without_a_checkpoint_starts_at_0_and_says_so(npz: str, tmp_path: Path, capsys: Any) -> None:
+    arguments = [*TINY["vae"], "--dataset", npz, "--steps", "3", "--workdir", str(tmp_path / "run"), "--resume"]
+    assert train.main(arguments) == 0
+    assert "no completed checkpoint: starting at step 0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("binarization", ["static", "dynamic"])
+def test_binarised_training(binarization: str, npz: str, tmp_path: Path) -> None:
+    arguments = [*TINY["vae"], "--dataset", npz, "--steps", "5", "--binarization", binarization]
+    assert train.main([*arguments, "--workdir", str(tmp_path / "run")]) == 0
+    identity = Run.open(tmp_path / "run").config["identity"]
+    assert identity["data"]["image_type"] == ("bool" if binarization == "static" else "uint8")
+
+
+def test_the_default_workdir_is_the_next_free_one(npz: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert train.main([*TINY["vae"], "--dataset", npz, "--steps", "2"]) == 0
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["vae-001", "vae-002"]
+
+
+def test_vectors_train_without_pictures(tmp_path: Path) -> None:
+    np.savez(tmp_path / "points.npz", image=np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32))
+    arguments = [*TINY["vae"], "--dataset", f"npz:{tmp_path / 'points.npz'}", "--likelihood", "gaussian"]
+    assert train.main([*arguments, "--steps", "5", "--workdir", str(tmp_path / "run")]) == 0
+
+
+def test_every_named_configuration_builds() -> None:
+    names = [module.name for module in pkgutil.iter_modules(configs.__path__)]
+    assert "flax_vae" in names
+    for name in names:
+        family = next(f for f in options.FAMILIES if _has(name, f))
+        assert options.load_config(name, family).spec((28, 28, 1)).latent_dim > 0
+
+
+def _has(name: str, family: str) -> bool:
+    try:
+        options.load_config(name, family)
+    except ValueError:
+        return False
+    return True
+
+
+def test_options_override_a_configuration() -> None:
+    parsed = train.parse(["vae", "--config", "flax_vae", "--seed", "3"])
+    expected = dataclasses.replace(options.load_config("flax_vae", "vae"), seed=3)
+    assert parsed == expected
+
+
+BAD_COMMANDS: dict[str, tuple[list[str], str]] = {
+    "unknown family": (["vea"], "unknown family 'vea'"),
+    "unknown configuration": (["vae", "--config", "nope"], "unknown configuration 'nope' for vae: use one of flax_vae"),
+    "a configuration of the other family": (["gan", "--config", "flax_vae"], "unknown configuration 'flax_vae' for gan"),
+    "unknown data set": (["vae", "--dataset", "fashion_mnits"], "unknown data set"),
+    "batch size 0": (["gan", "--batch-size", "0"], "--batch-size must be at least 1, got 0"),
+    "negative steps": (["gan", "--steps", "-5"], "--steps must be at least 1, got -5"),
+    "more than there is": (["vae", "--batch-size", "2001"], "--batch-size 2001 is larger than .* 2000 training images"),
+    "layers of nothing": (["vae", "--hidden", "0"], "--hidden must be sizes of at least 1"),
+    "no latents": (["vae", "--latent-dim", "0"], r"latent_dim must be at least 1"),
+    "negative beta": (["vae", "--beta", "-1"], "beta must be at least 0"),
+    "scale 0": (["vae", "--likelihood", "gaussian", "--scale", "0"], "scale must be a finite number above 0"),
+    "all dropped": (["gan", "--dropout-rate", "1"], r"dropout rate must be in \[0, 1\)"),
+    "resume nothing": (["vae", "--resume"], "--resume needs the --workdir"),
+    "no such run to begin from": (["vae", "--init-from", "nowhere"], "nowhere holds no run"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_COMMANDS)
+def test_bad_commands_get_one_clear_line_and_leave_nothing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments, message = BAD_COMMANDS[name]
+    assert train.main(arguments) == 1
+    error = capsys.readouterr().err
+    assert re.search(message, error)
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_used_run_directory_is_refused_and_a_changed_run_named(npz: str, tmp_path: Path, capsys: Any) -> None:
+    workdir = str(tmp_path / "run")
+    arguments = [*TINY["vae"], "--dataset", npz, "--steps", "5", "--workdir", workdir]
+    assert train.main(arguments) == 0
+    before = {path: path.read_bytes() for path in Path(workdir).rglob("*") if path.is_file()}
+    assert train.main(arguments) == 1
+    assert "already holds a run: pass --resume" in capsys.readouterr().err
+    assert train.main(["vae", "--workdir", workdir, "--resume", "--seed", "7", "--learning-rate", "0.5"]) == 1
+    error = capsys.readouterr().err
+    assert "model.optimizer.learning_rate was 0.001, now 0.5" in error
+    assert "seed was 0, now 7" in error
+    assert train.main(["gan", "--workdir", workdir, "--resume"]) == 1
+    assert "holds a vae" in capsys.readouterr().err
+    assert train.main(["vae", "--workdir", workdir, "--resume", "--dataset", "fashion_mnist_small"]) == 1
+    assert "data.sha256 was" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in Path(workdir).rglob("*") if path.is_file()} == before
+    wider = [*arguments[:-1], str(tmp_path / "other"), "--hidden", "8", "--init-from", workdir]
+    assert train.main(wider) == 1
+    assert "params/decoder/hidden_layers/Dense_0/kernel: saved float32" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
+BAD_SAMPLES: dict[str, tuple[list[str], str]] = {
+    "no run": (["nowhere"], "nowhere holds no run"),
+    "another format": (["nowhere", "--out", "samples.gif"], "must end in .png or .npz"),
+    "no samples": (["nowhere", "--num", "0"], "--num must be at least 1, got 0"),
+    "a checkpoint of no kind": (["nowhere", "--checkpoint", "last"], "newest, best or a step"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_SAMPLES)
+def test_bad_samples_get_one_clear_line(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments, message = BAD_SAMPLES[name]
+    assert sample.main(arguments) == 1
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
