@@ -1,14 +1,14 @@
 """Draw samples from a trained run.
 
-    uv run experiments/sample.py runs/vae-001 --num 64 --out samples.png
-    uv run experiments/sample.py runs/gan-001 --num 10000 --out samples.npz
+uv run experiments/sample.py runs/vae-001 --num 64 --out samples.png
+uv run experiments/sample.py runs/gan-001 --num 10000 --out samples.npz
 """
 
 import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -47,13 +47,12 @@ def sample(options: Options) -> Path:
     if options.checkpoint not in ("newest", "best") and not options.checkpoint.isdecimal():
         raise ValueError(f"--checkpoint must be newest, best or a step, got {options.checkpoint!r}")
     run = Run.open(options.run)
-    state = run.restore(int(options.checkpoint) if options.checkpoint.isdecimal() else options.checkpoint)
-    spec = run.spec
+    which: Any = options.checkpoint
+    state: Any = run.restore(int(which) if which.isdecimal() else which)
+    spec: Any = run.spec
     draw = jaxgen.gan_sample if isinstance(spec, jaxgen.GAN) else jaxgen.vae_sample
     key = jax.random.key(options.seed)
-    pieces = []
-    for i in range(0, options.num, CHUNK):
-        pieces.append(draw(spec, state, jax.random.fold_in(key, i), CHUNK))
+    pieces = [draw(spec, state, jax.random.fold_in(key, i), CHUNK) for i in range(0, options.num, CHUNK)]
     images = np.asarray(jnp.concatenate(pieces)[: options.num])
     options.out.parent.mkdir(parents=True, exist_ok=True)
     if options.out.suffix == ".png":

@@ -8,7 +8,6 @@ A run directory is left behind: config.json, metrics.jsonl, tensorboard/, checkp
 """
 
 import dataclasses
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -79,7 +78,15 @@ def _saved_options(run: Run, family: str) -> VAEOptions | GANOptions:
 
 def check(options: VAEOptions | GANOptions) -> None:
     """Refuse numbers that make no sense, before anything is read or written."""
-    for name in ("steps", "batch_size", "log_every", "eval_every", "sample_every", "checkpoint_every", "keep"):
+    for name in (
+        "steps",
+        "batch_size",
+        "log_every",
+        "eval_every",
+        "sample_every",
+        "checkpoint_every",
+        "keep",
+    ):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}")
     for name in ("hidden", "generator_hidden", "discriminator_hidden"):
@@ -149,7 +156,9 @@ def next_free(parent: Path, family: str) -> Path:
 def borrow_weights(state: State, source: Path) -> State:
     """Put another run's parameters, collections and moving average into a fresh state."""
     other = Run.open(source).restore("newest")
-    names = [name for name in state._fields if name.endswith(("params", "collections", "ema")) and name != "hyperparams"]
+    names = [
+        name for name in state._fields if name.endswith(("params", "collections", "ema")) and name != "hyperparams"
+    ]
     if type(other) is not type(state):
         raise ValueError(f"{source} holds a {type(other).__name__}, wanted a {type(state).__name__}")
     saved, wanted = ({name: getattr(s, name) for name in names} for s in (other, state))
@@ -251,12 +260,16 @@ def train(options: VAEOptions | GANOptions) -> Path:
     if options.workdir is not None and Run.exists(options.workdir) and not options.resume:
         Run.create(options.workdir, {}, {})  # raises: say so before any data are read
     train_set, test_set = load_data(options)
-    spec = options.spec(train_set["image"].shape[1:])
+    spec: Any = options.spec(train_set["image"].shape[1:])
     run_key = jax.random.key(options.seed)
     step_function = partial(jaxgen.gan_step if isinstance(spec, jaxgen.GAN) else jaxgen.vae_step, spec)
     dynamic = getattr(options, "binarization", "none") == "dynamic"
     training = loop.Loop(
-        step_function, train_set, run_key, options.batch_size, dynamic_binarization(run_key) if dynamic else None
+        step_function,
+        train_set,
+        run_key,
+        options.batch_size,
+        dynamic_binarization(run_key) if dynamic else None,
     )
     example = {name: array[: options.batch_size] for name, array in train_set.items()}
     state = init_state(spec, named_key(run_key, "init"), example)

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jax.typing
 
 
 def select(batch: Mapping[str, Any]) -> dict[str, Any]:
@@ -21,15 +22,13 @@ def select(batch: Mapping[str, Any]) -> dict[str, Any]:
       KeyError: it has no ``image``.
     """
     if not isinstance(batch, Mapping):
-        raise TypeError(
-            f"a batch must be a mapping with 'image', got {type(batch).__name__}: pass {{'image': images}}"
-        )
+        raise TypeError(f"a batch must be a mapping with 'image', got {type(batch).__name__}: pass {{'image': images}}")
     if "image" not in batch:
         raise KeyError(f"a batch must have an 'image', got the keys {sorted(batch)}")
     return {name: batch[name] for name in ("image", "label") if batch.get(name) is not None}
 
 
-def to_float(images: jax.Array) -> jax.Array:
+def to_float(images: jax.typing.ArrayLike) -> jax.Array:
     """Scale images to floats: uint8 0..255 to [0, 1], bool to 0 and 1, floats as they are.
 
     Args:
@@ -77,7 +76,5 @@ def read(batch: Mapping[str, Any]) -> tuple[jax.Array, jax.Array | None]:
     if not jnp.issubdtype(label.dtype, jnp.integer):
         raise TypeError(f"labels must be integers, got {label.dtype}")
     if label.shape != images.shape[:1]:
-        raise ValueError(
-            f"labels must be one per image, [{images.shape[0]}], got shape {list(label.shape)}"
-        )
+        raise ValueError(f"labels must be one per image, [{images.shape[0]}], got shape {list(label.shape)}")
     return images, label

@@ -76,7 +76,7 @@ class GANState(NamedTuple):
     discriminator_collections: modules.Collections
     generator_optimizer_state: Any
     discriminator_optimizer_state: Any
-    ema: dict[str, Any] | None
+    ema: Any
     hyperparams: dict[str, jax.Array]
 
 
@@ -163,13 +163,10 @@ def _discriminate(
     axis_name: AxisName,
 ) -> tuple[jax.Array, modules.Collections]:
     discriminator = modules.bind_axis(gan.discriminator, collections, axis_name)
-    logits, collections = modules.apply(
-        discriminator, params, collections, images, label=label, train=True, key=key
-    )
+    logits, collections = modules.apply(discriminator, params, collections, images, label=label, train=True, key=key)
     if logits.shape != images.shape[:1]:
         raise ValueError(
-            f"the discriminator must return one logit per image, [{images.shape[0]}], got "
-            f"shape {list(logits.shape)}"
+            f"the discriminator must return one logit per image, [{images.shape[0]}], got shape {list(logits.shape)}"
         )
     return logits, collections
 
@@ -308,9 +305,7 @@ def generator_loss(
     real_logits, collections = _discriminate(
         gan, params, collections, images, label, named_key(key, "real dropout"), axis_name
     )
-    fake_logits, _ = _discriminate(
-        gan, params, collections, fakes, label, named_key(key, "fake dropout"), axis_name
-    )
+    fake_logits, _ = _discriminate(gan, params, collections, fakes, label, named_key(key, "fake dropout"), axis_name)
     loss = jnp.mean(gan.loss.generator(real_logits, fake_logits))
     return loss, _as_float32({"generator_loss": loss})
 
@@ -376,9 +371,7 @@ def generator_update(
         value, metrics = generator_loss(gan, fakes, state, batch, key, axis_name)
         return value, (metrics, collections)
 
-    (_, (metrics, collections)), gradient = value_and_averaged_gradient(
-        loss, state.generator_params, axis_name
-    )
+    (_, (metrics, collections)), gradient = value_and_averaged_gradient(loss, state.generator_params, axis_name)
     updates, optimizer_state = gan.generator_optimizer.update(
         gradient, state.generator_optimizer_state, state.generator_params
     )
@@ -397,9 +390,7 @@ def generator_update(
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames="axis_name")
-def _step(
-    gan: GAN, state: GANState, batch: Batch, key: jax.Array, axis_name: AxisName
-) -> tuple[GANState, Metrics]:
+def _step(gan: GAN, state: GANState, batch: Batch, key: jax.Array, axis_name: AxisName) -> tuple[GANState, Metrics]:
     hyperparams = scheduled_hyperparams(state.hyperparams, state.step, ema_decay=gan.ema_decay)
     state = state._replace(hyperparams=hyperparams)
     fakes, _ = gan_fakes(gan, state.generator_params, state, batch, key, axis_name)

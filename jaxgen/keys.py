@@ -16,7 +16,7 @@ def check_key(key: jax.Array) -> None:
     """Refuse anything but one typed threefry key.
 
     Args:
-      key: what should be a scalar key of `jax.random.key`.
+      key: what should be a typed key, [], of `jax.random.key`.
 
     Raises:
       TypeError: it is a raw uint32 key, a batch of keys, or of another implementation (whose draws would

@@ -1,6 +1,5 @@
 """The seam between the steps and the networks: anything with Flax Linen's ``init`` and ``apply``."""
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -28,7 +27,13 @@ def initialize(network: Any, key: jax.Array, *args: Any, **kwargs: Any) -> tuple
 
 
 def apply(
-    network: Any, params: Any, collections: Collections, *args: Any, train: bool, key: jax.Array, **kwargs: Any
+    network: Any,
+    params: Any,
+    collections: Collections,
+    *args: Any,
+    train: bool,
+    key: jax.Array,
+    **kwargs: Any,
 ) -> tuple[Any, Collections]:
     """Apply a network, threading its mutable collections.
 
@@ -48,9 +53,7 @@ def apply(
     rngs = {"dropout": key}
     if not train:
         return network.apply(variables, *args, **kwargs, train=False, rngs=rngs), collections
-    output, updated = network.apply(
-        variables, *args, **kwargs, train=True, rngs=rngs, mutable=list(collections)
-    )
+    output, updated = network.apply(variables, *args, **kwargs, train=True, rngs=rngs, mutable=list(collections))
     return output, {**collections, **updated}
 
 
@@ -71,8 +74,8 @@ def bind_axis(network: Any, collections: Collections, axis_name: AxisName) -> An
     """
     if axis_name is None:
         return network
-    if dataclasses.is_dataclass(network) and any(f.name == "axis_name" for f in dataclasses.fields(network)):
-        return network.clone(axis_name=axis_name)  # type: ignore[attr-defined]
+    if hasattr(network, "clone") and hasattr(network, "axis_name"):
+        return network.clone(axis_name=axis_name)
     if "batch_stats" in collections:
         raise ValueError(
             f"{type(network).__name__} keeps batch statistics but has no field 'axis_name', so its "

@@ -29,7 +29,8 @@ def check_spec(spec: Any) -> None:
         except TypeError as error:
             raise TypeError(
                 f"{kind}.{field.name} must be hashable, as the compiled step is looked up by it, got "
-                f"{type(value).__name__} ({str(error).splitlines()[0]}): use tuples for lists, module-level functions for closures"
+                f"{type(value).__name__} ({str(error).splitlines()[0]}): use tuples for lists and module-level "
+                "functions for closures"
             ) from error
         if field.name.endswith("optimizer") and not (hasattr(value, "init") and hasattr(value, "update")):
             raise TypeError(

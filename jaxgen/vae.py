@@ -112,7 +112,14 @@ def vae_init(vae: VAE, key: jax.Array, batch: Batch) -> VAEState:
 
 
 def _encode(
-    vae: VAE, params: Any, state: VAEState, images: jax.Array, label: Any, key: jax.Array, train: bool, axis: AxisName
+    vae: VAE,
+    params: Any,
+    state: VAEState,
+    images: jax.Array,
+    label: Any,
+    key: jax.Array,
+    train: bool,
+    axis: AxisName,
 ) -> tuple[tuple[jax.Array, jax.Array], modules.Collections]:
     collections = state.collections["encoder"]
     encoder = modules.bind_axis(vae.encoder, collections, axis)
@@ -129,7 +136,14 @@ def _encode(
 
 
 def _decode(
-    vae: VAE, params: Any, state: VAEState, z: jax.Array, label: Any, key: jax.Array, train: bool, axis: AxisName
+    vae: VAE,
+    params: Any,
+    state: VAEState,
+    z: jax.Array,
+    label: Any,
+    key: jax.Array,
+    train: bool,
+    axis: AxisName,
 ) -> tuple[jax.Array, modules.Collections]:
     collections = state.collections["decoder"]
     decoder = modules.bind_axis(vae.decoder, collections, axis)
@@ -221,9 +235,7 @@ def vae_loss(
     References:
       Kingma & Welling 2014, equation 10; Higgins et al. 2017, "beta-VAE", equation 4.
     """
-    bound = _bound(
-        vae, params, state, batch, step_key(key, "vae step", state.step), vae.num_samples, True, axis_name
-    )
+    bound = _bound(vae, params, state, batch, step_key(key, "vae step", state.step), vae.num_samples, True, axis_name)
     loss = -jnp.mean(vae.objective(bound.log_weights))
     metrics = {
         "loss": loss,
@@ -267,9 +279,7 @@ def vae_update(
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames="axis_name")
-def _step(
-    vae: VAE, state: VAEState, batch: Batch, key: jax.Array, axis_name: AxisName
-) -> tuple[VAEState, Metrics]:
+def _step(vae: VAE, state: VAEState, batch: Batch, key: jax.Array, axis_name: AxisName) -> tuple[VAEState, Metrics]:
     hyperparams = scheduled_hyperparams(state.hyperparams, state.step, beta=vae.beta)
     state, metrics = vae_update(vae, state._replace(hyperparams=hyperparams), batch, key, axis_name)
     return state._replace(step=state.step + 1), metrics
@@ -312,9 +322,7 @@ def _evaluate(vae: VAE, state: VAEState, batch: Batch, key: jax.Array, num_sampl
     }
 
 
-def vae_evaluate(
-    vae: VAE, state: VAEState, batch: Batch, key: jax.Array, num_samples: int = 1
-) -> dict[str, jax.Array]:
+def vae_evaluate(vae: VAE, state: VAEState, batch: Batch, key: jax.Array, num_samples: int = 1) -> dict[str, jax.Array]:
     """The ELBO of each example and its two terms, with the networks in evaluation mode.
 
     elbo = reconstruction - kl,  reconstruction = (1/K) sum_k log p(x | z_k)

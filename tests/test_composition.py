@@ -93,9 +93,7 @@ def pmapped(step: Callable[..., Any]) -> Callable[..., Any]:
 
 def shard_mapped(step: Callable[..., Any]) -> Callable[..., Any]:
     step = jax.jit(
-        jax.shard_map(
-            partial(step, axis_name="data"), mesh=mesh(), in_specs=(P(), P("data"), P()), out_specs=P()
-        )
+        jax.shard_map(partial(step, axis_name="data"), mesh=mesh(), in_specs=(P(), P("data"), P()), out_specs=P())
     )
     return looped(step)
 

@@ -165,7 +165,7 @@ def test_pictures_are_cropped_to_the_centre_and_laid_over_white(tmp_path: Path) 
     np.testing.assert_array_equal(images[0][0, 0], [255, 255, 255])
 
 
-def save_npz(path: Path, **arrays: np.ndarray) -> str:
+def save_npz(path: Path, **arrays: Any) -> str:
     np.savez(path / "bad.npz", **arrays)
     return f"npz:{path / 'bad.npz'}"
 
@@ -220,7 +220,10 @@ GREY = np.full((10, 4, 4, 1), 0.5, np.float32)
 BAD_DATA: dict[str, tuple[Any, str]] = {
     "unknown set": (lambda p: "minst", r"unknown data set 'minst', did you mean mnist.*fashion_mnist_small"),
     "no images in TFDS": (lambda p: "glue", "unknown data set 'glue'|not a set of images"),
-    "unknown split": (lambda p: ("fashion_mnist_small", "valid"), "unknown split 'valid': use one of test, train"),
+    "unknown split": (
+        lambda p: ("fashion_mnist_small", "valid"),
+        "unknown split 'valid': use one of test, train",
+    ),
     "no path": (lambda p: "folder:", "give a path after the colon"),
     "missing folder": (lambda p: f"folder:{p / 'nowhere'}", "no such folder"),
     "missing file": (lambda p: f"npz:{p / 'nowhere.npz'}", "no such file"),
@@ -241,7 +244,10 @@ BAD_DATA: dict[str, tuple[Any, str]] = {
     "binary as uint8": (lambda p: save_npz(p, image=GREY.astype(np.uint8)), "store binary images as bool"),
     "int32 images": (lambda p: save_npz(p, image=GREY.astype(np.int32)), "uint8, bool or float, got int32"),
     "wrong rank": (lambda p: save_npz(p, image=np.zeros((10, 2, 2, 2, 2), np.float32)), r"\[N, H, W, C\]"),
-    "too few labels": (lambda p: (save_npz(p, image=GREY, label=np.arange(9)), "all"), "one integer per image"),
+    "too few labels": (
+        lambda p: (save_npz(p, image=GREY, label=np.arange(9)), "all"),
+        "one integer per image",
+    ),
     "negative label": (lambda p: save_npz(p, image=GREY, label=np.arange(10) - 1), "at least 0"),
     "no size": (lambda p: ("fashion_mnist_small", "train", 0), "at least 1 pixel"),
 }

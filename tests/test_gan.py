@@ -34,7 +34,9 @@ def test_the_order_of_a_step(key: jax.Array) -> None:
     descend = partial(jax.tree.map, lambda p, g: p - 0.1 * g)
 
     fakes, _ = jaxgen.gan_fakes(gan, state.generator_params, state, batch, key)
-    slope = jax.grad(lambda p: jaxgen.discriminator_loss(gan, p, state, batch, fakes, key)[0])(state.discriminator_params)
+    slope = jax.grad(lambda p: jaxgen.discriminator_loss(gan, p, state, batch, fakes, key)[0])(
+        state.discriminator_params
+    )
     discriminator_params = descend(state.discriminator_params, slope)
     against = state._replace(discriminator_params=discriminator_params)
 

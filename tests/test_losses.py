@@ -85,9 +85,7 @@ def test_bernoulli_by_hand() -> None:
 def test_gaussian_by_hand() -> None:
     mean, x = jnp.array([[0.0, 1.0]]), jnp.array([[0.5, 1.0]])
     log_normalizer = math.log(0.5 * math.sqrt(2 * math.pi))
-    np.testing.assert_allclose(
-        losses.gaussian(scale=0.5).log_prob(mean, x), [-0.5 - 2 * log_normalizer], rtol=1e-6
-    )
+    np.testing.assert_allclose(losses.gaussian(scale=0.5).log_prob(mean, x), [-0.5 - 2 * log_normalizer], rtol=1e-6)
 
 
 @pytest.mark.parametrize("likelihood", [losses.bernoulli, losses.gaussian(scale=0.3)])

@@ -37,7 +37,7 @@ def test_an_epoch_shows_every_example_once_and_the_next_another_order(key: jax.A
     epochs = [np.concatenate([indices(key, e * 10 + t, 50, 5) for t in range(10)]) for e in range(2)]
     for epoch in epochs:
         assert sorted(epoch.tolist()) == list(range(50))
-    assert not np.array_equal(*epochs)
+    assert not np.array_equal(epochs[0], epochs[1])
 
 
 def test_a_remainder_is_left_out_and_differs_between_epochs(key: jax.Array) -> None:

@@ -107,9 +107,9 @@ def test_init_from_borrows_the_weights(npz: str, tmp_path: Path) -> None:
     arguments = [*TINY["gan"], *CADENCES, "--dataset", npz, "--steps", "10", "--workdir"]
     assert train.main([*arguments, str(tmp_path / "a")]) == 0
     source = Run.open(tmp_path / "a")
-    trained = source.restore()
+    trained: Any = source.restore()
     fresh = jax.tree.map(np.zeros_like, trained)
-    borrowed = train.borrow_weights(fresh, tmp_path / "a")
+    borrowed: Any = train.borrow_weights(fresh, tmp_path / "a")
     chex.assert_trees_all_equal(borrowed.generator_params, trained.generator_params)
     chex.assert_trees_all_equal(borrowed.ema, trained.ema)
     assert int(borrowed.step) == 0
@@ -117,7 +117,16 @@ def test_init_from_borrows_the_weights(npz: str, tmp_path: Path) -> None:
 
 
 def test_resume_without_a_checkpoint_starts_at_0_and_says_so(npz: str, tmp_path: Path, capsys: Any) -> None:
-    arguments = [*TINY["vae"], "--dataset", npz, "--steps", "3", "--workdir", str(tmp_path / "run"), "--resume"]
+    arguments = [
+        *TINY["vae"],
+        "--dataset",
+        npz,
+        "--steps",
+        "3",
+        "--workdir",
+        str(tmp_path / "run"),
+        "--resume",
+    ]
     assert train.main(arguments) == 0
     assert "no completed checkpoint: starting at step 0" in capsys.readouterr().out
 
@@ -167,12 +176,21 @@ def test_options_override_a_configuration() -> None:
 
 BAD_COMMANDS: dict[str, tuple[list[str], str]] = {
     "unknown family": (["vea"], "unknown family 'vea'"),
-    "unknown configuration": (["vae", "--config", "nope"], "unknown configuration 'nope' for vae: use one of flax_vae"),
-    "a configuration of the other family": (["gan", "--config", "flax_vae"], "unknown configuration 'flax_vae' for gan"),
+    "unknown configuration": (
+        ["vae", "--config", "nope"],
+        "unknown configuration 'nope' for vae: use one of flax_vae",
+    ),
+    "a configuration of the other family": (
+        ["gan", "--config", "flax_vae"],
+        "unknown configuration 'flax_vae' for gan",
+    ),
     "unknown data set": (["vae", "--dataset", "fashion_mnits"], "unknown data set"),
     "batch size 0": (["gan", "--batch-size", "0"], "--batch-size must be at least 1, got 0"),
     "negative steps": (["gan", "--steps", "-5"], "--steps must be at least 1, got -5"),
-    "more than there is": (["vae", "--batch-size", "2001"], "--batch-size 2001 is larger than .* 2000 training images"),
+    "more than there is": (
+        ["vae", "--batch-size", "2001"],
+        "--batch-size 2001 is larger than .* 2000 training images",
+    ),
     "layers of nothing": (["vae", "--hidden", "0"], "--hidden must be sizes of at least 1"),
     "no latents": (["vae", "--latent-dim", "0"], r"latent_dim must be at least 1"),
     "negative beta": (["vae", "--beta", "-1"], "beta must be at least 0"),

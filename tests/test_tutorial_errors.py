@@ -3,6 +3,8 @@
 They were found by reading; what each does to a model stands in its test's docstring.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +24,7 @@ def test_discriminators_return_logits_not_probabilities() -> None:
     discriminator = networks.MLPDiscriminator(hidden=(8,))
     x = 1e3 * jax.random.normal(jax.random.key(1), (64, 4))
     variables = discriminator.init(jax.random.key(0), x, train=False)
-    logits = discriminator.apply(variables, x, train=False)
+    logits = np.asarray(discriminator.apply(variables, x, train=False))
     assert float(logits.min()) < 0.0 or float(logits.max()) > 1.0
     certain = jnp.array([40.0])
     np.testing.assert_allclose(losses.non_saturating.discriminator(certain, -certain), [0.0], atol=1e-6)
@@ -74,13 +76,13 @@ def test_the_optimal_discriminator_has_both_densities_below() -> None:
 
 
 @pytest.mark.parametrize("make", [models.gan, models.batch_norm_gan])
-def test_the_discriminator_is_shown_real_images(key: jax.Array, make: object) -> None:
+def test_the_discriminator_is_shown_real_images(key: jax.Array, make: Callable[[], jaxgen.GAN]) -> None:
     """(v) The training loop never shows the discriminator a real image.
 
     It then learns to call everything fake, and the generator learns nothing about the data. Here other real images
     make another discriminator, and the fakes of the same step are the same.
     """
-    gan = make()  # type: ignore[operator]
+    gan = make()
     state = models.init(gan, key)
     black = {"image": np.zeros((16, *models.IMAGE_SHAPE), np.uint8)}
     white = {"image": np.full((16, *models.IMAGE_SHAPE), 255, np.uint8)}

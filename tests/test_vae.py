@@ -33,7 +33,7 @@ def test_state_holds_arrays_only_and_counts(key: jax.Array) -> None:
 def test_metrics_add_up_and_are_of_the_parameters_given(key: jax.Array) -> None:
     vae = models.vae(beta=3.0)
     state = models.init(vae, key)
-    new, metrics = jaxgen.vae_step(vae, state, models.batch(), key)
+    _, metrics = jaxgen.vae_step(vae, state, models.batch(), key)
     np.testing.assert_allclose(metrics["elbo"], metrics["reconstruction"] - metrics["kl"], rtol=1e-6)
     np.testing.assert_allclose(metrics["loss"], 3.0 * metrics["kl"] - metrics["reconstruction"], rtol=1e-6)
     loss, (again, _) = jaxgen.vae_loss(vae, state.params, state, models.batch(), key)
@@ -105,7 +105,8 @@ def test_more_latent_samples_estimate_the_same_elbo_with_less_noise(key: jax.Arr
     vae = models.vae()
     state, batch = models.init(vae, key), models.batch(4)
     estimate = jax.jit(
-        lambda k, num: jaxgen.vae_evaluate(vae, state, {"image": batch["image"]}, k, num)["elbo"], static_argnums=1
+        lambda k, num: jaxgen.vae_evaluate(vae, state, {"image": batch["image"]}, k, num)["elbo"],
+        static_argnums=1,
     )
     keys = jax.random.split(key, 300)
     few, many = (np.stack([estimate(k, num) for k in keys]) for num in (1, 16))
@@ -168,7 +169,10 @@ class ConstantEncoder:
         return {}
 
     def apply(self, variables: Any, x: jax.Array, label: Any = None, *, train: bool, **_: Any) -> Any:
-        answer = jnp.zeros((x.shape[0], models.LATENT_DIM)), jnp.full((x.shape[0], models.LATENT_DIM), self.logvar)
+        answer = (
+            jnp.zeros((x.shape[0], models.LATENT_DIM)),
+            jnp.full((x.shape[0], models.LATENT_DIM), self.logvar),
+        )
         return (answer, {}) if "mutable" in _ else answer
 
 
@@ -231,7 +235,7 @@ def test_bad_specs_are_refused(key: jax.Array) -> None:
     with pytest.raises(TypeError, match=r"VAE\.encoder must be hashable.*tuples for lists"):
         jaxgen.VAE(networks.MLPEncoder(3, hidden=[8]), decoder, models.sgd(), 3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="optax transformation"):
-        jaxgen.VAE(encoder, decoder, 1e-3, 3)  # type: ignore[arg-type]
+        jaxgen.VAE(encoder, decoder, 1e-3, 3)
     with pytest.raises(TypeError, match="whole number"):
         jaxgen.VAE(encoder, decoder, models.sgd(), 3.0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="at least 1"):
@@ -242,6 +246,7 @@ def test_bad_specs_are_refused(key: jax.Array) -> None:
         jaxgen.VAE((encoder,), decoder, models.sgd(), 3)
     with pytest.raises(ValueError, match="give it latent_dim=5"):
         jaxgen.vae_init(jaxgen.VAE(encoder, decoder, models.sgd(), 5), key, models.batch())
+    vae = models.vae()
+    state = models.init(vae, key)
     with pytest.raises(ValueError, match=r"\[N, 3\]"):
-        vae = models.vae()
-        jaxgen.vae_decode(vae, models.init(vae, key), jnp.zeros((2, 4)))
+        jaxgen.vae_decode(vae, state, jnp.zeros((2, 4)))

@@ -1,13 +1,25 @@
-"""Flax's VAE example: a VAE of 784-500-20 units on binarised MNIST.
+"""The curve of Flax's VAE example: 784-500-20 units, ReLU, Adam 1e-3, batches of 128, fixed binarised MNIST.
 
-(to be filled with the measured curve)
+Published (google/flax, pull request 1361): test -ELBO of 119.7 nats after epoch 1, 103.6 after 10, 101.5 after 21.
+
+Reached (seed 0, one latent sample an image, the whole test set):
+
+    epoch            1      5     10     15     21
+    -ELBO, nats  119.61 105.91 103.32 102.14 101.43
+
+in 33 s on 2 cores of an AMD EPYC (Zen 5) virtual machine, jax 0.10.2, by
+
+    uv run experiments/train.py vae --config flax_vae
+
+An epoch is 390 batches: the last 80 of the 50,000 images wait for another one. The set is prepared on first use, which
+needs ``uv run --extra tensorflow ...`` once; without a network, ``--manual-dir`` with the three .amat files.
 """
 
 from experiments.options import VAEOptions
 
 options = VAEOptions(
     dataset="binarized_mnist",
-    steps=8190,  # 21 epochs of 390 batches
+    steps=21 * 390,
     batch_size=128,
     eval_every=390,
     log_every=78,

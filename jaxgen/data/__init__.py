@@ -12,7 +12,16 @@ from jaxgen.data.files import load_folder, load_idx, load_npz
 from jaxgen.data.images import Color, check_dataset, resize_images
 from jaxgen.data.order import batch_indices, permute
 
-__all__ = ["Binarization", "Color", "batch_indices", "binarize", "binarize_set", "fingerprint", "load", "permute"]
+__all__ = [
+    "Binarization",
+    "Color",
+    "batch_indices",
+    "binarize",
+    "binarize_set",
+    "fingerprint",
+    "load",
+    "permute",
+]
 
 _EMBEDDED = "fashion_mnist_small"
 
@@ -67,11 +76,11 @@ def load(
     else:
         from jaxgen.data.tfds_sets import load_tfds
 
-        directories = [None if d is None else Path(d).expanduser() for d in (data_dir, manual_dir)]
-        return check_dataset(load_tfds(name, split, *directories, image_size, color), name)
+        prepared, manual = (None if d is None else Path(d).expanduser() for d in (data_dir, manual_dir))
+        return check_dataset(load_tfds(name, split, prepared, manual, image_size, color), name)
     dataset = check_dataset(dataset, name)
     if image_size is not None or color is not None:
-        dataset["image"] = resize_images(dataset["image"], image_size, color, name)
+        dataset["image"] = resize_images(list(dataset["image"]), image_size, color, name)
     return dataset
 
 

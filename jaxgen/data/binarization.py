@@ -11,7 +11,7 @@ from jaxgen.keys import AxisName, example_keys
 Binarization = Literal["none", "static", "dynamic"]
 
 
-def binarize(images: jax.Array, key: jax.Array, axis_name: AxisName = None) -> jax.Array:
+def binarize(images: jax.Array | np.ndarray, key: jax.Array, axis_name: AxisName = None) -> jax.Array:
     """Draw binary images whose pixels' probabilities are the grey images' intensities.
 
     x_i ~ Bernoulli(intensity_i)

@@ -73,14 +73,10 @@ def load_npz(path: Path, split: str, name: str) -> dict[str, np.ndarray]:
         return hold_out({key: arrays[key] for key in ("image", "label") if key in arrays}, split, name)
     known = sorted(key.removesuffix("_image") for key in arrays if key.endswith("_image"))
     if not known:
-        raise ValueError(
-            f"{name}: expected an array 'image' (or 'train_image' and 'test_image'), got {sorted(arrays)}"
-        )
+        raise ValueError(f"{name}: expected an array 'image' (or 'train_image' and 'test_image'), got {sorted(arrays)}")
     if split not in known:
         raise unknown_split(name, split, known)
-    return {
-        key: arrays[f"{split}_{key}"] for key in ("image", "label") if f"{split}_{key}" in arrays
-    }
+    return {key: arrays[f"{split}_{key}"] for key in ("image", "label") if f"{split}_{key}" in arrays}
 
 
 def _read_idx(path: Path, name: str) -> np.ndarray:

@@ -96,10 +96,7 @@ def resize_images(images: Sequence[np.ndarray], image_size: int | None, color: C
     if color is None:
         color = "rgb" if shapes[0][2] == 3 else "grey"
     return np.stack(
-        [
-            picture_to_array(Image.fromarray(i[..., 0] if i.shape[2] == 1 else i), image_size, color)
-            for i in images
-        ]
+        [picture_to_array(Image.fromarray(i[..., 0] if i.shape[2] == 1 else i), image_size, color) for i in images]
     )
 
 

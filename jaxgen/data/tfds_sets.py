@@ -67,7 +67,10 @@ def _builder(name: str, data_dir: Path | None) -> Any:
             f"{', '.join(WELL_KNOWN)}"
         ) from error
     features = builder.info.features
-    if not (isinstance(features, tfds.features.FeaturesDict) and isinstance(dict(features.items()).get("image"), tfds.features.Image)):
+    if not (
+        isinstance(features, tfds.features.FeaturesDict)
+        and isinstance(dict(features.items()).get("image"), tfds.features.Image)
+    ):
         raise ValueError(f"{name}: not a set of images: its features are {list(features or [])}")
     return builder
 
@@ -82,7 +85,10 @@ def _check_reachable(name: str, urls: list[str], data_dir: Path, manual_dir: Pat
     try:
         requests.head(wanted[0], timeout=3)
     except requests.RequestException as error:
-        host, files = urlparse(wanted[0]).netloc, ", ".join(sorted(Path(urlparse(u).path).name for u in wanted))
+        host, files = (
+            urlparse(wanted[0]).netloc,
+            ", ".join(sorted(Path(urlparse(u).path).name for u in wanted)),
+        )
         raise ConnectionError(
             f"{name}: not prepared in {data_dir}, and {host} cannot be reached ({type(error).__name__}): pass the "
             f"--data-dir where it is prepared, or put {files} into a folder and pass it as --manual-dir"

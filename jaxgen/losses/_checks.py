@@ -11,8 +11,7 @@ def check_float(name: str, array: jax.Array) -> None:
     """Raise TypeError unless ``array`` is floating point."""
     if not jnp.issubdtype(jnp.result_type(array), jnp.floating):
         raise TypeError(
-            f"{name} must be floating point, got {jnp.result_type(array)}: convert it, "
-            f"e.g. {name}.astype(jnp.float32)"
+            f"{name} must be floating point, got {jnp.result_type(array)}: convert it, e.g. {name}.astype(jnp.float32)"
         )
 
 

@@ -22,7 +22,7 @@ def _check(parameters: jax.Array, x: jax.Array) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Bernoulli:
-    """Independent Bernoulli pixels, given by their logits.
+    """Independent Bernoulli pixels, given by their logits [B, ...].
 
     log p(x | logits) = sum_i x_i logit_i - softplus(logit_i)
 
@@ -61,7 +61,7 @@ class Bernoulli:
 
 @dataclasses.dataclass(frozen=True)
 class Gaussian:
-    """Independent Gaussian pixels of one fixed standard deviation, given by their means.
+    """Independent Gaussian pixels of one fixed standard deviation, given by their means [B, ...].
 
     log p(x | mean) = -sum_i [ (x_i - mean_i)^2 / (2 scale^2) + log(scale) + log(2 pi) / 2 ]
 

@@ -29,7 +29,5 @@ def elbo(log_weights: jax.Array) -> jax.Array:
     """
     check_float("log_weights", log_weights)
     if log_weights.ndim != 2 or log_weights.shape[0] < 1:
-        raise ValueError(
-            f"log_weights must be [K, B] with K >= 1 samples, got shape {list(log_weights.shape)}"
-        )
+        raise ValueError(f"log_weights must be [K, B] with K >= 1 samples, got shape {list(log_weights.shape)}")
     return jnp.mean(log_weights, axis=0)

@@ -29,9 +29,7 @@ def sliced_wasserstein_distance(
       Bonneel et al. 2015, "Sliced and Radon Wasserstein Barycenters of Measures", section 3.
     """
     if real.shape != fake.shape or real.ndim < 2:
-        raise ValueError(
-            f"expected two equally large sets of images, got {list(real.shape)} and {list(fake.shape)}"
-        )
+        raise ValueError(f"expected two equally large sets of images, got {list(real.shape)} and {list(fake.shape)}")
     if num_projections < 1:
         raise ValueError(f"num_projections must be at least 1, got {num_projections}")
     real, fake = (to_float(images).reshape(images.shape[0], -1) for images in (real, fake))

@@ -104,9 +104,7 @@ class MLPEncoder(nn.Module):
     activation: Activation = leaky_relu
 
     @nn.compact
-    def __call__(
-        self, x: jax.Array, label: jax.Array | None = None, *, train: bool
-    ) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> tuple[jax.Array, jax.Array]:
         x = _MLP(self.hidden, self.activation, name="hidden_layers")(x, train=train)
         return nn.Dense(self.latent_dim, name="mean")(x), nn.Dense(self.latent_dim, name="logvar")(x)
 

@@ -201,9 +201,7 @@ class Checkpoints:
 
     def _restore(self, step: int, **items: Any) -> Any:
         saved = self._manager.item_metadata(step)
-        differences = [
-            line for name, wanted in items.items() for line in shape_differences(saved[name].tree, wanted)
-        ]
+        differences = [line for name, wanted in items.items() for line in shape_differences(saved[name].tree, wanted)]
         if differences:
             raise ValueError(f"checkpoint {step} in {self.directory} is of another model: {summary(differences)}")
         sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])

@@ -22,11 +22,11 @@ class Totals(NamedTuple):
 
     Args:
       sums: sum of each metric, float32 [].
-      count: number of steps in it, int32 [].
+      steps: number of steps in them, int32 [].
     """
 
     sums: dict[str, jax.Array]
-    count: jax.Array
+    steps: jax.Array
 
 
 def batch_at(
@@ -75,9 +75,7 @@ class Loop:
         self._dataset = jax.device_put(dict(dataset))
         self._key = key
 
-        def advance(
-            dataset: dict[str, jax.Array], key: jax.Array, state: Any
-        ) -> tuple[Any, dict[str, jax.Array]]:
+        def advance(dataset: dict[str, jax.Array], key: jax.Array, state: Any) -> tuple[Any, dict[str, jax.Array]]:
             batch = batch_at(dataset, key, state.step, batch_size)
             return step(state, transform(batch, state.step) if transform else batch, key)
 
@@ -88,7 +86,7 @@ class Loop:
             def body(_: jax.Array, carry: tuple[Any, Totals]) -> tuple[Any, Totals]:
                 state, totals = carry
                 state, metrics = advance(dataset, key, state)
-                return state, Totals(jax.tree.map(jnp.add, totals.sums, metrics), totals.count + 1)
+                return state, Totals(jax.tree.map(jnp.add, totals.sums, metrics), totals.steps + 1)
 
             return jax.lax.fori_loop(0, num_steps, body, (state, totals))
 
@@ -148,6 +146,6 @@ def means(totals: Totals) -> dict[str, float]:
       Python floats by metric.
     """
     totals = jax.device_get(totals)
-    if int(totals.count) == 0:
+    if int(totals.steps) == 0:
         return {}
-    return {name: float(value) / int(totals.count) for name, value in totals.sums.items()}
+    return {name: float(value) / int(totals.steps) for name, value in totals.sums.items()}

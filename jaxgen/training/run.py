@@ -18,7 +18,6 @@ from flax import linen as nn
 from jaxgen import losses, networks
 from jaxgen.gan import GAN, GANState, gan_init
 from jaxgen.training.checkpoint import Checkpoints, Which
-from jaxgen.training.loop import Totals
 from jaxgen.vae import VAE, VAEState, vae_init
 
 Plain = Any  # None, bool, int, float, str, and lists and dictionaries of them
@@ -30,7 +29,7 @@ _OPTIMIZERS = ("adabelief", "adam", "adamax", "adamw", "amsgrad", "lamb", "lion"
 _OF_FLAX = ("parent", "name")  # fields that every Linen module has
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _transformation(name: str, arguments: tuple[tuple[str, float], ...]) -> optax.GradientTransformation:
     return optax.inject_hyperparams(getattr(optax, name))(**dict(arguments))
 
@@ -154,7 +153,7 @@ def to_plain(value: Any) -> Plain:
             return {"named": name}
     if isinstance(value, Optimizer):
         return {"optimizer": value.name, **dict(value.arguments)}
-    if _classes.get(type(value).__name__) is type(value):
+    if dataclasses.is_dataclass(value) and _classes.get(type(value).__name__) is type(value):
         hidden = _OF_FLAX if isinstance(value, nn.Module) else ()
         fields = [field.name for field in dataclasses.fields(value) if field.name not in hidden]
         return {"type": type(value).__name__, **{name: to_plain(getattr(value, name)) for name in fields}}
@@ -182,7 +181,9 @@ def from_plain(plain: Plain) -> Any:
         return plain
     if set(plain) == {"named"}:
         if plain["named"] not in _values:
-            raise ValueError(f"unknown name {plain['named']!r} in the config: register it, or use one of {sorted(_values)}")
+            raise ValueError(
+                f"unknown name {plain['named']!r} in the config: register it, or use one of {sorted(_values)}"
+            )
         return _values[plain["named"]]
     fields = dict(plain)
     if "type" not in fields and "optimizer" in fields:
@@ -298,7 +299,9 @@ class Run:
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is not the config of a run ({error}): restore it from a copy") from error
         if version != _FORMAT:
-            raise ValueError(f"{path} is of format {version}, this jaxgen reads {_FORMAT}: use the jaxgen that wrote it")
+            raise ValueError(
+                f"{path} is of format {version}, this jaxgen reads {_FORMAT}: use the jaxgen that wrote it"
+            )
         return cls(directory, config)
 
     def check_identity(self, identity: Plain) -> None:

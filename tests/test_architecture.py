@@ -1,0 +1,187 @@
+"""The house: imports go down only, the core needs few packages, and every public name is documented."""
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import jaxgen
+from jaxgen import batches, data, keys, losses, metrics, networks, parallel
+from jaxgen.training import checkpoint, loop, monitor, run
+
+ROOT = Path(jaxgen.__file__).parent
+# Floors from the bottom. A module may import from its own floor and from those below.
+FLOORS = [
+    {"losses", "metrics", "networks", "batches", "keys"},
+    {"gan", "vae", "parallel", "modules", "spec"},
+    {"data", "training"},
+]
+# What each floor may import besides the standard library.
+PACKAGES = [
+    {"jax", "flax", "optax", "chex", "jaxgen"},
+    {"jax", "flax", "optax", "chex", "jaxgen"},
+    {"jax", "flax", "optax", "chex", "jaxgen", "orbax", "numpy"},
+]
+# What floor 3 imports inside the functions that use it, so that the core imports without it.
+WHERE_USED = {"PIL", "tensorflow", "tensorflow_datasets", "requests", "tensorboardX"}
+MODULES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def floor(name: str) -> int:
+    found = [level for level, names in enumerate(FLOORS) if name in names]
+    assert len(found) == 1, f"jaxgen/{name} is on no floor: add it to FLOORS"
+    return found[0]
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """(dotted name, whether it is at the top level) of every import of a file."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        top = node in tree.body
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, top
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide their floor"
+            if node.module == "jaxgen":
+                for alias in node.names:
+                    yield f"jaxgen.{alias.name}", top
+            else:
+                yield str(node.module), top
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_down_only(path: Path) -> None:
+    here = floor(room(path))
+    for name, top in imports(path):
+        package, *rest = name.split(".")
+        if package in sys.stdlib_module_names:
+            continue
+        allowed = PACKAGES[here] | (WHERE_USED if here == 2 and not top else set())
+        assert package in allowed, f"{path} (floor {here + 1}) must not import {name}"
+        if package == "jaxgen" and rest:
+            assert floor(rest[0]) <= here, f"{path} (floor {here + 1}) imports {name} from a floor above"
+            if {room(path), rest[0]} == {"gan", "vae"}:
+                pytest.fail("gan.py and vae.py never import each other")
+            assert not (here == 1 and rest[0] == "networks"), f"{path} imports networks/"
+
+
+def test_the_top_only_reexports() -> None:
+    tree = ast.parse((ROOT / "__init__.py").read_text())
+    assert not [node for node in tree.body if not isinstance(node, ast.Import | ast.ImportFrom | ast.Assign | ast.Expr)]
+
+
+def test_the_core_imports_without_the_rest() -> None:
+    """Where only jax, flax, optax, chex and orbax (and what they need) are installed, ``import jaxgen`` works."""
+    missing = sorted(WHERE_USED | {"tyro", "tqdm", "importlib_resources"})
+    program = f"""
+import sys
+for name in {missing}:
+    sys.modules[name] = None
+import jaxgen, jaxgen.training.run, jaxgen.training.loop, jaxgen.training.checkpoint, jaxgen.training.monitor
+assert jaxgen.data.load()["image"].shape == (2000, 28, 28, 1)
+try:
+    jaxgen.data.load("mnist")
+except ModuleNotFoundError as error:
+    assert "pip install tensorflow-datasets" in str(error), error
+else:
+    raise SystemExit("expected an error")
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def public() -> Iterator[tuple[str, Any]]:
+    """Every public function and class, by its full name."""
+    lists: list[tuple[ModuleType, list[str]]] = [
+        *((module, list(module.__all__)) for module in (jaxgen, losses, metrics, networks, data)),
+        *((m, [n for n, v in vars(m).items() if not n.startswith("_") and getattr(v, "__module__", "") == m.__name__])
+          for m in (batches, keys, parallel, jaxgen.modules, jaxgen.spec, checkpoint, loop, monitor, run)),
+    ]  # fmt: skip
+    for module, names in lists:
+        for name in names:
+            thing = getattr(module, name)
+            if inspect.isroutine(thing) or inspect.isclass(thing) or hasattr(thing, "__wrapped__"):
+                yield f"{module.__name__}.{name}", thing
+
+
+def method_cases() -> Iterator[tuple[str, Any]]:
+    for name, thing in public():
+        if inspect.isclass(thing) and thing.__module__.startswith("jaxgen"):
+            for method, member in vars(thing).items():
+                if not method.startswith("_") and inspect.isfunction(member) and not hasattr(member, "__wrapped__"):
+                    yield f"{name}.{method}", member
+
+
+SHAPE = re.compile(r"\[([A-Z0-9]|height|\*|\.\.\.|\])[^\]]*\]?|any shapes?")
+ARRAYS = re.compile(r"Array|ndarray|Batch|State")
+
+
+@pytest.mark.parametrize(("name", "thing"), sorted(dict(public()).items()))
+def test_public_names_are_documented(name: str, thing: Any) -> None:
+    documentation = inspect.getdoc(thing) or ""
+    assert documentation, f"{name} has no docstring"
+    first = documentation.splitlines()[0]
+    assert first.endswith((".", ":")), f"{name}: the first line must be one sentence, got {first!r}"
+    if inspect.isclass(thing):
+        annotations = vars(thing).get("__annotations__", {})
+        parameters = [n for n in annotations if n not in ("parent", "name") and not n.startswith("_")]
+        seen = str(annotations) + (str(inspect.signature(thing.__call__)) if "__call__" in vars(thing) else "")
+    else:
+        signature = inspect.signature(thing)
+        parameters = list(signature.parameters)
+        seen = str(signature)
+        if "Args:" not in documentation:  # one sentence may name everything
+            assert len(documentation.splitlines()) == 1, f"{name}: no Args"
+            parameters = []
+        elif not seen.endswith("-> None"):
+            assert "Returns:" in documentation, f"{name}: no Returns"
+    if ARRAYS.search(seen):
+        assert SHAPE.search(documentation), f"{name} handles arrays: give their shapes"
+    for parameter in parameters:
+        assert re.search(rf"^\s*\**{parameter}: ", documentation, re.MULTILINE), (
+            f"{name}: {parameter} is not documented"
+        )
+
+
+def test_the_test_of_documentation_can_fail() -> None:
+    def undocumented(images: Any, key: Any) -> Any:
+        """Do something.
+
+        Args:
+          images: some.
+
+        Returns:
+          Something.
+        """
+
+    with pytest.raises(AssertionError, match="key is not documented"):
+        test_public_names_are_documented("undocumented", undocumented)
+    assert not SHAPE.search("an array, or [a list](link) of them")
+    assert all(SHAPE.search(text) for text in ("[B]", "[]", "[N, H, W, C]", "[*image_shape]", "[..., D]"))
+
+
+@pytest.mark.parametrize(("name", "thing"), sorted(dict(method_cases()).items()))
+def test_public_methods_are_documented(name: str, thing: Any) -> None:
+    documentation = inspect.getdoc(thing) or ""
+    assert documentation.splitlines()[:1], f"{name} has no docstring"
+    if "Args:" in documentation:
+        for parameter in list(inspect.signature(thing).parameters)[1:]:
+            assert re.search(rf"^\s*\**{parameter}: ", documentation, re.MULTILINE), f"{name}: {parameter}"
+
+
+def test_no_file_outgrows_a_screen_of_purpose() -> None:
+    """A step fits on a screen: the bodies of the compiled steps stay short."""
+    for function in (jaxgen.gan._step, jaxgen.vae._step, jaxgen.gan_step, jaxgen.vae_step):
+        assert len(inspect.getsource(function).splitlines()) <= 60
