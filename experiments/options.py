@@ -3,13 +3,15 @@
 import dataclasses
 import importlib
 import pkgutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
+import tyro
 
 from jaxgen import GAN, VAE, data, losses, networks
-from jaxgen.training.run import from_plain, optimizer
+from jaxgen.training.run import Run, from_plain, optimizer
 
 Activation = Literal["elu", "gelu", "leaky_relu", "relu", "silu", "softplus", "tanh"]
 
@@ -30,6 +32,10 @@ class Options:
     """Crop and resize images to this many pixels; keep their size when not given."""
     color: Literal["grey", "rgb"] | None = None
     """Make all images grey or RGB; keep them as they are when not given."""
+    train_split: str = "train"
+    """The split to train on; TFDS takes slices of one, such as train[:90%]."""
+    test_split: str = "test"
+    """The split to evaluate on."""
     seed: int = 0
     """The run's seed: it fixes initialisation, the order of the data and all noise."""
     steps: int
@@ -52,6 +58,17 @@ class Options:
     """Continue the run in --workdir from its newest checkpoint."""
     init_from: Path | None = None
     """Start from the weights of another run's newest checkpoint."""
+
+    def check(self) -> None:
+        """Refuse numbers that make no sense, before anything is read or written."""
+        for name in ("steps", "batch_size", "log_every", "eval_every", "sample_every", "checkpoint_every", "keep"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
+        for name in ("hidden", "generator_hidden", "discriminator_hidden"):
+            if any(size < 1 for size in getattr(self, name, ())):
+                raise ValueError(f"--{name.replace('_', '-')} must be sizes of at least 1, got {getattr(self, name)}")
+        if self.resume and self.workdir is None:
+            raise ValueError("--resume needs the --workdir of the run to continue")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -165,3 +182,43 @@ def load_config(name: str, family: str) -> VAEOptions | GANOptions:
     if name not in known:
         raise ValueError(f"unknown configuration {name!r} for {family}: use one of {', '.join(known)}")
     return dataclasses.replace(configs[name], config=name)
+
+
+def parse(arguments: Sequence[str]) -> VAEOptions | GANOptions:
+    """Options of the command line: over those of the run to resume, or of the named configuration, or the defaults."""
+    family = arguments[0] if arguments and arguments[0] in FAMILIES else None
+    if family is None:
+        usage = f"usage: train.py {{{','.join(FAMILIES)}}} [options]; train.py vae --help lists the options"
+        if not arguments or arguments[0] in ("-h", "--help"):
+            print(usage)
+            raise SystemExit(0 if arguments else 2)
+        raise ValueError(f"unknown family {arguments[0]!r}: {usage}")
+    rest = list(arguments[1:])
+    default: VAEOptions | GANOptions = FAMILIES[family]()
+    named, workdir = _value_of(rest, "--config"), _value_of(rest, "--workdir")
+    if named is not None:
+        default = load_config(named, family)
+    elif "--resume" in rest and workdir is not None and Run.exists(Path(workdir)):
+        default = _saved_options(Run.open(Path(workdir)), family)
+    return tyro.cli(FAMILIES[family], args=rest, default=default, prog=f"train.py {family}")
+
+
+def _value_of(arguments: Sequence[str], flag: str) -> str | None:
+    for i, argument in enumerate(arguments):
+        if argument == flag:
+            return arguments[i + 1] if i + 1 < len(arguments) else None
+        if argument.startswith(f"{flag}="):
+            return argument.partition("=")[2]
+    return None
+
+
+def _saved_options(run: Run, family: str) -> VAEOptions | GANOptions:
+    saved = run.config["settings"]
+    if saved["family"] != family:
+        raise ValueError(f"{run.directory} holds a {saved['family']}: train it as {saved['family']}, not as {family}")
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(FAMILIES[family]):
+        value = saved["options"].get(field.name, field.default)
+        is_path = field.name in ("data_dir", "manual_dir", "workdir", "init_from") and value is not None
+        values[field.name] = Path(value) if is_path else tuple(value) if isinstance(value, list) else value
+    return FAMILIES[family](**values)

@@ -1,6 +1,7 @@
 """Data sets by name: what is loaded, and what bad ones say."""
 
 import gzip
+import importlib.util
 import subprocess
 import sys
 import time
@@ -59,6 +60,29 @@ def test_tfds_reads_its_own_array_record(tfds_dir: Path) -> None:
     np.testing.assert_array_equal(some["image"], train["image"][:7])
     resized = data.load("tiny_garments", "test", data_dir=tfds_dir, image_size=16, color="rgb")
     assert resized["image"].shape == (10, 16, 16, 3)
+
+
+def test_tfds_sets_prepared_as_tfrecord_are_read_too(tmp_path: Path) -> None:
+    """By TensorFlow, which then sees no GPU; in a process of its own, as nothing else here imports TensorFlow."""
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("TensorFlow is not installed: uv run --extra tensorflow pytest")
+    program = f"""
+from pathlib import Path
+import numpy as np, tensorflow_datasets as tfds
+from jaxgen import data
+from tests import tiny_tfds
+directory = Path({str(tmp_path)!r})
+tiny_tfds.prepare(directory, file_format="tfrecord")
+train = data.load("tiny_garments", "train", data_dir=directory)
+assert train["image"].shape == (30, 28, 28, 1) and train["image"].dtype == np.uint8
+expected = {{tiny_tfds.picture(i).tobytes() for i in range(30)}}
+assert {{image.tobytes() for image in train["image"]}} == expected
+assert sorted(train["label"]) == sorted(i % 10 for i in range(30))
+import tensorflow as tf
+assert tf.config.get_visible_devices("GPU") == []
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_training_on_array_record_imports_no_tensorflow(tfds_dir: Path, tmp_path: Path) -> None:

@@ -116,6 +116,15 @@ def test_init_from_borrows_the_weights(npz: str, tmp_path: Path) -> None:
     chex.assert_trees_all_equal(borrowed.generator_optimizer_state, fresh.generator_optimizer_state)
 
 
+def test_a_borrowed_run_resumes_without_its_source(npz: str, tmp_path: Path) -> None:
+    arguments = [*TINY["vae"], "--dataset", npz, "--steps", "10", "--workdir"]
+    assert train.main([*arguments, str(tmp_path / "source")]) == 0
+    assert train.main([*arguments, str(tmp_path / "run"), "--init-from", str(tmp_path / "source")]) == 0
+    (tmp_path / "source").rename(tmp_path / "gone")
+    assert train.main(["vae", "--workdir", str(tmp_path / "run"), "--resume", "--steps", "20"]) == 0
+    assert Run.open(tmp_path / "run").steps() == [10, 20]
+
+
 def test_resume_without_a_checkpoint_starts_at_0_and_says_so(npz: str, tmp_path: Path, capsys: Any) -> None:
     arguments = [
         *TINY["vae"],
@@ -169,7 +178,7 @@ def _has(name: str, family: str) -> bool:
 
 
 def test_options_override_a_configuration() -> None:
-    parsed = train.parse(["vae", "--config", "flax_vae", "--seed", "3"])
+    parsed = options.parse(["vae", "--config", "flax_vae", "--seed", "3"])
     expected = dataclasses.replace(options.load_config("flax_vae", "vae"), seed=3)
     assert parsed == expected
 
@@ -196,6 +205,7 @@ BAD_COMMANDS: dict[str, tuple[list[str], str]] = {
     "negative beta": (["vae", "--beta", "-1"], "beta must be at least 0"),
     "scale 0": (["vae", "--likelihood", "gaussian", "--scale", "0"], "scale must be a finite number above 0"),
     "all dropped": (["gan", "--dropout-rate", "1"], r"dropout rate must be in \[0, 1\)"),
+    "unknown split": (["vae", "--test-split", "valid"], "unknown split 'valid': use one of test, train"),
     "resume nothing": (["vae", "--resume"], "--resume needs the --workdir"),
     "no such run to begin from": (["vae", "--init-from", "nowhere"], "nowhere holds no run"),
 }

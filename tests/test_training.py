@@ -123,9 +123,7 @@ def test_another_model_is_refused_by_parameter(key: jax.Array, tmp_path: Path) -
         half = state._replace(hyperparams={**state.hyperparams, "beta": jnp.zeros((), jnp.bfloat16)})
         with pytest.raises(ValueError, match=r"hyperparams/beta: saved float32\[\], wanted bfloat16\[\]"):
             checkpoints.restore(1, half, totals)
-        with pytest.raises(
-            ValueError, match=r"another model: .*generator_params/.*/kernel: saved nothing, .* more"
-        ):
+        with pytest.raises(ValueError, match=r"another model: .*generator_params/.*/kernel: saved nothing, .* more"):
             checkpoints.restore(1, models.init(SPECS["gan"], key), totals)
 
 
@@ -258,6 +256,6 @@ def test_run_directories(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"format": 99}')
     with pytest.raises(ValueError, match="format 99"):
         run.Run.open(tmp_path)
-    with pytest.raises(FileNotFoundError, match="no checkpoints yet"):
+    with pytest.raises(FileNotFoundError, match="no checkpoint yet"):
         made.restore()
     assert optax.__version__ == made.config["versions"]["optax"]

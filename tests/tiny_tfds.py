@@ -1,4 +1,4 @@
-"""A TFDS set of a few pictures, prepared as array_record by TFDS itself, without TensorFlow or a network."""
+"""A TFDS set of a few pictures, prepared by TFDS without a network (and, as array_record, without TensorFlow)."""
 
 import io
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ class TinyGarments(tfds.core.GeneratorBasedBuilder):
             yield index, {"image": png, "label": index % 10, "id": f"garment-{index}"}
 
 
-def prepare(data_dir: Path) -> None:
+def prepare(data_dir: Path, file_format: str = "array_record") -> None:
     """Prepare ``tiny_garments`` in a folder."""
-    builder = TinyGarments(data_dir=data_dir, file_format="array_record")
+    builder = TinyGarments(data_dir=data_dir, file_format=file_format)
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))

@@ -336,6 +336,13 @@ class Run:
         """
         return Checkpoints(self.directory / "checkpoints", keep=keep, read_only=read_only)
 
+    def steps(self) -> list[int]:
+        """Steps of the completed checkpoints, ascending; none before the first one."""
+        if not (self.directory / "checkpoints").is_dir():
+            return []
+        with self.checkpoints(read_only=True) as checkpoints:
+            return checkpoints.steps()
+
     def shapes(self) -> State:
         """Shapes and types of the run's state, as a state of `jax.ShapeDtypeStruct`."""
         data = self.config["identity"]["data"]
@@ -357,8 +364,7 @@ class Run:
           FileNotFoundError: there is no such checkpoint.
           ValueError: it is of another model.
         """
-        directory = self.directory / "checkpoints"
-        if not directory.is_dir():
-            raise FileNotFoundError(f"{self.directory} has no checkpoints yet: train it first")
+        if not self.steps():
+            raise FileNotFoundError(f"{self.directory} has no checkpoint yet: train it first")
         with self.checkpoints(read_only=True) as checkpoints:
             return checkpoints.restore_state(checkpoints.find(which), self.shapes())
