@@ -2,6 +2,7 @@
 
 import gzip
 import importlib.util
+import os
 import subprocess
 import sys
 import time
@@ -83,6 +84,44 @@ assert tf.config.get_visible_devices("GPU") == []
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_every_preparation_extracts_into_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TFDS finds extracted files by name: in a shared folder, one set's files would become another's."""
+    from jaxgen.data import tfds_sets
+
+    folders: list[Path] = []
+
+    class Builder:
+        data_dir, url_infos = tmp_path, ()
+
+        def download_and_prepare(self, download_config: Any) -> None:
+            folders.append(Path(download_config.extract_dir))
+            assert list(folders[-1].iterdir()) == []
+            (folders[-1] / "GZIP.train-images-idx3-ubyte.gz").touch()
+
+    monkeypatch.setattr(tfds_sets, "_tensorflow_installed", lambda: True)
+    monkeypatch.setattr(tfds_sets, "_hide_accelerators_from_tensorflow", lambda: None)
+    for name in ("mnist", "fashion_mnist"):
+        tfds_sets._prepare(Builder(), name, tmp_path)
+    assert len(set(folders)) == 2
+    assert not any(folder.exists() for folder in folders)
+
+
+@pytest.mark.slow
+def test_stock_sets_prepared_from_local_files_are_the_original_images(tmp_path: Path) -> None:
+    """Both in one data_dir, as their files have the same names; compared with the files themselves."""
+    originals = os.environ.get("JAXGEN_TEST_IDX")
+    if originals is None or importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("set JAXGEN_TEST_IDX to a folder with mnist/ and fashion_mnist/, and run with --extra tensorflow")
+    for name in ("mnist", "fashion_mnist"):
+        directory = Path(originals) / name
+        expected = data.load(f"idx:{directory}", "test")
+        got = data.load(name, "test", data_dir=tmp_path, manual_dir=directory)
+        pairs = [
+            sorted((i.tobytes(), int(n)) for i, n in zip(d["image"], d["label"], strict=True)) for d in (expected, got)
+        ]
+        assert pairs[0] == pairs[1]
 
 
 def test_training_on_array_record_imports_no_tensorflow(tfds_dir: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ again; sets that somebody prepared as tfrecord need it for reading as well.
 
 import difflib
 import importlib.util
+import tempfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -105,8 +106,11 @@ def _prepare(builder: Any, name: str, manual_dir: Path | None) -> None:
         )
     _check_reachable(name, list(builder.url_infos), Path(builder.data_dir), manual_dir)
     _hide_accelerators_from_tensorflow()
-    config = tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False)
-    builder.download_and_prepare(download_config=config)
+    # TFDS keeps what it extracts from manual_dir by file name alone, for all sets together: MNIST's files would
+    # silently become Fashion-MNIST's, whose names are the same. So it extracts into a folder of its own each time.
+    with tempfile.TemporaryDirectory(prefix="jaxgen-extracted-") as extracted:
+        config = tfds.download.DownloadConfig(extract_dir=extracted, manual_dir=manual_dir, try_download_gcs=False)
+        builder.download_and_prepare(download_config=config)
 
 
 def _read_array_record(builder: Any, split: str) -> dict[str, list[Any]]:
