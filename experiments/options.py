@@ -134,7 +134,7 @@ class GANOptions(Options):
     dropout_rate: float = 0.5
     """Share of the discriminator's hidden units dropped in training. On a few thousand images it is what keeps
     the discriminator from learning them by heart, and the generator from dropping whole classes."""
-    loss: Literal["non_saturating", "minimax"] = "non_saturating"
+    loss: Literal["minimax", "non_saturating", "relativistic", "relativistic_average"] = "non_saturating"
     """The adversarial loss."""
     generator_learning_rate: float = 2e-4
     """Adam's learning rate for the generator."""

@@ -52,6 +52,19 @@ def to_float(images: jax.typing.ArrayLike) -> jax.Array:
     )
 
 
+def _check_sharding(images: jax.Array) -> None:
+    """Refuse images that are sharded over an explicit mesh axis: networks leave sharding to the partitioner."""
+    sharding = jax.typeof(images).sharding
+    axis_types = dict(zip(sharding.mesh.axis_names, sharding.mesh.axis_types, strict=True))
+    used = [name for entry in sharding.spec if entry for name in ((entry,) if isinstance(entry, str) else entry)]
+    explicit = [name for name in used if axis_types.get(name) == jax.sharding.AxisType.Explicit]
+    if explicit:
+        raise ValueError(
+            f"images are sharded over the explicit mesh axis {explicit[0]!r}, a step needs automatic ones: make "
+            "the mesh with axis_types=(jax.sharding.AxisType.Auto,), or map the step over it with jax.shard_map"
+        )
+
+
 def read(batch: Mapping[str, Any]) -> tuple[jax.Array, jax.Array | None]:
     """Images as floats and labels of a batch.
 
@@ -68,6 +81,7 @@ def read(batch: Mapping[str, Any]) -> tuple[jax.Array, jax.Array | None]:
     """
     batch = select(batch)
     images = to_float(batch["image"])
+    _check_sharding(images)
     if images.ndim < 2 or images.shape[0] == 0:
         raise ValueError(f"images must be [B, H, W, C] or [B, D] with B >= 1, got shape {list(images.shape)}")
     if "label" not in batch:

@@ -5,6 +5,7 @@ Goodfellow et al. 2014, "Generative Adversarial Nets".
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ import optax
 from jaxgen import batches, losses, modules
 from jaxgen.keys import AxisName, example_keys, named_key, step_key
 from jaxgen.parallel import average, value_and_averaged_gradient
-from jaxgen.spec import Schedule, check_latents, check_spec, initial_hyperparams, scheduled_hyperparams
+from jaxgen.spec import Schedule, check_latents, check_spec, check_state, initial_hyperparams, scheduled_hyperparams
 
 Batch = Mapping[str, Any]
 Metrics = dict[str, jax.Array]
@@ -171,6 +172,13 @@ def _discriminate(
     return logits, collections
 
 
+def _pair_loss(loss: losses.PairLoss, real_logits: jax.Array, fake_logits: jax.Array, axis_name: AxisName) -> jax.Array:
+    """A loss per example; one that needs a mean over the global batch is told the axis."""
+    if "axis_name" in inspect.signature(loss).parameters:
+        return loss(real_logits, fake_logits, axis_name=axis_name)
+    return loss(real_logits, fake_logits)
+
+
 def gan_fakes(
     gan: GAN, params: Any, state: GANState, batch: Batch, key: jax.Array, axis_name: AxisName = None
 ) -> tuple[jax.Array, modules.Collections]:
@@ -261,10 +269,10 @@ def discriminator_loss(
     fake_logits, collections = _discriminate(
         gan, params, collections, fakes, label, named_key(key, "fake dropout"), axis_name
     )
-    loss = jnp.mean(gan.loss.discriminator(real_logits, fake_logits))
+    loss = jnp.mean(_pair_loss(gan.loss.discriminator, real_logits, fake_logits, axis_name))
     metrics = {
         "discriminator_loss": loss,
-        "generator_loss": jnp.mean(gan.loss.generator(real_logits, fake_logits)),
+        "generator_loss": jnp.mean(_pair_loss(gan.loss.generator, real_logits, fake_logits, axis_name)),
         "real_logit": jnp.mean(real_logits),
         "fake_logit": jnp.mean(fake_logits),
     }
@@ -306,7 +314,7 @@ def generator_loss(
         gan, params, collections, images, label, named_key(key, "real dropout"), axis_name
     )
     fake_logits, _ = _discriminate(gan, params, collections, fakes, label, named_key(key, "fake dropout"), axis_name)
-    loss = jnp.mean(gan.loss.generator(real_logits, fake_logits))
+    loss = jnp.mean(_pair_loss(gan.loss.generator, real_logits, fake_logits, axis_name))
     return loss, _as_float32({"generator_loss": loss})
 
 
@@ -417,12 +425,13 @@ def gan_step(
       ``discriminator_loss``, ``real_logit``, ``fake_logit``).
 
     Raises:
-      TypeError: key or batch are of the wrong type.
-      ValueError: shapes do not fit.
+      TypeError: state, key or batch are of the wrong type.
+      ValueError: shapes do not fit, or the axis is not mapped here.
 
     References:
       Goodfellow et al. 2014, algorithm 1, with one discriminator update a step.
     """
+    check_state(state, GANState)
     return _step(gan, state, batches.select(batch), key, axis_name=axis_name)
 
 

@@ -67,6 +67,26 @@ def step_key(key: jax.Array, name: str, step: jax.Array) -> jax.Array:
     return jax.random.fold_in(named_key(key, name), step)
 
 
+def check_axis(axis_name: AxisName) -> None:
+    """Refuse an axis over which nothing is mapped here.
+
+    Args:
+      axis_name: what should be a mapped axis or axes, or None.
+
+    Raises:
+      ValueError: one of the axes is not mapped by a surrounding pmap, shard_map or vmap.
+    """
+    for name in (axis_name,) if isinstance(axis_name, str) else axis_name or ():
+        try:
+            jax.lax.axis_size(name)
+        except NameError as error:
+            mesh = jax.sharding.get_abstract_mesh().axis_names
+            raise ValueError(
+                f"axis_name={name!r} is no mapped axis here{f', the mesh has {mesh}' if mesh else ''}: give the name "
+                "that the surrounding jax.pmap, jax.shard_map or jax.vmap(axis_name=...) has, or None"
+            ) from error
+
+
 def example_keys(key: jax.Array, batch_size: int, axis_name: AxisName = None) -> jax.Array:
     """One key per example, derived from the example's global index in the batch.
 
@@ -82,8 +102,10 @@ def example_keys(key: jax.Array, batch_size: int, axis_name: AxisName = None) ->
 
     Raises:
       TypeError: the key is not one typed threefry key.
+      ValueError: the axis is not mapped here.
     """
     check_key(key)
+    check_axis(axis_name)
     index = jnp.arange(batch_size, dtype=jnp.int32)
     if axis_name is not None:
         index = index + jax.lax.axis_index(axis_name) * batch_size

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import jax
 
-from jaxgen.keys import AxisName
+from jaxgen.keys import AxisName, check_axis
 
 Tree = TypeVar("Tree")
 
@@ -37,6 +37,7 @@ def _as_varying(tree: Tree, axis_name: AxisName) -> Tree:
     the gradient over the axis, and an average afterwards would be N times too large. Under ``pmap`` and
     ``vmap`` nothing is tracked, nothing is summed and nothing has to be done.
     """
+    check_axis(axis_name)
     names = (axis_name,) if isinstance(axis_name, str) else (axis_name or ())
     tracked = {name for name in names if name in _varying_axes(jax.lax.axis_index(name))}
 

@@ -50,6 +50,20 @@ def check_spec(spec: Any) -> None:
             raise ValueError(f"{kind}.{name} must be at least 1, got {size}")
 
 
+def check_state(state: Any, kind: type) -> None:
+    """Raise TypeError unless ``state`` is of the family's own kind; its arrays may be of any shape.
+
+    Args:
+      state: what should be a state.
+      kind: the family's state, a NamedTuple.
+    """
+    if not isinstance(state, kind):
+        raise TypeError(
+            f"state must be a {kind.__name__}, got {type(state).__name__}: pass what the init or the step of the same "
+            "family returned"
+        )
+
+
 def initial_hyperparams(latent_dim: int, **values: float | Schedule | None) -> dict[str, jax.Array]:
     """The dynamic part of a spec, as arrays.
 

@@ -15,7 +15,7 @@ import optax
 from jaxgen import batches, losses, modules
 from jaxgen.keys import AxisName, example_keys, named_key, step_key
 from jaxgen.parallel import average, value_and_averaged_gradient
-from jaxgen.spec import Schedule, check_latents, check_spec, initial_hyperparams, scheduled_hyperparams
+from jaxgen.spec import Schedule, check_latents, check_spec, check_state, initial_hyperparams, scheduled_hyperparams
 
 Batch = Mapping[str, Any]
 Metrics = dict[str, jax.Array]
@@ -302,12 +302,13 @@ def vae_step(
       ``reconstruction``, ``kl`` in nats per example).
 
     Raises:
-      TypeError: key or batch are of the wrong type.
-      ValueError: shapes do not fit.
+      TypeError: state, key or batch are of the wrong type.
+      ValueError: shapes do not fit, or the axis is not mapped here.
 
     References:
       Kingma & Welling 2014, algorithm 1.
     """
+    check_state(state, VAEState)
     return _step(vae, state, batches.select(batch), key, axis_name=axis_name)
 
 

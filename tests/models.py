@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
+from flax import nnx
 
 import jaxgen
 from jaxgen import losses, networks
@@ -37,7 +38,7 @@ class BatchNormDiscriminator(nn.Module):
         x = nn.Dense(16, use_bias=False)(x.reshape(x.shape[0], -1))
         x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9, axis_name=self.axis_name)(x))
         x = networks.Dropout(0.3, self.axis_name)(x, train=train)
-        return nn.Dense(1)(x)[:, 0]
+        return nn.Dense(1, use_bias=False)(x)[:, 0]  # a relativistic loss does not see the bias
 
 
 def sgd() -> optax.GradientTransformation:
@@ -68,9 +69,33 @@ def gan(**fields: Any) -> jaxgen.GAN:
     return jaxgen.GAN(latent_dim=LATENT_DIM, **fields)
 
 
-def batch_norm_gan() -> jaxgen.GAN:
-    """A small GAN with BatchNorm in both networks, and a moving average."""
-    return gan(generator=BatchNormGenerator(), discriminator=BatchNormDiscriminator(), ema_decay=0.9)
+def batch_norm_gan(**fields: Any) -> jaxgen.GAN:
+    """A small GAN with BatchNorm in both networks, dropout, the relativistic average loss and a moving average."""
+    return gan(
+        generator=BatchNormGenerator(),
+        discriminator=BatchNormDiscriminator(),
+        loss=losses.relativistic_average,
+        ema_decay=0.9,
+        **fields,
+    )
+
+
+class NNXGenerator(nnx.Module):
+    """An NNX generator with BatchNorm over the global batch."""
+
+    def __init__(self, latent_dim: int, *, axis_name: Any = None, rngs: nnx.Rngs) -> None:
+        self.hidden = nnx.Linear(latent_dim, 16, use_bias=False, rngs=rngs)
+        self.norm = nnx.BatchNorm(16, momentum=0.9, axis_name=axis_name, rngs=rngs)
+        self.output = nnx.Linear(16, 16, rngs=rngs)
+
+    def __call__(self, z: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
+        x = nnx.relu(self.norm(self.hidden(z), use_running_average=not train))
+        return jax.nn.sigmoid(self.output(x)).reshape(-1, *IMAGE_SHAPE)
+
+
+def nnx_gan() -> jaxgen.GAN:
+    """A GAN whose generator is an NNX module."""
+    return gan(generator=networks.from_nnx(NNXGenerator, LATENT_DIM))
 
 
 def batch(size: int = 16, seed: int = 0) -> dict[str, np.ndarray]:

@@ -18,7 +18,26 @@ from tests import models
 
 STEPS = 10
 DEVICES = 4
-SPECS = {"vae": models.vae(num_samples=2), "gan": models.gan(), "batch_norm_gan": models.batch_norm_gan()}
+# A new family is a new row.
+SPECS: dict[str, Any] = {
+    "vae": models.vae(num_samples=2),
+    "gan": models.gan(),
+    "batch_norm_gan": models.batch_norm_gan(),
+    "nnx_gan": models.nnx_gan(),
+}
+IN_CI = ("vae", "gan", "batch_norm_gan")
+FAMILIES = [name if name in IN_CI else pytest.param(name, marks=pytest.mark.slow) for name in SPECS]
+
+
+def adam() -> Any:
+    return optax.adam(2e-4, b1=0.5)
+
+
+WITH_ADAM = {
+    "vae": models.vae(optimizer=adam()),
+    "gan": models.gan(generator_optimizer=adam(), discriminator_optimizer=adam()),
+    "batch_norm_gan": models.batch_norm_gan(generator_optimizer=adam(), discriminator_optimizer=adam()),
+}
 
 
 def batches() -> dict[str, jax.Array]:
@@ -114,7 +133,7 @@ REGIMES = {
 }
 
 
-@pytest.mark.parametrize("family", SPECS)
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("regime", REGIMES)
 def test_every_regime_gives_the_same_state(family: str, regime: str, key: jax.Array) -> None:
     spec = SPECS[family]
@@ -127,7 +146,38 @@ def test_every_regime_gives_the_same_state(family: str, regime: str, key: jax.Ar
     chex.assert_trees_all_close(got_metrics, expected_metrics, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("family", SPECS)
+@pytest.mark.parametrize("family", WITH_ADAM)
+@pytest.mark.parametrize("regime", ["pmap", "shard_map", pytest.param("sharded", marks=pytest.mark.slow)])
+def test_adam_amplifies_no_round_off(family: str, regime: str, key: jax.Array) -> None:
+    spec = WITH_ADAM[family]
+    step = partial(models.step(spec), spec)
+    state = models.init(spec, key)
+
+    def parameters(state: Any) -> np.ndarray:
+        trees = [tree for name, tree in learnt(state).items() if "params" in name]
+        return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(trees)])
+
+    expected, got = (parameters(run(state, key)[0]) for run in (looped(step), REGIMES[regime](step)))
+    assert np.linalg.norm(got - expected) < 1e-4 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("check_vma", [True, False])
+def test_the_gradient_under_shard_map_is_not_n_times_too_large(check_vma: bool, key: jax.Array) -> None:
+    """With its replication checks on, `shard_map` sums the gradient of replicated parameters by itself.
+
+    An average after that would leave it N times too large, which Adam hides and plain SGD shows.
+    """
+    vae = models.vae(optimizer=optax.sgd(1.0))
+    state, batch = models.init(vae, key), at(0)
+    step = partial(jaxgen.vae_step, vae, axis_name="data")
+    mapped = jax.shard_map(step, mesh=mesh(), in_specs=(P(), P("data"), P()), out_specs=P(), check_vma=check_vma)
+    ours, alone = jax.jit(mapped)(state, batch, key)[0], jaxgen.vae_step(vae, state, batch, key)[0]
+    moved = [jax.tree.map(jnp.subtract, s.params, state.params) for s in (ours, alone)]
+    assert all(np.abs(leaf).max() > 1e-3 for leaf in jax.tree.leaves(moved[1]["decoder"]))
+    chex.assert_trees_all_close(*moved, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_seeds_under_vmap_equal_separate_runs(family: str) -> None:
     spec = SPECS[family]
     step = partial(models.step(spec), spec)
@@ -142,7 +192,7 @@ def test_seeds_under_vmap_equal_separate_runs(family: str) -> None:
         chex.assert_trees_all_close(learnt(got), learnt(alone), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("family", SPECS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_hyperparams_of_members_differ_and_can_be_differentiated(family: str, key: jax.Array) -> None:
     spec = SPECS[family]
     state = models.init(spec, key)
@@ -177,7 +227,7 @@ def test_learning_rate_can_be_differentiated_through_unrolled_steps(key: jax.Arr
     np.testing.assert_allclose(jax.grad(loss_after)(rate), slope, rtol=2e-2)
 
 
-@pytest.mark.parametrize("family", SPECS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_one_trace_for_many_calls(family: str, key: jax.Array) -> None:
     spec = SPECS[family]
     traces = 0
@@ -192,6 +242,49 @@ def test_one_trace_for_many_calls(family: str, key: jax.Array) -> None:
     for t in range(STEPS):
         state, _ = step(state, at(t), key)
     assert traces == 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_steps_lower_for_every_platform(family: str, key: jax.Array) -> None:
+    """On any machine: the step, gradients included, as StableHLO for CPU, GPU and TPU."""
+    spec = SPECS[family]
+    state = models.init(spec, key)
+    step = jax.jit(partial(models.step(spec), spec))
+    for platform in ("cpu", "cuda", "tpu"):
+        exported = jax.export.export(step, platforms=[platform])(state, at(0), key)
+        assert exported.platforms == (platform,)
+        assert "stablehlo.dot_general" in exported.mlir_module()
+
+
+def test_explicit_meshes_work_under_shard_map_and_are_refused_elsewhere(key: jax.Array) -> None:
+    explicit = jax.make_mesh((DEVICES,), ("data",), axis_types=(AxisType.Explicit,), devices=jax.devices()[:DEVICES])
+    vae = SPECS["vae"]
+    state = models.init(vae, key)
+    batch = jax.device_put(at(0), NamedSharding(explicit, P("data")))
+    with pytest.raises(ValueError, match="explicit mesh axis 'data', a step needs automatic ones"):
+        jaxgen.vae_step(vae, state, batch, key)
+    step = partial(jaxgen.vae_step, vae, axis_name="data")
+    mapped = jax.shard_map(step, mesh=explicit, in_specs=(P(), P("data"), P()), out_specs=P())
+    expected, _ = jaxgen.vae_step(vae, state, at(0), key)
+    chex.assert_trees_all_close(learnt(jax.jit(mapped)(state, batch, key)[0]), learnt(expected), atol=2e-5, rtol=0)
+
+
+def test_misplaced_calls_are_refused(key: jax.Array) -> None:
+    vae, gan = models.vae(), models.gan()
+    state = models.init(vae, key)
+    with pytest.raises(ValueError, match="axis_name='data' is no mapped axis here"):
+        jaxgen.vae_step(vae, state, at(0), key, axis_name="data")
+    step = partial(jaxgen.vae_step, vae, axis_name="batch")
+    mapped = jax.shard_map(step, mesh=mesh(), in_specs=(P(), P("data"), P()), out_specs=P())
+    with pytest.raises(ValueError, match=r"axis_name='batch' is no mapped axis here, the mesh has \('data',\)"):
+        mapped(state, at(0), key)
+    with pytest.raises(TypeError, match="must be a GANState, got VAEState"):
+        jaxgen.gan_step(gan, state, at(0), key)
+    wider = jaxgen.VAE(
+        jaxgen.networks.MLPEncoder(models.LATENT_DIM, hidden=(32,)), vae.decoder, vae.optimizer, models.LATENT_DIM
+    )
+    with pytest.raises(Exception, match=r'"kernel".*\(16, 16\).*\(16, 32\)|"kernel".*\(16, 32\).*\(16, 16\)'):
+        jaxgen.vae_step(wider, state, at(0), key)
 
 
 def test_batch_statistics_without_an_axis_are_refused(key: jax.Array) -> None:

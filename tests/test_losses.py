@@ -15,6 +15,8 @@ PAIRS = {
     "minimax_generator": losses.minimax.generator,
     "non_saturating_generator": losses.non_saturating.generator,
     "discriminator": losses.non_saturating.discriminator,
+    "relativistic_discriminator": losses.relativistic.discriminator,
+    "relativistic_average_generator": losses.relativistic_average.generator,
 }
 
 
@@ -29,6 +31,20 @@ def test_adversarial_losses_by_hand() -> None:
     np.testing.assert_allclose(losses.minimax.discriminator(real, fake), [-math.log(0.75) - math.log(0.8)], rtol=1e-6)
     np.testing.assert_allclose(losses.minimax.generator(real, fake), [math.log(0.8)], rtol=1e-6)
     np.testing.assert_allclose(losses.non_saturating.generator(real, fake), [-math.log(0.2)], rtol=1e-6)
+
+
+def test_relativistic_losses_by_hand() -> None:
+    real, fake = jnp.array([math.log(3.0), 0.0]), jnp.array([0.0, -math.log(4.0)])
+    pairs = [math.log(1 + 1 / 3), math.log(1 + 1 / 4)]  # softplus(fake - real)
+    np.testing.assert_allclose(losses.relativistic.discriminator(real, fake), pairs, rtol=1e-6)
+    np.testing.assert_allclose(losses.relativistic.generator(fake, real), pairs, rtol=1e-6)
+    # Means: sqrt 3 and 1/2 on the scale of the odds.
+    average = [
+        math.log(1 + 0.5 / 3) + math.log(1 + 1 / math.sqrt(3)),
+        math.log(1 + 0.5) + math.log(1 + 0.25 / math.sqrt(3)),
+    ]
+    np.testing.assert_allclose(losses.relativistic_average.discriminator(real, fake), average, rtol=1e-6)
+    np.testing.assert_allclose(losses.relativistic_average.generator(fake, real), average, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", PAIRS)

@@ -2,12 +2,19 @@
 
 from jaxgen.losses.adversarial import (
     AdversarialLoss,
+    PairLoss,
     binary_discriminator_loss,
     minimax,
     minimax_generator_loss,
     non_saturating,
     non_saturating_generator_loss,
     optimal_discriminator_logit,
+    relativistic,
+    relativistic_average,
+    relativistic_average_discriminator_loss,
+    relativistic_average_generator_loss,
+    relativistic_discriminator_loss,
+    relativistic_generator_loss,
 )
 from jaxgen.losses.divergences import gaussian_kl
 from jaxgen.losses.likelihoods import Bernoulli, Gaussian, Likelihood, bernoulli, gaussian
@@ -18,6 +25,7 @@ __all__ = [
     "Bernoulli",
     "Gaussian",
     "Likelihood",
+    "PairLoss",
     "bernoulli",
     "binary_discriminator_loss",
     "elbo",
@@ -28,4 +36,10 @@ __all__ = [
     "non_saturating",
     "non_saturating_generator_loss",
     "optimal_discriminator_logit",
+    "relativistic",
+    "relativistic_average",
+    "relativistic_average_discriminator_loss",
+    "relativistic_average_generator_loss",
+    "relativistic_discriminator_loss",
+    "relativistic_generator_loss",
 ]

@@ -8,10 +8,12 @@ import dataclasses
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 
+from jaxgen.keys import AxisName
 from jaxgen.losses._checks import check_float, check_same_shape
 
-PairLoss = Callable[[jax.Array, jax.Array], jax.Array]
+PairLoss = Callable[..., jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +24,7 @@ class AdversarialLoss:
       generator: (real_logits [B], fake_logits [B]) -> generator loss per example [B].
       discriminator: (real_logits [B], fake_logits [B]) -> discriminator loss per example [B].
 
+    One that needs a mean over the global batch takes a third argument, ``axis_name``, and the step gives it.
     Both functions must be module-level or frozen dataclasses, so that equal losses compare equal and a
     compiled step is found again.
     """
@@ -109,6 +112,111 @@ def non_saturating_generator_loss(real_logits: jax.Array, fake_logits: jax.Array
     return jax.nn.softplus(-fake_logits)
 
 
+def relativistic_discriminator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
+    """The discriminator tells which of a pair is real, instead of judging each alone.
+
+    -log sigmoid(real_logit - fake_logit) = softplus(fake_logit - real_logit)
+
+    A bias of the discriminator's last layer cancels: its gradient is pure round-off, which Adam turns into steps, so
+    leave it out.
+
+    Args:
+      real_logits: discriminator's logits of real images, [B].
+      fake_logits: discriminator's logits of generated images, [B].
+
+    Returns:
+      Loss per pair in nats, [B].
+
+    Raises:
+      ValueError: the logits are not two vectors of one length.
+      TypeError: the logits are not floating point.
+
+    References:
+      Jolicoeur-Martineau 2019, "The relativistic discriminator", section 4.1 (RSGAN).
+    """
+    _check_logits(real_logits, fake_logits)
+    return jax.nn.softplus(fake_logits - real_logits)
+
+
+def relativistic_generator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
+    """The generator makes its image of a pair the more real one.
+
+    -log sigmoid(fake_logit - real_logit) = softplus(real_logit - fake_logit)
+
+    Args:
+      real_logits: discriminator's logits of real images, [B].
+      fake_logits: discriminator's logits of generated images, [B].
+
+    Returns:
+      Loss per pair in nats, [B].
+
+    Raises:
+      ValueError: the logits are not two vectors of one length.
+      TypeError: the logits are not floating point.
+
+    References:
+      Jolicoeur-Martineau 2019, "The relativistic discriminator", section 4.1 (RSGAN).
+    """
+    return relativistic_discriminator_loss(fake_logits, real_logits)
+
+
+def relativistic_average_discriminator_loss(
+    real_logits: jax.Array, fake_logits: jax.Array, axis_name: AxisName = None
+) -> jax.Array:
+    """The discriminator compares each image with the average one of the other kind, over the global batch.
+
+    softplus(-(real_logit - mean fake_logit)) + softplus(fake_logit - mean real_logit)
+
+    A bias of the discriminator's last layer cancels: its gradient is pure round-off, which Adam turns into steps, so
+    leave it out.
+
+    Args:
+      real_logits: discriminator's logits of real images, [B].
+      fake_logits: discriminator's logits of generated images, [B].
+      axis_name: mapped axis or axes over which the global batch is split.
+
+    Returns:
+      Loss per example in nats, [B].
+
+    Raises:
+      ValueError: the logits are not two vectors of one length.
+      TypeError: the logits are not floating point.
+
+    References:
+      Jolicoeur-Martineau 2019, "The relativistic discriminator", section 4.2 (RaSGAN).
+    """
+    _check_logits(real_logits, fake_logits)
+    real_mean, fake_mean = jnp.mean(real_logits), jnp.mean(fake_logits)
+    if axis_name is not None:
+        real_mean, fake_mean = jax.lax.pmean((real_mean, fake_mean), axis_name)
+    return jax.nn.softplus(fake_mean - real_logits) + jax.nn.softplus(fake_logits - real_mean)
+
+
+def relativistic_average_generator_loss(
+    real_logits: jax.Array, fake_logits: jax.Array, axis_name: AxisName = None
+) -> jax.Array:
+    """The generator's side of `relativistic_average_discriminator_loss`: the same with the kinds exchanged.
+
+    softplus(-(fake_logit - mean real_logit)) + softplus(real_logit - mean fake_logit)
+
+    Args:
+      real_logits: discriminator's logits of real images, [B].
+      fake_logits: discriminator's logits of generated images, [B].
+      axis_name: mapped axis or axes over which the global batch is split.
+
+    Returns:
+      Loss per example in nats, [B].
+
+    Raises:
+      ValueError: the logits are not two vectors of one length.
+      TypeError: the logits are not floating point.
+
+    References:
+      Jolicoeur-Martineau 2019, "The relativistic discriminator", section 4.2 (RaSGAN).
+    """
+    return relativistic_average_discriminator_loss(fake_logits, real_logits, axis_name)
+
+
 def optimal_discriminator_logit(log_p_data: jax.Array, log_p_generator: jax.Array) -> jax.Array:
     """The logit of the best discriminator between two known densities.
 
@@ -133,3 +241,5 @@ def optimal_discriminator_logit(log_p_data: jax.Array, log_p_generator: jax.Arra
 
 minimax = AdversarialLoss(minimax_generator_loss, binary_discriminator_loss)
 non_saturating = AdversarialLoss(non_saturating_generator_loss, binary_discriminator_loss)
+relativistic = AdversarialLoss(relativistic_generator_loss, relativistic_discriminator_loss)
+relativistic_average = AdversarialLoss(relativistic_average_generator_loss, relativistic_average_discriminator_loss)

@@ -2,5 +2,15 @@
 
 from jaxgen.networks.layers import Dropout
 from jaxgen.networks.mlp import MLPDecoder, MLPDiscriminator, MLPEncoder, MLPGenerator, leaky_relu
+from jaxgen.networks.nnx import FromNNX, from_nnx
 
-__all__ = ["Dropout", "MLPDecoder", "MLPDiscriminator", "MLPEncoder", "MLPGenerator", "leaky_relu"]
+__all__ = [
+    "Dropout",
+    "FromNNX",
+    "MLPDecoder",
+    "MLPDiscriminator",
+    "MLPEncoder",
+    "MLPGenerator",
+    "from_nnx",
+    "leaky_relu",
+]

@@ -122,6 +122,8 @@ for _name, _value in {
     "leaky_relu": networks.leaky_relu,
     "minimax": losses.minimax,
     "non_saturating": losses.non_saturating,
+    "relativistic": losses.relativistic,
+    "relativistic_average": losses.relativistic_average,
     "relu": nn.relu,
     "sigmoid": jax.nn.sigmoid,
     "silu": nn.silu,
