@@ -52,6 +52,14 @@ class Options:
     """Steps between checkpoints."""
     keep: int = 2
     """How many of the newest checkpoints to keep, besides the best."""
+    mesh: str | None = None
+    """Devices by axis, such as data=8 or data=4,model=2: the batch is split over data, the state over model."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, to train in several processes; found by itself on TPU pods and under SLURM."""
+    num_processes: int | None = None
+    """Number of processes, with --coordinator."""
+    process_id: int | None = None
+    """Number of this process, from 0, with --coordinator."""
     workdir: Path | None = None
     """The run directory; the next free runs/FAMILY-NNN when not given."""
     resume: bool = False
@@ -67,6 +75,9 @@ class Options:
         for name in ("hidden", "generator_hidden", "discriminator_hidden"):
             if any(size < 1 for size in getattr(self, name, ())):
                 raise ValueError(f"--{name.replace('_', '-')} must be sizes of at least 1, got {getattr(self, name)}")
+        given = [self.coordinator, self.num_processes, self.process_id]
+        if any(value is None for value in given) and any(value is not None for value in given):
+            raise ValueError("--coordinator, --num-processes and --process-id go together: pass all of them or none")
         if self.resume and self.workdir is None:
             raise ValueError("--resume needs the --workdir of the run to continue")
 

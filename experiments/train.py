@@ -10,15 +10,18 @@ A run directory is left behind: config.json, metrics.jsonl, tensorboard/, checkp
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from tqdm import tqdm
 
 import jaxgen
+from experiments import topology
 from experiments.options import FAMILIES, GANOptions, VAEOptions, parse
 from experiments.watching import Dataset, Evaluation, Pictures
 from jaxgen import data
@@ -28,9 +31,21 @@ from jaxgen.training.checkpoint import Checkpoints, shape_differences, summary
 from jaxgen.training.monitor import Monitor
 from jaxgen.training.run import Run, Spec, State, init_state, to_plain
 
+# What belongs to one invocation of the command and not to the run.
+NOT_SAVED = {"resume": False, "mesh": None, "coordinator": None, "num_processes": None, "process_id": None}
 
-def load_data(options: VAEOptions | GANOptions) -> tuple[Dataset, Dataset]:
-    """The training and the test split, binarised where that is asked for."""
+
+class Data(NamedTuple):
+    """What a run learns from: this process's rows of the training split, and the whole test split."""
+
+    train: Dataset
+    test: Dataset
+    num_examples: int  # of the training split, over all processes
+    sha256: str
+
+
+def load_data(options: VAEOptions | GANOptions, mesh: jax.sharding.Mesh | None) -> Data:
+    """Load this process's share of the training split and the test split, binarised where that is asked for."""
     load = partial(
         data.load,
         options.dataset,
@@ -39,26 +54,29 @@ def load_data(options: VAEOptions | GANOptions) -> tuple[Dataset, Dataset]:
         image_size=options.image_size,
         color=options.color,
     )
-    train, test = load(options.train_split), load(options.test_split)
+    share = loop.Share(jax.process_index(), jax.process_count(), 1 if mesh is None else mesh.shape["data"])
+    train, test = load(options.train_split, rows=share.rows), load(options.test_split)
     if train["image"].shape[1:] != test["image"].shape[1:]:
         raise ValueError(
             f"{options.dataset}: training images are {list(train['image'].shape[1:])}, test images "
             f"{list(test['image'].shape[1:])}: give one size for all (--image-size 64)"
         )
+    num_examples = topology.total(len(train["image"]))
+    first = share.rows(num_examples).start
     binarization = getattr(options, "binarization", "none")
     if binarization != "none":
         test["image"] = data.binarize_set(test["image"])
     if binarization == "static":
-        train["image"] = data.binarize_set(train["image"])
-    if options.batch_size > len(train["image"]):
+        train["image"] = data.binarize_set(train["image"], first)
+    if options.batch_size > num_examples:
         raise ValueError(
-            f"--batch-size {options.batch_size} is larger than {options.dataset} with its {len(train['image'])} "
-            f"training images: use at most {len(train['image'])}"
+            f"--batch-size {options.batch_size} is larger than {options.dataset} with its {num_examples} "
+            f"training images: use at most {num_examples}"
         )
-    return train, test
+    return Data(train, test, num_examples, f"{topology.total(data.fingerprint(train, first)):064x}")
 
 
-def identity(options: VAEOptions | GANOptions, spec: Spec, train: Dataset) -> dict[str, Any]:
+def identity(options: VAEOptions | GANOptions, spec: Spec, loaded: Data) -> dict[str, Any]:
     """What makes a run this run, as plain data. Paths are no part of it: the images themselves are."""
     kind, _, path = options.dataset.partition(":")
     return {
@@ -66,11 +84,11 @@ def identity(options: VAEOptions | GANOptions, spec: Spec, train: Dataset) -> di
         "data": {
             "name": kind if path else options.dataset,
             "split": options.train_split,
-            "image_shape": list(train["image"].shape[1:]),
-            "image_type": str(train["image"].dtype),
-            "labels": "label" in train,
+            "image_shape": list(loaded.train["image"].shape[1:]),
+            "image_type": str(loaded.train["image"].dtype),
+            "labels": "label" in loaded.train,
             "binarization": getattr(options, "binarization", "none"),
-            "sha256": data.fingerprint(train),
+            "sha256": loaded.sha256,
         },
         "batch_size": options.batch_size,
         "seed": options.seed,
@@ -112,49 +130,75 @@ def dynamic_binarization(key: jax.Array) -> loop.Transform:
 def train(options: VAEOptions | GANOptions) -> Path:
     """Train as the options say; returns the run directory."""
     options.check()
+    topology.connect(options)
+    mesh = topology.build_mesh(options.mesh)
     family = next(name for name, kind in FAMILIES.items() if isinstance(options, kind))
     directory = options.workdir or next_free(Path("runs"), family)
     run = Run.open(directory) if Run.exists(directory) else None
     if run is not None and not options.resume:
         raise FileExistsError(f"{directory} already holds a run: pass --resume to continue it, or another --workdir")
-    train_set, test_set = load_data(options)
-    spec: Any = options.spec(train_set["image"].shape[1:])
-    run_identity = identity(options, spec, train_set)
+    loaded = load_data(options, mesh)
+    spec: Any = options.spec(loaded.train["image"].shape[1:])
+    run_identity = identity(options, spec, loaded)
     if run is not None:
         run.check_identity(run_identity)
-    run_key = jax.random.key(options.seed)
-    step_function = partial(jaxgen.gan_step if isinstance(spec, jaxgen.GAN) else jaxgen.vae_step, spec)
-    dynamic = getattr(options, "binarization", "none") == "dynamic"
-    training = loop.Loop(
-        step_function, train_set, run_key, options.batch_size, dynamic_binarization(run_key) if dynamic else None
-    )
-    example = {name: array[: options.batch_size] for name, array in train_set.items()}
-    state: Any = init_state(spec, named_key(run_key, "init"), example)
-    if options.init_from is not None and (run is None or not run.steps()):
-        state = borrow_weights(state, options.init_from)
+    training = build_loop(options, spec, loaded, mesh)
+    state = initial_state(options, spec, loaded, training, None if run is None else run.steps())
     totals = training.zero_totals(state)
 
-    device = jax.devices()[0]
-    print(f"{family} on {options.dataset}: {len(train_set['image'])} images, {device.platform} ({device.device_kind})")
-    print(f"run directory: {directory}")
-    if run is None:
-        saved = {name: str(v) if isinstance(v, Path) else v for name, v in dataclasses.asdict(options).items()}
-        run = Run.create(directory, run_identity, {"family": family, "options": {**saved, "resume": False}})
+    device, say = jax.devices()[0], print if topology.is_primary() else lambda *_: None
+    where = f"{device.platform} ({device.device_kind})" + (f", mesh {dict(mesh.shape)}" if mesh is not None else "")
+    say(f"{family} on {options.dataset}: {loaded.num_examples} images, {where}")
+    say(f"run directory: {directory}")
+    run = create_together(run, directory, run_identity, family, options)
     with run.checkpoints(keep=options.keep) as checkpoints:
         if options.resume and not checkpoints.steps():
-            print("no completed checkpoint: starting at step 0")
+            say("no completed checkpoint: starting at step 0")
         elif options.resume:
-            print(f"resuming from step {checkpoints.find('newest')}")
+            say(f"resuming from step {checkpoints.find('newest')}")
             state, totals = checkpoints.restore(checkpoints.find("newest"), state, totals)
         start = int(state.step)
         if start >= options.steps:
-            print(f"already trained for {start} steps of {options.steps}: nothing to do")
+            say(f"already trained for {start} steps of {options.steps}: nothing to do")
             return directory
-        with Monitor(directory, start) as monitor:
-            evaluation = Evaluation(spec, test_set, run_key)
-            pictures = Pictures(spec, test_set, run_key)
-            drive(options, run, training, state, totals, checkpoints, monitor, evaluation, pictures)
+        run_key = jax.random.key(options.seed)
+        evaluation, pictures = Evaluation(spec, loaded.test, run_key), Pictures(spec, loaded.test, run_key)
+        with Monitor(directory, start) if topology.is_primary() else nullcontext() as monitor:
+            drive(options, run, training, state, totals, checkpoints, monitor, evaluation, pictures, mesh)
     return directory
+
+
+def build_loop(options: VAEOptions | GANOptions, spec: Any, loaded: Data, mesh: jax.sharding.Mesh | None) -> loop.Loop:
+    """The compiled loop of a run."""
+    key = jax.random.key(options.seed)
+    step: Any = partial(jaxgen.gan_step if isinstance(spec, jaxgen.GAN) else jaxgen.vae_step, spec)
+    dynamic = getattr(options, "binarization", "none") == "dynamic"
+    transform = dynamic_binarization(key) if dynamic else None
+    return loop.Loop(step, loaded.train, key, options.batch_size, transform, mesh, loaded.num_examples)
+
+
+def initial_state(
+    options: VAEOptions | GANOptions, spec: Spec, loaded: Data, training: loop.Loop, steps: list[int] | None
+) -> Any:
+    """A fresh state in its place on the mesh, with borrowed weights where they are asked for and still matter."""
+    example = {name: np.zeros((1, *array.shape[1:]), array.dtype) for name, array in loaded.train.items()}
+    key = named_key(jax.random.key(options.seed), "init")
+    state = init_state(spec, key, example)
+    if options.init_from is not None and not steps:
+        state = borrow_weights(state, options.init_from)
+    return jax.jit(training.place)(jax.device_get(state))
+
+
+def create_together(
+    run: Run | None, directory: Path, run_identity: dict[str, Any], family: str, options: VAEOptions | GANOptions
+) -> Run:
+    """The run, made by one process after all have looked, and opened by the others after it is made."""
+    topology.wait_for_all("looked for a run")
+    if run is None and topology.is_primary():
+        saved = {name: str(v) if isinstance(v, Path) else v for name, v in dataclasses.asdict(options).items()}
+        Run.create(directory, run_identity, {"family": family, "options": {**saved, **NOT_SAVED}})
+    topology.wait_for_all("made a run")
+    return Run.open(directory)
 
 
 def drive(
@@ -164,18 +208,19 @@ def drive(
     state: Any,
     totals: loop.Totals,
     checkpoints: Checkpoints,
-    monitor: Monitor,
+    monitor: Monitor | None,
     evaluation: Evaluation,
-    pictures: Callable[[Any, int, Monitor], list[Path]],
+    pictures: Pictures,
+    mesh: jax.sharding.Mesh | None,
 ) -> None:
-    """Run the loop from stop to stop: log, evaluate, show, save."""
+    """Run the loop from stop to stop: log, evaluate, show, save. Without a monitor, only compute along."""
     step, last = int(state.step), options.steps
     cadences = (options.log_every, options.eval_every, options.sample_every, options.checkpoint_every)
     zero = jax.device_get(training.zero_totals(state))
     best = checkpoints.best_score()
     since, since_step = time.perf_counter(), step
-    interactive = sys.stderr.isatty()
-    with tqdm(total=last, initial=step, unit=" steps", mininterval=0.2 if interactive else 10.0) as bar:
+    quiet, interval = monitor is None, 0.2 if sys.stderr.isatty() else 10.0
+    with tqdm(total=last, initial=step, unit=" steps", mininterval=interval, disable=quiet) as bar:
         while step < last:
             stop = loop.next_stop(step, last, cadences)
             state, totals = training.run(state, totals, stop - step)
@@ -183,28 +228,36 @@ def drive(
             bar.update(stop - step)
             step = stop
             if step % options.log_every == 0:
-                row = loop.means(totals)
-                totals = jax.device_put(zero)
+                row, totals = loop.means(totals), training.place_totals(zero)
                 now = time.perf_counter()
                 speed = (step - since_step) / (now - since)
                 since, since_step = now, step
-                monitor.write(step, {**row, "time_steps_per_second": speed})
+                if monitor is not None:
+                    monitor.write(step, {**row, "time_steps_per_second": speed})
                 bar.set_postfix({name: f"{value:.4g}" for name, value in row.items()}, refresh=False)
             score = None
+            whole = topology.local_copy(state, mesh) if _looks(options, step) else None
             if step % options.eval_every == 0 or step == last:
-                measured, score = evaluation(state)
-                if step % options.eval_every == 0:
+                measured, score = evaluation(whole)
+                score = topology.agree(score)
+                if step % options.eval_every == 0 and monitor is not None:
                     monitor.write(step, measured)
                 listed = "  ".join(f"{name} {value:.4f}" for name, value in measured.items())
-                bar.write(f"step {step}: {listed}")
-            if step % options.sample_every == 0 or step == last:
-                written = pictures(state, step, monitor)
+                if monitor is not None:
+                    bar.write(f"step {step}: {listed}")
+            if (step % options.sample_every == 0 or step == last) and monitor is not None:
+                written = pictures(whole, step, monitor)
             is_best = score is not None and (best is None or score > best)
             best = score if is_best else best
             if step % options.checkpoint_every == 0 or step == last or is_best:
                 checkpoints.save(step, state, totals, run.config, score)
-    for path in written:
+    for path in written if monitor is not None else ():
         print(f"picture: {path}")
+
+
+def _looks(options: VAEOptions | GANOptions, step: int) -> bool:
+    """Whether somebody evaluates or shows the state of this step."""
+    return step % options.eval_every == 0 or step % options.sample_every == 0 or step == options.steps
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

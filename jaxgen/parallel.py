@@ -1,9 +1,11 @@
-"""What a step needs to mean the same wherever it runs: averages and gradients over a mapped axis."""
+"""What a step needs to mean the same wherever it runs: averages and gradients over a mapped axis, and meshes."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxgen.keys import AxisName, check_axis
 
@@ -65,3 +67,52 @@ def value_and_averaged_gradient(
     """
     value, gradient = jax.value_and_grad(loss, has_aux=True)(_as_varying(params, axis_name))
     return value, average(gradient, axis_name)
+
+
+def make_mesh(axes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh:
+    """A mesh whose axes the partitioner handles by itself (``AxisType.Auto``), as the steps need it.
+
+    Args:
+      axes: number of devices along each axis, by name, e.g. ``{"data": 4, "model": 2}``.
+      devices: the devices to use; the first of all there are when None.
+
+    Returns:
+      The mesh.
+
+    Raises:
+      ValueError: an axis is empty, or there are fewer devices than the mesh needs.
+    """
+    devices = jax.devices() if devices is None else list(devices)
+    needed = math.prod(axes.values())
+    if not axes or any(size < 1 for size in axes.values()):
+        raise ValueError(f"a mesh needs at least one axis of at least 1 device, got {dict(axes)}")
+    if needed > len(devices):
+        raise ValueError(f"a mesh of {dict(axes)} needs {needed} devices, there are {len(devices)}: make it smaller")
+    auto = (jax.sharding.AxisType.Auto,) * len(axes)
+    return jax.make_mesh(tuple(axes.values()), tuple(axes), axis_types=auto, devices=devices[:needed])
+
+
+def state_shardings(state: Any, mesh: jax.sharding.Mesh, axis: str = "model") -> Any:
+    """Where each array of a state lies on a mesh: split over one axis, or on every device where it cannot be.
+
+    Each array is split along its largest dimension that the axis divides: parameters, moments and moving averages
+    alike (fully sharded data parallelism). Without that axis in the mesh, everything is on every device.
+
+    Args:
+      state: a state, or its shapes.
+      mesh: the mesh.
+      axis: the axis over which to split.
+
+    Returns:
+      A tree like the state of `NamedSharding`, for ``jax.device_put`` or ``out_shardings``; leaves have any shape.
+    """
+    size = mesh.shape.get(axis, 1)
+
+    def place(leaf: Any) -> NamedSharding:
+        divisible = [d for d, length in enumerate(leaf.shape) if length >= size and length % size == 0]
+        if size == 1 or not divisible:
+            return NamedSharding(mesh, PartitionSpec())
+        largest = max(divisible, key=lambda d: leaf.shape[d])
+        return NamedSharding(mesh, PartitionSpec(*(axis if d == largest else None for d in range(len(leaf.shape)))))
+
+    return jax.tree.map(place, state)

@@ -239,31 +239,32 @@ def empty_folder(path: Path) -> str:
 
 
 def truncated_picture(path: Path) -> str:
-    write_pictures(path, num=3, size=64)
+    write_pictures(path, size=64)
     whole = (path / "01.png").read_bytes()
     (path / "01.png").write_bytes(whole[: len(whole) // 2])
     return f"folder:{path}"
 
 
 def not_a_picture(path: Path) -> str:
-    write_pictures(path, num=3)
+    write_pictures(path)
     (path / "00.png").write_text("not a picture")
     return f"folder:{path}"
 
 
 def mixed_sizes(path: Path) -> str:
-    write_pictures(path / "a", num=3, size=8)
-    write_pictures(path / "b", num=3, size=9)
+    write_pictures(path / "a", size=8)
+    write_pictures(path / "b", size=9)
     return f"folder:{path}"
 
 
 def mixed_modes(path: Path) -> str:
-    write_pictures(path / "a", num=3)
-    write_pictures(path / "b", num=3, mode="RGB")
+    write_pictures(path / "a")
+    write_pictures(path / "b", mode="RGB")
     return f"folder:{path}"
 
 
 def sixteen_bits(path: Path) -> str:
+    write_pictures(path)
     Image.fromarray(np.full((8, 8), 1000, np.uint16)).save(path / "deep.png")
     return f"folder:{path}"
 

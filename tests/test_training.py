@@ -54,7 +54,7 @@ def test_the_loop_trains_on_the_batches_of_the_order(key: jax.Array) -> None:
     expected = models.init(vae, key)
     sums: dict[str, jax.Array] = {}
     for t in range(5):
-        batch = loop.batch_at(dataset, key, jnp.int32(t), 16)
+        batch = loop.batch_at(dataset, key, jnp.int32(t), 40, 16)
         expected, metrics = jaxgen.vae_step(vae, expected, batch, key)
         sums = {name: sums.get(name, jnp.float32(0)) + value for name, value in metrics.items()}
     state, totals = training.run(state, totals, 5)

@@ -1,7 +1,7 @@
 """Named data sets as arrays, and the order of their examples as a pure function."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ def load(
     manual_dir: str | Path | None = None,
     image_size: int | None = None,
     color: Color | None = None,
+    rows: Callable[[int], slice] | None = None,
 ) -> dict[str, np.ndarray]:
     """Load a data set as arrays that any step takes as a batch.
 
@@ -48,6 +49,7 @@ def load(
       manual_dir: folder with the original files of a TFDS set, used instead of the network.
       image_size: height and width in pixels: images are cropped to the central square and resized. None keeps them.
       color: ``"grey"`` or ``"rgb"``; None keeps what there is.
+      rows: number of examples N -> the contiguous rows to load of them, for a process that needs only its share.
 
     Returns:
       ``image`` [N, H, W, C] or [N, D], uint8, bool or float32; and ``label`` int32 [N] where there are labels.
@@ -66,7 +68,7 @@ def load(
     if kind in ("folder", "npz", "idx") and not location:
         raise ValueError(f"{name}: give a path after the colon, e.g. {kind}:path/to/data")
     if kind == "folder":
-        return check_dataset(load_folder(path, split, name, image_size, color), name)
+        return check_dataset(load_folder(path, split, name, image_size, color, rows), name)
     if kind == "npz":
         dataset = load_npz(path, split, name)
     elif kind == "idx":
@@ -77,25 +79,36 @@ def load(
         from jaxgen.data.tfds_sets import load_tfds
 
         prepared, manual = (None if d is None else Path(d).expanduser() for d in (data_dir, manual_dir))
-        return check_dataset(load_tfds(name, split, prepared, manual, image_size, color), name)
+        return check_dataset(load_tfds(name, split, prepared, manual, image_size, color, rows), name)
+    if rows is not None:
+        chosen = rows(len(dataset["image"]))
+        dataset = {key: array[chosen] for key, array in dataset.items()}
     dataset = check_dataset(dataset, name)
     if image_size is not None or color is not None:
         dataset["image"] = resize_images(list(dataset["image"]), image_size, color, name)
     return dataset
 
 
-def fingerprint(dataset: Mapping[str, Any]) -> str:
-    """SHA-256 of a data set's arrays, their names, types and shapes included.
+def fingerprint(dataset: Mapping[str, Any], first: int = 0) -> int:
+    """Tell data sets apart: the sum, modulo 2^256, of the SHA-256 of every example with its place, name and type.
+
+    A sum, so that the parts that several processes hold add up to the whole's.
 
     Args:
-      dataset: arrays [N, ...] by name.
+      dataset: arrays [n, ...] by name.
+      first: place of the first example in the whole data set.
 
     Returns:
-      64 hexadecimal digits.
+      A number in [0, 2^256).
     """
-    digest = hashlib.sha256()
-    for name in sorted(dataset):
-        array = np.ascontiguousarray(dataset[name])
-        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
-        digest.update(array.data)
-    return digest.hexdigest()
+    names = sorted(dataset)
+    arrays = [np.ascontiguousarray(dataset[name]) for name in names]
+    head = hashlib.sha256(repr([(n, a.dtype.str, a.shape[1:]) for n, a in zip(names, arrays, strict=True)]).encode())
+    total = 0
+    for place, example in enumerate(zip(*arrays, strict=True), first):
+        digest = head.copy()
+        digest.update(place.to_bytes(8, "big"))
+        for part in example:
+            digest.update(part.tobytes())
+        total += int.from_bytes(digest.digest(), "big")
+    return total % 2**256

@@ -3,6 +3,7 @@
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.batches import to_float
@@ -37,19 +38,25 @@ def binarize(images: jax.Array | np.ndarray, key: jax.Array, axis_name: AxisName
     return jax.vmap(jax.random.bernoulli)(keys, to_float(images))
 
 
-def binarize_set(images: np.ndarray) -> np.ndarray:
-    """Binarise a whole data set once, always with the same draw.
+def binarize_set(images: np.ndarray, first: int = 0) -> np.ndarray:
+    """Binarise a data set once, always with the same draw.
 
     Args:
-      images: uint8, bool or floats in [0, 1], [N, ...].
+      images: uint8, bool or floats in [0, 1], [n, ...].
+      first: place of the first image in the whole data set: an image's draw depends on its place alone.
 
     Returns:
-      Binary images, bool [N, ...]: `binarize` with ``jax.random.key(0)``, in pieces of bounded memory.
+      Binary images, bool [n, ...].
     """
-    pieces = range(0, len(images), 4096)
-    keys = jax.random.split(jax.random.key(0), max(len(pieces), 1))
-    drawn = [np.asarray(_binarize(images[i : i + 4096], key)) for i, key in zip(pieces, keys, strict=True)]
+    pieces = range(0, len(images), _PIECE)
+    drawn = [np.asarray(_binarize_from(images[i : i + _PIECE], first + i)) for i in pieces]
     return np.concatenate(drawn)
 
 
-_binarize = jax.jit(binarize, static_argnames="axis_name")
+_PIECE = 4096  # images at a time: bounded memory
+
+
+@jax.jit
+def _binarize_from(images: jax.Array, first: jax.Array) -> jax.Array:
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(0), first + jnp.arange(images.shape[0]))
+    return jax.vmap(jax.random.bernoulli)(keys, to_float(images))

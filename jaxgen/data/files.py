@@ -2,6 +2,7 @@
 
 import gzip
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +118,12 @@ def load_idx(directory: Path, split: str, name: str) -> dict[str, np.ndarray]:
 
 
 def load_folder(
-    directory: Path, split: str, name: str, image_size: int | None, color: Color | None
+    directory: Path,
+    split: str,
+    name: str,
+    image_size: int | None,
+    color: Color | None,
+    rows: Callable[[int], slice] | None = None,
 ) -> dict[str, np.ndarray]:
     """Read a folder of PNG and JPEG pictures; its subfolders, where there are any, are the labels.
 
@@ -127,6 +133,7 @@ def load_folder(
       name: what to call the data set in errors.
       image_size: height and width in pixels; pictures are centre-cropped and resized. None if all are of one size.
       color: ``"grey"`` or ``"rgb"``; None if all are of one kind.
+      rows: number of examples -> the contiguous rows to read; all when None.
 
     Returns:
       ``image`` uint8 [N, H, W, C], in the order of the sorted paths; ``label`` [N], the index of the subfolder in
@@ -155,6 +162,12 @@ def load_folder(
             f"{name}: pictures both in {directory} and in its subfolders (such as {classes[1]}): subfolders are "
             "labels, so put all of them into subfolders or none"
         )
+    places = np.arange(len(paths))
+    if not own_splits:
+        places = hold_out({"image": places}, split, name)["image"]
+    if rows is not None:
+        places = places[rows(len(places))]
+    paths, folders = [paths[i] for i in places], [folders[i] for i in places]
     images: list[np.ndarray] = []
     first_color: Color | None = None
     for path in paths:
@@ -182,4 +195,4 @@ def load_folder(
     dataset = {"image": np.stack(images)}
     if classes != [""]:
         dataset["label"] = np.array([classes.index(folder) for folder in folders], np.int32)
-    return dataset if own_splits else hold_out(dataset, split, name)
+    return dataset

@@ -7,6 +7,7 @@ again; sets that somebody prepared as tfrecord need it for reading as well.
 import difflib
 import importlib.util
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -33,6 +34,7 @@ WELL_KNOWN = (
 )
 _INSTALL_TENSORFLOW = "install jaxgen's 'tensorflow' extra (uv run --extra tensorflow ..., or pip install tensorflow)"
 _CHUNK = 4096
+Rows = Callable[[int], slice]
 
 
 def _hide_accelerators_from_tensorflow() -> None:
@@ -113,11 +115,12 @@ def _prepare(builder: Any, name: str, manual_dir: Path | None) -> None:
         builder.download_and_prepare(download_config=config)
 
 
-def _read_array_record(builder: Any, split: str) -> dict[str, list[Any]]:
+def _read_array_record(builder: Any, split: str, rows: Rows | None) -> dict[str, list[Any]]:
     source = builder.as_data_source(split)
     columns: dict[str, list[Any]] = {"image": [], "label": []}
-    for start in range(0, len(source), _CHUNK):
-        for example in source.__getitems__(range(start, min(start + _CHUNK, len(source)))):
+    wanted = range(len(source)) if rows is None else range(len(source))[rows(len(source))]
+    for start in range(0, len(wanted), _CHUNK):
+        for example in source.__getitems__(wanted[start : start + _CHUNK]):
             for name, column in columns.items():
                 if name in example:
                     column.append(example[name])
@@ -148,6 +151,7 @@ def load_tfds(
     manual_dir: Path | None,
     image_size: int | None,
     color: Color | None,
+    rows: Rows | None = None,
 ) -> dict[str, np.ndarray]:
     """Read an image set of TFDS, preparing it first where that is needed.
 
@@ -158,6 +162,7 @@ def load_tfds(
       manual_dir: folder with the set's original files, used instead of the network.
       image_size: height and width wanted in pixels, or None to keep them.
       color: ``"grey"`` or ``"rgb"``, or None to keep what there is.
+      rows: number of examples -> the contiguous rows to read; all when None.
 
     Returns:
       ``image`` [N, H, W, C], uint8, or bool for a binarised set; ``label`` [N] where the set has one.
@@ -177,9 +182,12 @@ def load_tfds(
         if split.partition("[")[0] not in known:
             raise unknown_split(name, split, known)
     if builder.info.file_format.value in ("array_record", "parquet"):
-        columns = _read_array_record(builder, split)
+        columns = _read_array_record(builder, split, rows)
     else:
         columns = _read_with_tensorflow(builder, split, name)
+        if rows is not None:
+            chosen = rows(len(columns["image"]))
+            columns = {key: column[chosen] for key, column in columns.items()}
     images = columns["image"]
     if images and images[0].dtype == np.uint8 and "binarized" in name:
         dataset = {"image": np.stack(images).astype(bool)}

@@ -176,7 +176,7 @@ class Checkpoints:
           totals: likewise.
 
         Returns:
-          (state, totals), on this process's first device.
+          (state, totals), where the arrays given lie; on this process's first device when only described.
 
         Raises:
           ValueError: the saved arrays are not of those shapes and types; the error names each that differs.
@@ -192,7 +192,7 @@ class Checkpoints:
           state: a state of the shapes and types wanted, or their descriptions.
 
         Returns:
-          The state, on this process's first device.
+          The state, where the arrays given lie; on this process's first device when only described.
 
         Raises:
           ValueError: the saved arrays are not of those shapes and types; the error names each that differs.
@@ -204,13 +204,15 @@ class Checkpoints:
         differences = [line for name, wanted in items.items() for line in shape_differences(saved[name].tree, wanted)]
         if differences:
             raise ValueError(f"checkpoint {step} in {self.directory} is of another model: {summary(differences)}")
-        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), items)
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        wanted = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None) or here), items
+        )
         arguments = {name: ocp.args.StandardRestore(item) for name, item in wanted.items()}
         return self._manager.restore(step, args=ocp.args.Composite(**arguments))
 
     def _remove_deleted(self) -> None:
-        if (self.directory / _DELETED).exists():
+        if jax.process_index() == 0 and (self.directory / _DELETED).exists():
             shutil.rmtree(self.directory / _DELETED)
 
 

@@ -10,8 +10,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxgen.data.order import batch_indices
+from jaxgen.parallel import state_shardings
 
 Step = Callable[[Any, dict[str, jax.Array], jax.Array], tuple[Any, dict[str, jax.Array]]]
 Transform = Callable[[dict[str, jax.Array], jax.Array], dict[str, jax.Array]]
@@ -25,19 +28,20 @@ class Totals(NamedTuple):
       steps: number of steps in them, int32 [].
     """
 
-    sums: dict[str, jax.Array]
-    steps: jax.Array
+    sums: dict[str, Any]
+    steps: Any
 
 
 def batch_at(
-    dataset: Mapping[str, jax.Array], key: jax.Array, step: jax.Array, batch_size: int
+    dataset: Mapping[str, jax.Array], key: jax.Array, step: jax.Array, num_examples: int, batch_size: int
 ) -> dict[str, jax.Array]:
     """The global batch of a step: a pure function of (key, step).
 
     Args:
-      dataset: ``image`` [N, ...] and optionally ``label`` [N], on the device.
+      dataset: ``image`` [N, ...] and optionally ``label`` [N], on the device; rows past N are padding.
       key: the run's typed key, [].
       step: number of the step, int32 [].
+      num_examples: size of the data set, N.
       batch_size: number of examples, B.
 
     Returns:
@@ -46,22 +50,73 @@ def batch_at(
     Raises:
       ValueError: the batch size is not positive, or larger than the data set.
     """
-    indices = batch_indices(key, step, dataset["image"].shape[0], batch_size)
+    indices = batch_indices(key, step, num_examples, batch_size)
     return {name: array.at[indices].get(mode="promise_in_bounds") for name, array in dataset.items()}
 
 
+class Share(NamedTuple):
+    """Which rows of a data set a process holds: equal contiguous blocks, so that a mesh can hold all of them as one.
+
+    Args:
+      process: number of this process, from 0.
+      num_processes: number of processes.
+      num_blocks: number of devices along the mesh's axis ``data``, over all processes.
+    """
+
+    process: int
+    num_processes: int
+    num_blocks: int
+
+    def padded(self, num_examples: int) -> int:
+        """Rows a process's part of the mesh has room for, the padding included (no shapes)."""
+        return -(-num_examples // self.num_blocks) * self.num_blocks // self.num_processes
+
+    def rows(self, num_examples: int) -> slice:
+        """This process's rows of a data set of so many examples (no shapes)."""
+        start = self.process * self.padded(num_examples)
+        return slice(min(start, num_examples), min(start + self.padded(num_examples), num_examples))
+
+
+def split_rows(dataset: Mapping[str, Any], mesh: jax.sharding.Mesh, num_examples: int) -> dict[str, jax.Array]:
+    """Put a data set on a mesh, its rows split over the axis ``data``.
+
+    Args:
+      dataset: this process's rows: ``image`` [n, ...] and optionally ``label`` [n].
+      mesh: the mesh.
+      num_examples: size of the whole data set, N.
+
+    Returns:
+      Global arrays of N rows, rounded up to a multiple of the axis with zeros: [N', ...].
+    """
+    sharding = NamedSharding(mesh, PartitionSpec("data"))
+    share = Share(jax.process_index(), jax.process_count(), mesh.shape["data"])
+    missing = share.padded(num_examples) - len(dataset["image"])
+    return {
+        name: jax.make_array_from_process_local_data(
+            sharding, np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)])
+        )
+        for name, array in dataset.items()
+    }
+
+
 class Loop:
-    """A compiled loop over a step, fed from a data set held on the device.
+    """A compiled loop over a step, fed from a data set held on the device or split over a mesh.
+
+    On a mesh the batch is split over the axis ``data`` and the state over ``model``, by JAX's own partitioner: the
+    step, and what it computes, are the same.
 
     Args:
       step: (state, batch, key) -> (state, metrics).
-      dataset: ``image`` [N, ...] and optionally ``label`` [N].
+      dataset: ``image`` [N, ...] and optionally ``label`` [N]; on a mesh of several processes only this process's
+        rows, `Share.rows` of them.
       key: the run's typed key, [].
-      batch_size: number of examples in a batch, B.
+      batch_size: number of examples in the global batch, B.
       transform: (batch, step) -> batch, applied to each batch on the device (dynamic binarisation).
+      mesh: a mesh with an axis ``data`` and perhaps an axis ``model``; None for one device.
+      num_examples: size of the whole data set, N; that of ``dataset`` when None.
 
     Raises:
-      ValueError: the batch size is not positive, or larger than the data set.
+      ValueError: the batch size is not positive, larger than the data set, or not divisible by the axis ``data``.
     """
 
     def __init__(
@@ -71,13 +126,28 @@ class Loop:
         key: jax.Array,
         batch_size: int,
         transform: Transform | None = None,
+        mesh: jax.sharding.Mesh | None = None,
+        num_examples: int | None = None,
     ) -> None:
-        self._dataset = jax.device_put(dict(dataset))
+        total = len(dataset["image"]) if num_examples is None else num_examples
+        self._mesh = mesh
         self._key = key
+        if mesh is None:
+            self._dataset = jax.device_put(dict(dataset))
+        else:
+            if batch_size % mesh.shape["data"]:
+                raise ValueError(
+                    f"a batch of {batch_size} images cannot be split over the {mesh.shape['data']} devices of "
+                    "the mesh's axis data: make it a multiple"
+                )
+            self._dataset = split_rows(dataset, mesh, total)
 
         def advance(dataset: dict[str, jax.Array], key: jax.Array, state: Any) -> tuple[Any, dict[str, jax.Array]]:
-            batch = batch_at(dataset, key, state.step, batch_size)
-            return step(state, transform(batch, state.step) if transform else batch, key)
+            batch = batch_at(dataset, key, state.step, total, batch_size)
+            if mesh is not None:
+                batch = jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, PartitionSpec("data")))
+            state, metrics = step(state, transform(batch, state.step) if transform else batch, key)
+            return self.place(state), metrics
 
         @functools.partial(jax.jit, donate_argnums=(0, 1))
         def run(
@@ -106,7 +176,31 @@ class Loop:
           ValueError: the batch does not fit the data set, or the state does not fit the step.
         """
         _, metrics = jax.eval_shape(self._advance, self._dataset, self._key, state)
-        return Totals({name: jnp.zeros((), jnp.float32) for name in metrics}, jnp.zeros((), jnp.int32))
+        return self.place_totals(Totals({name: np.zeros((), np.float32) for name in metrics}, np.zeros((), np.int32)))
+
+    def place_totals(self, totals: Totals) -> Totals:
+        """Put totals on the device, or on every device of the mesh.
+
+        Args:
+          totals: sums, float32 [] by metric, and their count.
+
+        Returns:
+          The same totals.
+        """
+        return jax.device_put(totals, None if self._mesh is None else NamedSharding(self._mesh, PartitionSpec()))
+
+    def place(self, state: Any) -> Any:
+        """Constrain a state to its place on the mesh; the identity without one. Use it inside ``jit``.
+
+        Args:
+          state: a state, arrays of any shape.
+
+        Returns:
+          The same state.
+        """
+        if self._mesh is None:
+            return state
+        return jax.lax.with_sharding_constraint(state, state_shardings(state, self._mesh))
 
     def run(self, state: Any, totals: Totals, num_steps: int) -> tuple[Any, Totals]:
         """Train for some steps. The state and totals given are donated: do not use them again.

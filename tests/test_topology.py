@@ -1,0 +1,201 @@
+"""A run is the same run on any number of devices and processes, and its checkpoints move between them."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from experiments import options, topology, train
+from jaxgen import parallel
+from jaxgen.training import loop
+from jaxgen.training.checkpoint import Checkpoints
+from jaxgen.training.run import Run
+from tests import models
+
+FAMILIES = {"vae": models.vae(), "gan": models.gan(), "batch_norm_gan": models.batch_norm_gan()}
+MESHES: dict[str, dict[str, int]] = {
+    "1": {"data": 1},
+    "2": {"data": 2},
+    "4": {"data": 4},
+    "8": {"data": 8},
+    "2x4": {"data": 2, "model": 4},
+}
+
+
+def make_loop(spec: Any, axes: dict[str, int] | None) -> tuple[loop.Loop, Any, loop.Totals]:
+    """A loop over 42 images, which no mesh divides, and a fresh state in its place."""
+    dataset = {name: models.batch(42)[name] for name in ("image", "label")}
+    key = jax.random.key(0)
+    mesh = None if axes is None else parallel.make_mesh(axes)
+    training = loop.Loop(partial(models.step(spec), spec), dataset, key, 16, mesh=mesh)
+    state = jax.jit(training.place)(jax.device_get(models.init(spec, key)))
+    return training, state, training.zero_totals(state)
+
+
+def learnt(state: Any) -> dict[str, Any]:
+    state = jax.device_get(state)
+    return {n: getattr(state, n) for n in state._fields if n != "hyperparams" and "optimizer" not in n}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", ["8", "2x4", *(pytest.param(name, marks=pytest.mark.slow) for name in "124")])
+def test_any_mesh_trains_the_same_model(family: str, name: str) -> None:
+    training, state, totals = make_loop(FAMILIES[family], None)
+    expected, expected_totals = training.run(state, totals, 20)
+    training, state, totals = make_loop(FAMILIES[family], MESHES[name])
+    places = jax.tree.map(lambda leaf: leaf.sharding, state)
+    got, got_totals = training.run(state, totals, 20)
+    chex.assert_trees_all_close(learnt(got), learnt(expected), atol=2e-5, rtol=0)
+    chex.assert_trees_all_close(loop.means(got_totals), loop.means(expected_totals), rtol=1e-4, atol=1e-5)
+    same = jax.tree.map(lambda leaf, place: place.is_equivalent_to(leaf.sharding, leaf.ndim), got, places)
+    assert all(jax.tree.leaves(same)), "the state left its place on the mesh"
+
+
+@pytest.mark.parametrize(("before", "after"), [("8", None), (None, "8"), ("8", "2"), ("2x4", "2")])
+def test_checkpoints_move_between_meshes_bit_for_bit(before: str | None, after: str | None, tmp_path: Path) -> None:
+    spec = FAMILIES["batch_norm_gan"]
+    training, state, totals = make_loop(spec, MESHES.get(str(before)))
+    state, totals = training.run(state, totals, 3)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(3, state, totals, {}, None)
+    training, fresh, zero = make_loop(spec, MESHES.get(str(after)))
+    with Checkpoints(tmp_path) as checkpoints:
+        restored, restored_totals = checkpoints.restore(3, fresh, zero)
+    chex.assert_trees_all_equal(jax.device_get((restored, restored_totals)), jax.device_get((state, totals)))
+    assert jax.tree.map(lambda leaf: leaf.sharding, restored) == jax.tree.map(lambda leaf: leaf.sharding, fresh)
+    training.run(restored, restored_totals, 2)
+
+
+@pytest.mark.parametrize("family", options.FAMILIES)
+def test_each_device_holds_its_part_of_the_state(family: str) -> None:
+    spec: Any = options.FAMILIES[family]().spec((28, 28, 1))
+    mesh = parallel.make_mesh({"data": 2, "model": 4})
+    state = train.init_state(spec, jax.random.key(0), {"image": np.zeros((1, 28, 28, 1), np.uint8)})
+    state = jax.device_put(state, parallel.state_shardings(state, mesh))
+    trees = [tree for name, tree in state._asdict().items() if "params" in name or "optimizer" in name]
+    leaves = jax.tree.leaves(trees)
+    whole = sum(leaf.nbytes for leaf in leaves)
+    for device in mesh.devices.flat:
+        held = sum(s.data.nbytes for leaf in leaves for s in leaf.addressable_shards if s.device == device)
+        assert held <= 1.05 * whole / 4
+
+
+@pytest.mark.parametrize("num_examples", [1, 7, 42, 64])
+@pytest.mark.parametrize(("processes", "blocks"), [(1, 1), (2, 4), (4, 8), (3, 3)])
+def test_shares_cover_the_data_in_equal_blocks(num_examples: int, processes: int, blocks: int) -> None:
+    shares = [loop.Share(process, processes, blocks) for process in range(processes)]
+    rows = [i for share in shares for i in range(num_examples)[share.rows(num_examples)]]
+    assert rows == list(range(num_examples))
+    assert len({share.padded(num_examples) for share in shares}) == 1
+    assert all(share.padded(num_examples) * processes % blocks == 0 for share in shares)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start_processes(arguments: list[str], num: int = 2, devices: int = 2) -> list[subprocess.Popen[str]]:
+    port = free_port()
+    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    together = ["--coordinator", f"127.0.0.1:{port}", "--num-processes", str(num)]
+    return [
+        subprocess.Popen(
+            [sys.executable, train.__file__, *arguments, *together, "--process-id", str(process)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for process in range(num)
+    ]
+
+
+SMALL = ["vae", "--hidden", "32", "--log-every", "5", "--eval-every", "10", "--checkpoint-every", "10"]
+
+
+def test_two_processes_of_two_devices_are_the_same_run(tmp_path: Path) -> None:
+    """20 steps alone; and 10 in two processes, which then go on with 10 more."""
+    assert train.main([*SMALL, "--steps", "20", "--workdir", str(tmp_path / "alone")]) == 0
+    for arguments in (["--steps", "10"], ["--steps", "20", "--resume"]):
+        running = start_processes([*SMALL, *arguments, "--workdir", str(tmp_path / "together")])
+        printed = [process.communicate(timeout=180)[0] for process in running]
+        assert [process.returncode for process in running] == [0, 0], printed
+        assert "picture:" in printed[0]
+        assert "picture:" not in printed[1]
+    alone, together = (Run.open(tmp_path / name) for name in ("alone", "together"))
+    assert alone.config["identity"] == together.config["identity"]
+    assert together.steps()[-1] == 20
+    states: list[Any] = [run.restore(20) for run in (alone, together)]
+    flat = [np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(state.params)]) for state in states]
+    assert np.linalg.norm(flat[0] - flat[1]) < 1e-4 * np.linalg.norm(flat[0])
+    rows = [len((run.directory / "metrics.jsonl").read_text().splitlines()) for run in (alone, together)]
+    assert rows[0] == rows[1] == 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_dead_process_takes_the_others_with_it_and_the_run_resumes(killed: int, tmp_path: Path) -> None:
+    arguments = [*SMALL, "--workdir", str(tmp_path / "run")]
+    running = start_processes([*arguments, "--steps", "1000000"])
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "checkpoints" / "20").exists():
+        assert time.monotonic() < deadline
+        assert [process.poll() for process in running] == [None, None]
+        time.sleep(0.2)
+    running[killed].send_signal(signal.SIGKILL)
+    running[killed].communicate()
+    survivor = running[1 - killed]
+    survivor.communicate(timeout=120)
+    assert survivor.returncode != 0
+    step = Run.open(tmp_path / "run").steps()[-1]
+    running = start_processes([*arguments, "--steps", str(step + 10), "--resume"])
+    printed = [process.communicate(timeout=180)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0], printed
+    assert Run.open(tmp_path / "run").steps()[-1] == step + 10
+
+
+def test_scripts_train_on_a_mesh(tmp_path: Path) -> None:
+    arguments = [*SMALL, "--steps", "10", "--mesh", "data=2,model=4", "--workdir", str(tmp_path / "run")]
+    assert train.main(arguments) == 0
+    assert (tmp_path / "run" / "samples" / "samples_00000010.png").is_file()
+
+
+BAD_TOPOLOGIES: dict[str, tuple[list[str], str]] = {
+    "no mesh": (["--mesh", "eight"], "--mesh must be like data=8 or data=4,model=2, got 'eight'"),
+    "another axis": (["--mesh", "data=2,tensor=4"], "--mesh must be like"),
+    "nothing to split the batch over": (["--mesh", "model=4"], "--mesh must be like"),
+    "an empty axis": (["--mesh", "data=0"], "at least one axis of at least 1 device"),
+    "more than there are": (["--mesh", "data=16"], "needs 16 devices, there are 8"),
+    "a batch it does not divide": (["--mesh", "data=8", "--batch-size", "12"], "12 images cannot be split over the 8"),
+    "half a coordinator": (["--coordinator", "127.0.0.1:1234"], "--num-processes and --process-id go together"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TOPOLOGIES)
+def test_bad_topologies_get_one_clear_line(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments, message = BAD_TOPOLOGIES[name]
+    assert train.main(["vae", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_are_added_over_processes() -> None:
+    assert topology.total(2**200 + 5) == 2**200 + 5
+    assert topology.agree(0.1) == 0.1
