@@ -18,6 +18,7 @@ from tests import models
 
 STEPS = 10
 DEVICES = 4
+SEEDS = 8
 # A new family is a new row.
 SPECS: dict[str, Any] = {
     "vae": models.vae(num_samples=2),
@@ -181,12 +182,12 @@ def test_the_gradient_under_shard_map_is_not_n_times_too_large(check_vma: bool, 
 def test_seeds_under_vmap_equal_separate_runs(family: str) -> None:
     spec = SPECS[family]
     step = partial(models.step(spec), spec)
-    keys = jax.vmap(jax.random.key)(jnp.arange(3))
+    keys = jax.vmap(jax.random.key)(jnp.arange(SEEDS))
     states = jax.vmap(lambda k: models.init(spec, k))(keys)
     members = jax.jit(jax.vmap(step, in_axes=(0, None, 0)))
     for t in range(STEPS):
         states, _ = members(states, at(t), keys)
-    for member in range(3):
+    for member in range(SEEDS):
         alone, _ = looped(step)(models.init(spec, jax.random.key(member)), jax.random.key(member))
         got = jax.tree.map(lambda leaf, member=member: leaf[member], states)
         chex.assert_trees_all_close(learnt(got), learnt(alone), atol=1e-5, rtol=0)

@@ -1,16 +1,21 @@
-"""The README keeps its promises: its program runs, and its commands are there for a machine to find."""
+"""The README and the worked examples keep their promises: their programs run, the commands and pictures are there."""
 
 import re
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
+import pytest
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PROGRAM = re.compile(r"```python\n(.*?)```", re.DOTALL)
+PREAMBLE, *EXAMPLES = (ROOT / "docs" / "examples.md").read_text().split("\n## ")[1:]
 
 
 def test_the_readmes_program_runs() -> None:
-    programs = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    programs = PROGRAM.findall(README)
     assert len(programs) == 1
     names: dict[str, Any] = {}
     exec(programs[0], names)
@@ -29,4 +34,13 @@ def test_the_two_commands_stand_there() -> None:
 
 def test_the_pictures_are_there() -> None:
     for picture in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README):
-        assert (Path(__file__).parents[1] / picture).is_file()
+        assert (ROOT / picture).is_file()
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.splitlines()[0])
+def test_worked_examples_run(example: str) -> None:
+    [preamble], [program] = PROGRAM.findall(PREAMBLE), PROGRAM.findall(example)
+    with jax.numpy_rank_promotion("allow"):  # a reader's programs run with JAX's own defaults
+        names: dict[str, Any] = {}
+        exec(preamble, names)
+        exec(program, names)
