@@ -41,6 +41,31 @@ class BatchNormDiscriminator(nn.Module):
         return nn.Dense(1, use_bias=False)(x)[:, 0]  # a relativistic loss does not see the bias
 
 
+class ConvGenerator(nn.Module):
+    """A transposed convolution after BatchNorm over the global batch."""
+
+    axis_name: Any = None
+
+    @nn.compact
+    def __call__(self, z: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
+        x = nn.Dense(2 * 2 * 8, use_bias=False)(z).reshape(-1, 2, 2, 8)
+        x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9, axis_name=self.axis_name)(x))
+        return jax.nn.sigmoid(nn.ConvTranspose(1, (4, 4), (2, 2))(x))
+
+
+class ConvDiscriminator(nn.Module):
+    """A convolution, BatchNorm and dropout over the global batch."""
+
+    axis_name: Any = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
+        x = nn.Conv(8, (4, 4), (2, 2), use_bias=False)(x)
+        x = nn.BatchNorm(use_running_average=not train, momentum=0.9, axis_name=self.axis_name)(x)
+        x = networks.Dropout(0.3, self.axis_name)(networks.leaky_relu(x), train=train)
+        return nn.Dense(1, use_bias=False)(x.reshape(x.shape[0], -1))[:, 0]
+
+
 def sgd() -> optax.GradientTransformation:
     """SGD with momentum, through which an N-fold gradient shows (Adam would hide it)."""
     return optax.sgd(0.01, momentum=0.9)
@@ -78,6 +103,12 @@ def batch_norm_gan(**fields: Any) -> jaxgen.GAN:
         ema_decay=0.9,
         **fields,
     )
+
+
+def conv_gan(**fields: Any) -> jaxgen.GAN:
+    """A small convolutional GAN with all that sees the global batch: BatchNorm, dropout, the relativistic average."""
+    networks = {"generator": ConvGenerator(), "discriminator": ConvDiscriminator()}
+    return gan(**networks, loss=losses.relativistic_average, ema_decay=0.9, **fields)
 
 
 class NNXGenerator(nnx.Module):

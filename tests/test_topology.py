@@ -14,15 +14,16 @@ import chex
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from experiments import options, topology, train
-from jaxgen import parallel
+from jaxgen import data, parallel
 from jaxgen.training import loop
 from jaxgen.training.checkpoint import Checkpoints
 from jaxgen.training.run import Run
 from tests import models
 
-FAMILIES = {"vae": models.vae(), "gan": models.gan(), "batch_norm_gan": models.batch_norm_gan()}
+FAMILIES = {"vae": models.vae(), "gan": models.gan(), "conv_gan": models.conv_gan()}
 MESHES: dict[str, dict[str, int]] = {
     "1": {"data": 1},
     "2": {"data": 2},
@@ -63,7 +64,7 @@ def test_any_mesh_trains_the_same_model(family: str, name: str) -> None:
 
 @pytest.mark.parametrize(("before", "after"), [("8", None), (None, "8"), ("8", "2"), ("2x4", "2")])
 def test_checkpoints_move_between_meshes_bit_for_bit(before: str | None, after: str | None, tmp_path: Path) -> None:
-    spec = FAMILIES["batch_norm_gan"]
+    spec = FAMILIES["conv_gan"]
     training, state, totals = make_loop(spec, MESHES.get(str(before)))
     state, totals = training.run(state, totals, 3)
     with Checkpoints(tmp_path) as checkpoints:
@@ -122,14 +123,19 @@ def start_processes(arguments: list[str], num: int = 2, devices: int = 2) -> lis
     ]
 
 
-SMALL = ["vae", "--hidden", "32", "--log-every", "5", "--eval-every", "10", "--checkpoint-every", "10"]
+CADENCES = ["--log-every", "5", "--eval-every", "10", "--checkpoint-every", "10"]
+SMALL = ["vae", "--hidden", "32", *CADENCES]
+SMALL_GAN = ["gan", "--generator-hidden", "32", "--discriminator-hidden", "32", *CADENCES]
 
 
-def test_two_processes_of_two_devices_are_the_same_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "small", [pytest.param(SMALL, id="vae"), pytest.param(SMALL_GAN, id="gan", marks=pytest.mark.slow)]
+)
+def test_two_processes_of_two_devices_are_the_same_run(small: list[str], tmp_path: Path) -> None:
     """20 steps alone; and 10 in two processes, which then go on with 10 more."""
-    assert train.main([*SMALL, "--steps", "20", "--workdir", str(tmp_path / "alone")]) == 0
+    assert train.main([*small, "--steps", "20", "--workdir", str(tmp_path / "alone")]) == 0
     for arguments in (["--steps", "10"], ["--steps", "20", "--resume"]):
-        running = start_processes([*SMALL, *arguments, "--workdir", str(tmp_path / "together")])
+        running = start_processes([*small, *arguments, "--workdir", str(tmp_path / "together")])
         printed = [process.communicate(timeout=180)[0] for process in running]
         assert [process.returncode for process in running] == [0, 0], printed
         assert "picture:" in printed[0]
@@ -137,8 +143,8 @@ def test_two_processes_of_two_devices_are_the_same_run(tmp_path: Path) -> None:
     alone, together = (Run.open(tmp_path / name) for name in ("alone", "together"))
     assert alone.config["identity"] == together.config["identity"]
     assert together.steps()[-1] == 20
-    states: list[Any] = [run.restore(20) for run in (alone, together)]
-    flat = [np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(state.params)]) for state in states]
+    trees = [learnt(run.restore(20)) for run in (alone, together)]
+    flat = [np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in trees]
     assert np.linalg.norm(flat[0] - flat[1]) < 1e-4 * np.linalg.norm(flat[0])
     rows = [len((run.directory / "metrics.jsonl").read_text().splitlines()) for run in (alone, together)]
     assert rows[0] == rows[1] == 6
@@ -194,6 +200,42 @@ def test_bad_topologies_get_one_clear_line(
     assert message in error
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "environment", [{"SLURM_NTASKS": "4"}, {"TPU_WORKER_HOSTNAMES": "worker-0,worker-1"}], ids=["SLURM", "TPU pod"]
+)
+def test_clusters_are_found_in_the_environment(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *args, **_: calls.append(args))
+    topology.connect(options.VAEOptions())
+    assert calls == []
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    topology.connect(options.VAEOptions())
+    topology.connect(options.VAEOptions(coordinator="host:1", num_processes=2, process_id=1))
+    assert calls == [(), ("host:1", 2, 1)]
+
+
+def test_a_process_reads_only_its_rows(tmp_path: Path) -> None:
+    for i in range(10):
+        path = tmp_path / "train" / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((4, 4), 20 * i + 10, np.uint8)).save(path)
+    (tmp_path / "train" / "9.png").write_text("this one belongs to another process")
+    rows = loop.Share(0, 2, 2).rows
+    mine = data.load(f"folder:{tmp_path}", rows=rows)["image"]
+    assert mine[:, 0, 0, 0].tolist() == [10, 30, 50, 70, 90]
+    with pytest.raises(ValueError, match=r"cannot read .*9\.png"):
+        data.load(f"folder:{tmp_path}", rows=loop.Share(1, 2, 2).rows)
+    whole = data.load()
+    parts = [data.load(rows=loop.Share(i, 3, 3).rows) for i in range(3)]
+    np.testing.assert_array_equal(np.concatenate([part["image"] for part in parts]), whole["image"])
+    firsts = np.cumsum([0, *(len(part["image"]) for part in parts)])
+    prints = [data.fingerprint(part, int(first)) for part, first in zip(parts, firsts, strict=False)]
+    assert sum(prints) % 2**256 == data.fingerprint(whole)
+    drawn = [data.binarize_set(part["image"], int(first)) for part, first in zip(parts, firsts, strict=False)]
+    np.testing.assert_array_equal(np.concatenate(drawn), data.binarize_set(whole["image"]))
 
 
 def test_numbers_are_added_over_processes() -> None:
