@@ -232,6 +232,28 @@ def test_learning_rate_can_be_differentiated_through_unrolled_steps(key: jax.Arr
     np.testing.assert_allclose(jax.grad(loss_after)(rate), slope, rtol=2e-2)
 
 
+def test_members_of_a_population_have_their_own_learning_rates_and_betas(key: jax.Array) -> None:
+    vae = models.vae(optimizer=optax.inject_hyperparams(optax.adam)(learning_rate=1e-3))
+
+    def train(learning_rate: jax.Array, beta: jax.Array) -> Any:
+        state = models.init(vae, key)
+        held = {**state.optimizer_state.hyperparams, "learning_rate": learning_rate}
+        state = state._replace(
+            optimizer_state=state.optimizer_state._replace(hyperparams=held),
+            hyperparams={**state.hyperparams, "beta": beta},
+        )
+        return looped(partial(jaxgen.vae_step, vae))(state, key)[0]
+
+    rates, betas = jnp.array([1e-3, 1e-2, 1e-2]), jnp.array([1.0, 1.0, 4.0])
+    members = jax.jit(jax.vmap(train))(rates, betas)
+    for member in range(3):
+        got = jax.tree.map(lambda leaf, member=member: leaf[member], members)
+        chex.assert_trees_all_close(learnt(got), learnt(train(rates[member], betas[member])), atol=1e-5, rtol=0)
+    kernels = members.params["decoder"]["output"]["kernel"]
+    assert not np.allclose(kernels[0], kernels[1], atol=1e-4)
+    assert not np.allclose(kernels[1], kernels[2], atol=1e-4)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_one_trace_for_many_calls(family: str, key: jax.Array) -> None:
     spec = SPECS[family]

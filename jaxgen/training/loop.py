@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxgen.data.order import batch_indices
-from jaxgen.parallel import state_shardings
+from jaxgen.parallel import gather_networks, state_shardings
 
 Step = Callable[[Any, dict[str, jax.Array], jax.Array], tuple[Any, dict[str, jax.Array]]]
 Transform = Callable[[dict[str, jax.Array], jax.Array], dict[str, jax.Array]]
@@ -146,7 +146,8 @@ class Loop:
             batch = batch_at(dataset, key, state.step, total, batch_size)
             if mesh is not None:
                 batch = jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, PartitionSpec("data")))
-            state, metrics = step(state, transform(batch, state.step) if transform else batch, key)
+            batch = transform(batch, state.step) if transform else batch
+            state, metrics = step(state if mesh is None else gather_networks(state, mesh), batch, key)
             return self.place(state), metrics
 
         @functools.partial(jax.jit, donate_argnums=(0, 1))
