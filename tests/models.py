@@ -67,7 +67,10 @@ class ConvDiscriminator(nn.Module):
 
 
 def sgd() -> optax.GradientTransformation:
-    """SGD with momentum, through which an N-fold gradient shows (Adam would hide it)."""
+    """SGD with momentum, through which an N-fold gradient shows (Adam would hide it).
+
+    At a rate of 0.05 round-off flips a ReLU now and then, which moves a statistic by 1e-4 in ten steps.
+    """
     return optax.sgd(0.01, momentum=0.9)
 
 
