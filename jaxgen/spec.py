@@ -42,12 +42,26 @@ def check_spec(spec: Any) -> None:
                 f"{kind}.{field.name} must be a network with Flax Linen's init and apply, got "
                 f"{type(value).__name__}: e.g. jaxgen.networks.MLP{field.name.capitalize()}(...)"
             )
-    for name in ("latent_dim", "num_samples"):
+    for name in ("latent_dim", "num_samples", "discriminator_steps", "packing", "penalty_every"):
         size = getattr(spec, name, 1)
         if isinstance(size, bool) or not isinstance(size, int):
             raise TypeError(f"{kind}.{name} must be a whole number, got {size!r}")
         if size < 1:
             raise ValueError(f"{kind}.{name} must be at least 1, got {size}")
+
+
+def check_number(spec: Any, name: str, expected: str, holds: Callable[[float], bool]) -> None:
+    """Raise ValueError unless a spec's number is where it should be; schedules and None pass.
+
+    Args:
+      spec: the spec.
+      name: the field's name.
+      expected: what is expected, in words.
+      holds: whether a number is as expected.
+    """
+    value = getattr(spec, name)
+    if value is not None and not callable(value) and not holds(value):
+        raise ValueError(f"{type(spec).__name__}.{name} must be {expected}, got {value}")
 
 
 def check_state(state: Any, kind: type) -> None:
