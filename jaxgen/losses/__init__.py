@@ -4,6 +4,11 @@ from jaxgen.losses.adversarial import (
     AdversarialLoss,
     PairLoss,
     binary_discriminator_loss,
+    hinge,
+    hinge_discriminator_loss,
+    least_squares,
+    least_squares_discriminator_loss,
+    least_squares_generator_loss,
     minimax,
     minimax_generator_loss,
     non_saturating,
@@ -15,22 +20,36 @@ from jaxgen.losses.adversarial import (
     relativistic_average_generator_loss,
     relativistic_discriminator_loss,
     relativistic_generator_loss,
+    wasserstein,
+    wasserstein_discriminator_loss,
+    wasserstein_generator_loss,
 )
 from jaxgen.losses.divergences import gaussian_kl
 from jaxgen.losses.likelihoods import Bernoulli, Gaussian, Likelihood, bernoulli, gaussian
 from jaxgen.losses.objectives import elbo
+from jaxgen.losses.penalties import DRAGAN, R1, R2, GradientPenalty, Penalty
 
 __all__ = [
+    "DRAGAN",
+    "R1",
+    "R2",
     "AdversarialLoss",
     "Bernoulli",
     "Gaussian",
+    "GradientPenalty",
     "Likelihood",
     "PairLoss",
+    "Penalty",
     "bernoulli",
     "binary_discriminator_loss",
     "elbo",
     "gaussian",
     "gaussian_kl",
+    "hinge",
+    "hinge_discriminator_loss",
+    "least_squares",
+    "least_squares_discriminator_loss",
+    "least_squares_generator_loss",
     "minimax",
     "minimax_generator_loss",
     "non_saturating",
@@ -42,4 +61,7 @@ __all__ = [
     "relativistic_average_generator_loss",
     "relativistic_discriminator_loss",
     "relativistic_generator_loss",
+    "wasserstein",
+    "wasserstein_discriminator_loss",
+    "wasserstein_generator_loss",
 ]
