@@ -17,20 +17,38 @@ from jaxgen.losses.adversarial import (
     relativistic_generator_loss,
 )
 from jaxgen.losses.divergences import gaussian_kl
+from jaxgen.losses.gaussians import LatentGaussian
 from jaxgen.losses.likelihoods import Bernoulli, Gaussian, Likelihood, bernoulli, gaussian
-from jaxgen.losses.objectives import elbo
+from jaxgen.losses.objectives import (
+    Objective,
+    doubly_reparameterized_weights,
+    dreg,
+    elbo,
+    iwae,
+    log_mean_weight,
+    mean_log_weight,
+    sampled_elbo,
+    stl,
+)
 
 __all__ = [
     "AdversarialLoss",
     "Bernoulli",
     "Gaussian",
+    "LatentGaussian",
     "Likelihood",
+    "Objective",
     "PairLoss",
     "bernoulli",
     "binary_discriminator_loss",
+    "doubly_reparameterized_weights",
+    "dreg",
     "elbo",
     "gaussian",
     "gaussian_kl",
+    "iwae",
+    "log_mean_weight",
+    "mean_log_weight",
     "minimax",
     "minimax_generator_loss",
     "non_saturating",
@@ -42,4 +60,6 @@ __all__ = [
     "relativistic_average_generator_loss",
     "relativistic_discriminator_loss",
     "relativistic_generator_loss",
+    "sampled_elbo",
+    "stl",
 ]
