@@ -54,9 +54,7 @@ def build_vae(options: "VAEOptions", image_shape: tuple[int, ...], num_classes: 
         encoder: Any = networks.ConvEncoder(dims[0], options.width, **common)
         decoder: Any = networks.ConvDecoder(shape, options.width, output_activation=output_activation, **common)
     else:
-        encoder = networks.MLPEncoder(
-            dims[0], options.hidden, activation, covariance=options.covariance, **common
-        )
+        encoder = networks.MLPEncoder(dims[0], options.hidden, activation, covariance=options.covariance, **common)
         decoder = networks.MLPDecoder(shape, options.hidden[::-1], activation, output_activation, **common)
     latent_dim: Any = options.latent_dim
     if options.upper_latent_dims:

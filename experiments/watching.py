@@ -93,7 +93,5 @@ class Pictures:
         originals = to_float(self._images["image"])
         rebuilt = jaxgen.vae_reconstruct(self._spec, state, self._images, self._key)
         # A row of originals above a row of their reconstructions.
-        rows = [
-            part[i : i + COLUMNS] for i in range(0, len(originals), COLUMNS) for part in (originals, rebuilt)
-        ]
+        rows = [part[i : i + COLUMNS] for i in range(0, len(originals), COLUMNS) for part in (originals, rebuilt)]
         return [*written, monitor.show(step, "reconstructions", np.concatenate(rows), COLUMNS)]

@@ -446,7 +446,14 @@ def generator_loss(
     collections, logits = state.discriminator_collections, {}
     for name, packs in (("real", _pack(gan, images)), ("fake", _pack(gan, fakes))):
         logits[name], collections = _discriminate(
-            gan, state.discriminator_params, collections, packs, label, state, named_key(key, f"{name} dropout"), axis_name
+            gan,
+            state.discriminator_params,
+            collections,
+            packs,
+            label,
+            state,
+            named_key(key, f"{name} dropout"),
+            axis_name,
         )
     loss = jnp.mean(_pair_loss(gan.loss.generator, logits["real"], logits["fake"], axis_name))
     return loss, _as_float32({"generator_loss": loss})
@@ -553,7 +560,7 @@ def _step(gan: GAN, state: GANState, batch: Batch, key: jax.Array, axis_name: Ax
         probability = hyperparams["augmentation_probability"]
         metrics["augmentation_probability"] = probability
         hyperparams["augmentation_probability"] = adapt_probability(
-            probability, metrics["real_sign"], gan.augmentation_target, num_images
+            probability, metrics["real_sign"], num_images, gan.augmentation_target
         )
         state = state._replace(hyperparams=hyperparams)
     return state._replace(step=state.step + 1), metrics

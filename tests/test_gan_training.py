@@ -161,9 +161,7 @@ def test_augmentation_is_of_everything_the_discriminator_sees(key: jax.Array) ->
 
 @pytest.mark.parametrize(("bias", "direction"), [(1e3, 1.0), (-1e3, -1.0)])
 def test_the_probability_adapts_to_overfitting(bias: float, direction: float, key: jax.Array) -> None:
-    gan = models.gan(
-        augmentation=augmentation.DiffAugment(), augmentation_probability=0.5, augmentation_target=0.6
-    )
+    gan = models.gan(augmentation=augmentation.DiffAugment(), augmentation_probability=0.5, augmentation_target=0.6)
     state = models.init(gan, key)
     params = state.discriminator_params
     params = {**params, "output": {**params["output"], "bias": jnp.full((1,), bias)}}

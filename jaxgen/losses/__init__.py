@@ -25,8 +25,19 @@ from jaxgen.losses.adversarial import (
     wasserstein_generator_loss,
 )
 from jaxgen.losses.divergences import gaussian_kl
+from jaxgen.losses.gaussians import LatentGaussian
 from jaxgen.losses.likelihoods import Bernoulli, Gaussian, Likelihood, bernoulli, gaussian
-from jaxgen.losses.objectives import elbo
+from jaxgen.losses.objectives import (
+    Objective,
+    doubly_reparameterized_weights,
+    dreg,
+    elbo,
+    iwae,
+    log_mean_weight,
+    mean_log_weight,
+    sampled_elbo,
+    stl,
+)
 from jaxgen.losses.penalties import DRAGAN, R1, R2, GradientPenalty, Penalty
 
 __all__ = [
@@ -37,19 +48,26 @@ __all__ = [
     "Bernoulli",
     "Gaussian",
     "GradientPenalty",
+    "LatentGaussian",
     "Likelihood",
+    "Objective",
     "PairLoss",
     "Penalty",
     "bernoulli",
     "binary_discriminator_loss",
+    "doubly_reparameterized_weights",
+    "dreg",
     "elbo",
     "gaussian",
     "gaussian_kl",
     "hinge",
     "hinge_discriminator_loss",
+    "iwae",
     "least_squares",
     "least_squares_discriminator_loss",
     "least_squares_generator_loss",
+    "log_mean_weight",
+    "mean_log_weight",
     "minimax",
     "minimax_generator_loss",
     "non_saturating",
@@ -61,6 +79,8 @@ __all__ = [
     "relativistic_average_generator_loss",
     "relativistic_discriminator_loss",
     "relativistic_generator_loss",
+    "sampled_elbo",
+    "stl",
     "wasserstein",
     "wasserstein_discriminator_loss",
     "wasserstein_generator_loss",

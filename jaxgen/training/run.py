@@ -130,6 +130,8 @@ _LOSSES = (
     "stl",
     "wasserstein",
 )
+
+
 def _classes_of(module: Any) -> list[type]:
     """The dataclasses that a module offers: specs may hold any of them."""
     offered = [getattr(module, name) for name in module.__all__]
