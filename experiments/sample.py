@@ -32,7 +32,7 @@ class Options:
     num: int = 64
     """Number of samples."""
     out: Path = Path("samples.png")
-    """A .png file for a grid, or a .npz file for the array `images` [N, H, W, C] of floats in [0, 1] (and `labels` [N])."""
+    """A .png file for a grid, or a .npz file: `images` [N, H, W, C], floats in [0, 1] (and `labels` [N])."""
     checkpoint: str = "newest"
     """newest, best, or the step of a checkpoint."""
     label: int | None = None

@@ -115,6 +115,10 @@ def _as_given(vae: VAE, layers: Any) -> Any:
     return tuple(layers) if isinstance(vae.latent_dim, tuple) else layers[0]
 
 
+def _check_labels(vae: VAE, label: Any) -> None:
+    modules.check_label_range(label, *_layers(vae, vae.encoder), *_layers(vae, vae.decoder))
+
+
 def _named(name: str, layer: int) -> str:
     return f"{name} {layer}" if layer else name
 
@@ -515,12 +519,13 @@ def vae_step(
 
     Raises:
       TypeError: state, key or batch are of the wrong type.
-      ValueError: shapes do not fit, or the axis is not mapped here.
+      ValueError: shapes do not fit, the axis is not mapped here, or a concrete label is out of range.
 
     References:
       Kingma & Welling 2014, algorithm 1.
     """
     check_state(state, VAEState)
+    _check_labels(vae, batch.get("label"))
     return _step(vae, state, batches.select(batch), key, axis_name=axis_name)
 
 
@@ -559,6 +564,7 @@ def vae_evaluate(vae: VAE, state: VAEState, batch: Batch, key: jax.Array, num_sa
     """
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+    _check_labels(vae, batch.get("label"))
     return _evaluate(vae, state, batches.select(batch), key, num_samples)
 
 
@@ -624,6 +630,7 @@ def vae_log_likelihood(
     for name, size in (("num_samples", num_samples), ("chunk_size", chunk_size)):
         if size < 1:
             raise ValueError(f"{name} must be at least 1, got {size}")
+    _check_labels(vae, batch.get("label"))
     return _log_likelihood(vae, state, batches.select(batch), key, num_samples, min(chunk_size, num_samples))
 
 
@@ -655,6 +662,7 @@ def vae_encode(vae: VAE, state: VAEState, batch: Batch) -> Any:
       TypeError: the batch is of the wrong type.
       ValueError: shapes do not fit.
     """
+    _check_labels(vae, batch.get("label"))
     return _encode_images(vae, state, batches.select(batch))
 
 
@@ -671,7 +679,9 @@ def _generate(
     return vae.likelihood.mean(parameters)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+_decode = functools.partial(jax.jit, static_argnums=0)(_generate)
+
+
 def vae_decode(vae: VAE, state: VAEState, z: jax.Array, label: jax.Array | None = None) -> jax.Array:
     """The mean image of each latent of the top stochastic layer; the layers between take their means.
 
@@ -685,13 +695,20 @@ def vae_decode(vae: VAE, state: VAEState, z: jax.Array, label: jax.Array | None 
       Means of p(x | z), [N, H, W, C], in [0, 1] for image likelihoods.
 
     Raises:
-      ValueError: z is not [N, D].
+      TypeError: the labels are not integers.
+      ValueError: z is not [N, D], or the labels are not [N], out of range, or missing for a conditional decoder.
     """
     check_latents(z, _layers(vae, vae.latent_dim)[-1])
-    return _generate(vae, state, z, label)
+    _check_labels(vae, label)
+    return _decode(vae, state, z, batches.read_label(label, z.shape[0]))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
+def _sample(vae: VAE, state: VAEState, key: jax.Array, num_samples: int, label: jax.Array | None) -> jax.Array:
+    noise = _noise(vae, key, "vae sample", num_samples, 1)
+    return _generate(vae, state, noise[-1][:, 0], label, noise)
+
+
 def vae_sample(
     vae: VAE, state: VAEState, key: jax.Array, num_samples: int, label: jax.Array | None = None
 ) -> jax.Array:
@@ -711,12 +728,12 @@ def vae_sample(
 
     Raises:
       TypeError: the key is not a typed threefry key.
-      ValueError: num_samples is below 1.
+      ValueError: num_samples is below 1, or the labels do not fit; see `vae_decode`.
     """
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}")
-    noise = _noise(vae, key, "vae sample", num_samples, 1)
-    return _generate(vae, state, noise[-1][:, 0], label, noise)
+    _check_labels(vae, label)
+    return _sample(vae, state, key, num_samples, batches.read_label(label, num_samples))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -747,4 +764,5 @@ def vae_reconstruct(vae: VAE, state: VAEState, batch: Batch, key: jax.Array) -> 
       TypeError: key or batch are of the wrong type.
       ValueError: shapes do not fit.
     """
+    _check_labels(vae, batch.get("label"))
     return _reconstruct(vae, state, batches.select(batch), key)
