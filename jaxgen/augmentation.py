@@ -52,8 +52,8 @@ class DiffAugment:
       ValueError: a share is outside [0, 1] or the fill is not finite.
 
     References:
-      Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training", section 4.
-      Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data", section 2.2 (the probability).
+      Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training".
+      Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data", section 2 (the probability).
     """
 
     color: bool = True
