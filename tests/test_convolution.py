@@ -1,0 +1,217 @@
+"""Convolutions: Flax's parameters and results, under every transformation, with the platform's fast path."""
+
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+from jaxgen.networks import Conv, ConvTranspose, conv, conv_transpose
+
+# (kernel, strides, padding, height, width, channels in, channels out)
+CASES: list[tuple[Any, ...]] = [
+    ((4, 4), (2, 2), "SAME", 8, 6, 3, 5),
+    ((4, 4), (2, 2), "SAME", 8, 6, 70, 70),
+    ((3, 3), (1, 1), "SAME", 7, 6, 3, 70),
+    ((3, 3), (1, 1), "SAME", 6, 6, 70, 1),
+    ((3, 3), (2, 2), "SAME", 7, 8, 70, 5),
+    ((5, 3), (2, 1), "VALID", 9, 9, 3, 5),
+    ((1, 1), (2, 2), "SAME", 8, 8, 3, 5),
+    ((2, 2), (3, 3), "SAME", 10, 9, 3, 5),
+    ((5, 5), (2, 2), [(2, 1), (0, 3)], 9, 9, 3, 5),
+    ((7, 7), (3, 3), "SAME", 8, 6, 3, 3),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(("ours", "flax"), [(Conv, nn.Conv), (ConvTranspose, nn.ConvTranspose)])
+def test_layers_equal_those_of_flax(ours: Any, flax: Any, case: tuple[Any, ...], key: jax.Array) -> None:
+    kernel, strides, padding, height, width, channels, features = case
+    x = jax.random.normal(key, (2, height, width, channels))
+    layer, reference = (module(features, kernel, strides, padding) for module in (ours, flax))
+    variables = layer.init(key, x)
+    chex.assert_trees_all_equal(variables, reference.init(key, x))
+
+    def run(module: Any) -> Any:
+        def loss(variables: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+            y = module.apply(variables, x)
+            return jnp.sum(jnp.sin(y)), y
+
+        return jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(variables, x)
+
+    ((_, y), gradient), ((_, expected), expected_gradient) = run(layer), run(reference)
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+    chex.assert_trees_all_close(gradient, expected_gradient, atol=1e-4, rtol=1e-5)
+
+
+def test_without_bias_and_in_bfloat16(key: jax.Array) -> None:
+    x = jax.random.normal(key, (2, 8, 8, 70))
+    for layer in (
+        Conv(5, (4, 4), (2, 2), use_bias=False, dtype="bfloat16"),
+        ConvTranspose(5, (4, 4), (2, 2), dtype="bfloat16"),
+    ):
+        variables = layer.init(key, x)
+        assert set(variables["params"]) == ({"kernel", "bias"} if layer.use_bias else {"kernel"})
+        assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
+        y = jax.jit(layer.apply)(variables, x)
+        assert y.dtype == jnp.bfloat16
+        np.testing.assert_allclose(y.astype(jnp.float32), layer.clone(dtype=None).apply(variables, x), atol=0.05)
+        gradient = jax.grad(lambda v, layer=layer: jnp.sum(layer.apply(v, x).astype(jnp.float32)))(variables)
+        assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(gradient))
+
+
+def parameters(key: jax.Array) -> dict[str, jax.Array]:
+    down, up = jax.random.split(key)
+    return {
+        "down": 0.2 * jax.random.normal(down, (4, 4, 3, 70)),
+        "middle": 0.1 * jax.random.normal(up, (3, 3, 70, 8)),
+        "up": 0.1 * jax.random.normal(up, (4, 4, 8, 3)),
+    }
+
+
+def network(kernels: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+    x = jnp.tanh(conv(x, kernels["down"], (2, 2)))
+    return conv_transpose(jnp.tanh(conv(x, kernels["middle"])), kernels["up"], (2, 2))
+
+
+def reference(kernels: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+    layout = ("NHWC", "HWIO", "NHWC")
+    x = jnp.tanh(jax.lax.conv_general_dilated(x, kernels["down"], (2, 2), "SAME", dimension_numbers=layout))
+    x = jnp.tanh(jax.lax.conv_general_dilated(x, kernels["middle"], (1, 1), "SAME", dimension_numbers=layout))
+    return jax.lax.conv_transpose(x, kernels["up"], (2, 2), "SAME", dimension_numbers=layout)
+
+
+Network = Callable[[dict[str, jax.Array], jax.Array], jax.Array]
+
+
+def gradient(net: Network) -> Callable[..., Any]:
+    return jax.grad(lambda kernels, x: jnp.mean(jnp.sum(jnp.square(net(kernels, x)), (1, 2, 3))))
+
+
+def penalty_gradient(net: Network) -> Callable[..., Any]:
+    """The gradient of a gradient penalty: differentiated twice, through both convolutions."""
+
+    def penalty(kernels: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+        slope = jax.grad(lambda x: jnp.sum(jnp.tanh(net(kernels, x))))(x)
+        return jnp.mean(jnp.sum(jnp.square(slope), (1, 2, 3)))
+
+    return jax.grad(penalty)
+
+
+def stacked(kernels: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return jax.tree.map(lambda leaf: jnp.stack([leaf, 0.5 * leaf]), kernels)
+
+
+TRANSFORMED: dict[str, Callable[[Network], Callable[..., Any]]] = {
+    "jit": lambda net: jax.jit(gradient(net)),
+    "second order": lambda net: jax.jit(penalty_gradient(net)),
+    "jvp": lambda net: jax.jit(lambda kernels, x: jax.jvp(net, (kernels, x), (kernels, x))),
+    "forward over reverse": lambda net: jax.jit(
+        lambda kernels, x: jax.jvp(lambda k: gradient(net)(k, x), (kernels,), (kernels,))
+    ),
+    "vmapped images": lambda net: jax.jit(
+        lambda kernels, x: jax.vmap(lambda image: net(kernels, image[None])[0])(x)
+    ),
+    "vmapped kernels": lambda net: jax.jit(
+        lambda kernels, x: jax.vmap(gradient(net), in_axes=(0, None))(stacked(kernels), x)
+    ),
+    "scan": lambda net: jax.jit(
+        lambda kernels, x: jax.lax.scan(lambda y, _: (net(kernels, y), None), x, None, length=3)[0]
+    ),
+    "gradient of a scan": lambda net: jax.jit(
+        jax.grad(
+            lambda kernels, x: jnp.sum(jax.lax.scan(lambda y, _: (net(kernels, y), None), x, None, length=3)[0])
+        )
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TRANSFORMED)
+def test_transformations_equal_those_of_lax(name: str, key: jax.Array) -> None:
+    kernels, x = parameters(key), jax.random.normal(key, (4, 8, 8, 3))
+    got, expected = (TRANSFORMED[name](net)(kernels, x) for net in (network, reference))
+    chex.assert_trees_all_close(got, expected, atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("regime", ["pmap", "shard_map", "shard_map, varying kernels", "vmap"])
+def test_mapped_axes(regime: str, key: jax.Array) -> None:
+    devices = 4
+    kernels, x = parameters(key), jax.random.normal(key, (8, 8, 8, 3))
+    mesh = jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+
+    def mean_gradient(kernels: dict[str, jax.Array], x: jax.Array) -> Any:
+        if "varying" in regime:
+            kernels = jax.tree.map(lambda leaf: jax.lax.pcast(leaf, ("data",), to="varying"), kernels)
+        if regime == "shard_map":  # differentiating by replicated kernels sums over the axis by itself
+            return jax.tree.map(lambda leaf: leaf / devices, gradient(network)(kernels, x))
+        return jax.lax.pmean(gradient(network)(kernels, x), "data")
+
+    if "shard_map" in regime:
+        got = jax.jit(jax.shard_map(mean_gradient, mesh=mesh, in_specs=(P(), P("data")), out_specs=P()))(kernels, x)
+    else:
+        mapping: Any = jax.pmap if regime == "pmap" else jax.vmap
+        mapped = mapping(mean_gradient, axis_name="data", in_axes=(None, 0), out_axes=None)
+        got = mapped(kernels, x.reshape(devices, -1, *x.shape[1:]))
+    chex.assert_trees_all_close(got, gradient(reference)(kernels, x), atol=2e-4, rtol=1e-4)
+
+
+def in_a_loop(kernels: dict[str, jax.Array], x: jax.Array) -> Any:
+    """Steps of a loop on both gradients, as training makes them."""
+
+    def step(kernels: Any, x: jax.Array) -> tuple[Any, None]:
+        slopes = gradient(network)(kernels, x), penalty_gradient(network)(kernels, x)
+        return jax.tree.map(lambda leaf, *slope: leaf - 1e-3 * sum(slope), kernels, *slopes), None
+
+    return jax.lax.scan(step, kernels, jnp.stack([x, x, x]))[0]
+
+
+def compiled_text(function: Callable[..., Any], *args: Any) -> str:
+    return str(jax.jit(function).lower(*args).compile().as_text())
+
+
+def test_the_cpu_sees_no_convolution_and_no_choice(key: jax.Array) -> None:
+    kernels, x = parameters(key), jax.random.normal(key, (4, 8, 8, 3))
+    text = compiled_text(in_a_loop, kernels, x)
+    assert "while(" in text
+    assert "convolution" not in text
+    assert "conditional(" not in text
+    # The test can fail: the reference does hold convolutions.
+    assert "convolution" in compiled_text(gradient(reference), kernels, x)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+def test_exported_programs_hold_what_the_platform_is_fast_at(platform: str, key: jax.Array) -> None:
+    kernels, x = parameters(key), jax.random.normal(key, (4, 8, 8, 3))
+    text = jax.export.export(jax.jit(in_a_loop), platforms=[platform])(kernels, x).mlir_module()
+    slow, fast = "stablehlo.convolution", "stablehlo.dot_general"
+    if platform != "cpu":
+        slow, fast = fast, slow
+    assert fast in text
+    assert slow not in text
+
+
+def test_one_export_runs_on_many_platforms(key: jax.Array) -> None:
+    kernels, x = parameters(key), jax.random.normal(key, (4, 8, 8, 3))
+    exported = jax.export.export(jax.jit(network), platforms=["cpu", "cuda"])(kernels, x)
+    np.testing.assert_allclose(exported.call(kernels, x), reference(kernels, x), atol=1e-4)
+
+
+def test_what_does_not_fit_is_refused(key: jax.Array) -> None:
+    x, kernel = jnp.zeros((1, 4, 4, 3)), jnp.zeros((3, 3, 3, 2))
+    for function in (conv, conv_transpose):
+        with pytest.raises(ValueError, match=r"got \[4, 4, 3\] and"):
+            function(x[0], kernel)
+        with pytest.raises(ValueError, match=r"got \[1, 4, 4, 3\] and \[3, 3, 2, 3\]"):
+            function(x, kernel.swapaxes(2, 3))
+        with pytest.raises(ValueError, match="strides must be two numbers"):
+            function(x, kernel, (0, 1))
+        with pytest.raises(ValueError, match="'CIRCULAR'"):
+            function(x, kernel, padding="CIRCULAR")
+    with pytest.raises(ValueError, match=r"\[5, 5\] does not fit into \[4, 4\] pixels"):
+        conv(x, jnp.zeros((5, 5, 3, 1)), padding="VALID")
