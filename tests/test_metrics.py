@@ -65,18 +65,24 @@ def test_mixtures_have_their_centres() -> None:
 def test_a_mixture_covers_itself(centers: jax.Array, scale: float, key: jax.Array) -> None:
     """In two dimensions, the share within 3 standard deviations is 1 - exp(-9 / 2)."""
     num, modes = 20_000, centers.shape[0]
-    samples = jax.jit(metrics.sample_gaussian_mixture, static_argnums=(1, 3))(key, num, centers, scale)
-    found, good = metrics.mode_coverage(samples, centers, scale)
+    sample = jax.jit(metrics.sample_gaussian_mixture, static_argnums=(1, 3))
+    coverage = jax.jit(metrics.mode_coverage, static_argnums=2)
+    samples = np.asarray(sample(key, num, centers, scale))
+    found, good = coverage(samples, centers, scale)
     assert int(found) == modes
     share = 1 - np.exp(-4.5)
     np.testing.assert_allclose(good, share, atol=4 * np.sqrt(share * (1 - share) / num))
-    nearest = np.argmin(np.linalg.norm(samples[:, None] - centers[None], axis=2), axis=1)
+    nearest = np.argmin(np.linalg.norm(samples[:, None] - np.asarray(centers)[None], axis=2), axis=1)
     counts = np.bincount(nearest, minlength=modes)
     assert (np.abs(counts - num / modes) < 5 * np.sqrt(num / modes)).all()
-    np.testing.assert_allclose((samples - centers[nearest]).std(0), scale, rtol=0.03)
-    np.testing.assert_allclose(metrics.sample_gaussian_mixture(key, 10, centers, scale), samples[:10], rtol=1e-6)
-    collapsed, _ = metrics.mode_coverage(samples[nearest < 3], centers, scale)
+    np.testing.assert_allclose((samples - np.asarray(centers)[nearest]).std(0), scale, rtol=0.03)
+    collapsed, _ = coverage(np.where(nearest[:, None] < 3, samples, samples[nearest == 0][0]), centers, scale)
     assert int(collapsed) == 3
+
+
+def test_a_sample_of_a_mixture_depends_on_its_number_only(key: jax.Array) -> None:
+    few, more = (metrics.sample_gaussian_mixture(key, num, metrics.gaussian_ring(), 0.1) for num in (3, 5))
+    np.testing.assert_allclose(few, more[:3], rtol=1e-6)
 
 
 def test_bad_mixtures_are_refused(key: jax.Array) -> None:

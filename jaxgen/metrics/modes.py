@@ -37,7 +37,7 @@ def mode_coverage(
       ValueError: shapes do not fit, there is no sample, or scale or num_scales are not above 0.
 
     References:
-      Srivastava et al. 2017, "VEEGAN: Reducing Mode Collapse in GANs using Implicit Variational Learning", synthetic data.
+      Srivastava et al. 2017, "VEEGAN: Reducing Mode Collapse in GANs using Implicit Variational Learning".
       Lin et al. 2018, "PacGAN: The power of two samples in generative adversarial networks", section 4.1.
     """
     _check_mixture(centers, scale)
