@@ -9,7 +9,7 @@ def one_hot(network: nn.Module, label: jax.Array | None, num_classes: int) -> ja
     """The label of a conditional network as zeros and a one.
 
     Args:
-      network: the network that asks, to be named in the error.
+      network: the network that asks, or a layer of it; the whole one is named in the error.
       label: labels, int [B].
       num_classes: number of classes K.
 
@@ -20,6 +20,8 @@ def one_hot(network: nn.Module, label: jax.Array | None, num_classes: int) -> ja
       ValueError: there is no label.
     """
     if label is None:
+        while isinstance(network.parent, nn.Module):
+            network = network.parent
         raise ValueError(
             f"{type(network).__name__}(num_classes={num_classes}) is conditional and was given no label: pass label=, "
             "or a batch with 'label'"
@@ -45,6 +47,5 @@ class Projection(nn.Module):
 
     @nn.compact
     def __call__(self, h: jax.Array, label: jax.Array | None) -> jax.Array:
-        asking = self.parent if isinstance(self.parent, nn.Module) else self
         embedding = nn.Dense(h.shape[-1], use_bias=False, name="embedding")
-        return jnp.sum(embedding(one_hot(asking, label, self.num_classes)) * h.astype(jnp.float32), axis=-1)
+        return jnp.sum(embedding(one_hot(self, label, self.num_classes)) * h.astype(jnp.float32), axis=-1)

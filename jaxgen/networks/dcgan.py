@@ -1,7 +1,7 @@
 """The DCGAN and the convolutional VAE made of the same layers.
 
 Radford et al. 2016, "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks":
-strided 4 x 4 convolutions, BatchNorm, no hidden fully connected layers. Images are in [0, 1]; inside they are in [-1, 1].
+strided 4 x 4 convolutions, BatchNorm, no hidden fully connected layers. Images are in [0, 1], and in [-1, 1] inside.
 """
 
 from collections.abc import Callable
@@ -235,7 +235,8 @@ class ConvEncoder(nn.Module):
       latent_dim: number of latent dimensions D.
       width: channels of the layer next to the image; they double with every halving.
       batch_norm: whether to normalise the layers but the first over the batch.
-      num_classes: number of classes of a conditional encoder (a constant plane for each); None for an unconditional one.
+      num_classes: number of classes of a conditional encoder (a constant plane for each); None for an unconditional
+        one.
       dtype: type of the computation; parameters, statistics and outputs are float32.
       axis_name: mapped axis or axes over which the global batch is split; the step sets it.
 

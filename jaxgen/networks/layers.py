@@ -83,8 +83,7 @@ class BatchNorm(nn.Module):
         )(x)
         if self.num_classes is None:
             return y
-        asking = self.parent if isinstance(self.parent, nn.Module) else self
-        chosen = one_hot(asking, label, self.num_classes)
+        chosen = one_hot(self, label, self.num_classes)
         scale, shift = (
             nn.Dense(x.shape[-1], use_bias=False, kernel_init=nn.initializers.zeros, dtype=self.dtype, name=name)(
                 chosen
