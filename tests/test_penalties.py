@@ -68,7 +68,7 @@ def test_penalties_of_a_linear_discriminator(norm: float, key: jax.Array) -> Non
         "dragan": (norm - 1) ** 2,
     }
     for name, penalty in PENALTIES.items():
-        got = penalty(partial(linear, weights), *pair(key), example_keys(key, BATCH))
+        got = jax.jit(partial(penalty, partial(linear, weights)))(*pair(key), example_keys(key, BATCH))
         np.testing.assert_allclose(got, np.full(BATCH, expected[name]), rtol=1e-5, err_msg=name)
 
 
@@ -92,7 +92,8 @@ def test_penalties_of_a_quadratic_discriminator(key: jax.Array) -> None:
 def test_interpolates_are_uniform_between_real_and_fake(key: jax.Array) -> None:
     num = 2000
     real, keys = jnp.full((num, 2), jnp.array([3.0, 4.0])), example_keys(key, num)
-    squared = losses.GradientPenalty(target=0.0)(partial(quadratic, 1.0), real, jnp.zeros_like(real), keys)
+    penalty = jax.jit(partial(losses.GradientPenalty(target=0.0), partial(quadratic, 1.0)))
+    squared = penalty(real, jnp.zeros_like(real), keys)
     share = jnp.sqrt(squared) / 5.0
     assert 0 <= share.min() < 0.01
     assert 0.99 < share.max() <= 1
@@ -103,7 +104,7 @@ def test_interpolates_are_uniform_between_real_and_fake(key: jax.Array) -> None:
 def test_dragan_perturbs_by_a_share_of_the_standard_deviation(key: jax.Array) -> None:
     num, scale = 2000, 0.8
     real = 5.0 + jax.random.normal(key, (num, 1))
-    penalty = losses.DRAGAN(scale)(partial(quadratic, 1.0), real, real, example_keys(key, num))
+    penalty = jax.jit(partial(losses.DRAGAN(scale), partial(quadratic, 1.0)))(real, real, example_keys(key, num))
     noise = (1.0 + jnp.sqrt(penalty) - real[:, 0]) / (scale * real.std())
     assert -1e-4 <= noise.min() < 0.01
     assert 0.99 < noise.max() <= 1 + 1e-4
@@ -118,7 +119,7 @@ def test_gradients_through_the_penalty(name: str, key: jax.Array) -> None:
     def loss(params: Any) -> jax.Array:
         return PENALTIES[name](partial(mlp, params), *arguments)
 
-    check_grads(loss, (mlp_params(key),), order=1, modes=("rev",), atol=2e-2, rtol=2e-2)
+    check_grads(jax.jit(loss), (mlp_params(key),), order=1, modes=("rev",), atol=2e-2, rtol=2e-2)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
@@ -159,7 +160,7 @@ def vmapped(function: Callable[..., Any]) -> Callable[..., Any]:
     return jax.jit(lambda params, real, fake, key: mapped(params, split(real), split(fake), key))
 
 
-@pytest.mark.parametrize("name", PENALTIES)
+@pytest.mark.parametrize("name", ["gradient_penalty", "r1", "dragan"])
 @pytest.mark.parametrize("layout", [shard_mapped, vmapped])
 def test_penalties_do_not_depend_on_the_layout_of_the_batch(
     layout: Callable[..., Any], name: str, key: jax.Array
@@ -181,7 +182,7 @@ def test_penalties_do_not_depend_on_the_layout_of_the_batch(
     real = real * jnp.linspace(0.1, 3.0, BATCH).reshape(-1, 1, 1, 1)  # the parts differ in their spread
     arguments = (mlp_params(key), real, fake, key)
     got = layout(partial(gradient, axis_name="data"))(*arguments)
-    chex.assert_trees_all_close(got, gradient(*arguments), rtol=1e-4, atol=1e-5)
+    chex.assert_trees_all_close(got, jax.jit(gradient)(*arguments), rtol=1e-4, atol=1e-5)
 
 
 def test_bad_penalties_are_refused(key: jax.Array) -> None:
