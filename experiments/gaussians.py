@@ -84,7 +84,7 @@ def train(gan: jaxgen.GAN, options: Options, seed: jax.Array) -> dict[str, tuple
     """Train one seed: (modes [], share of good samples [], samples [N, 2]), averaged and latest generator."""
     key = jax.random.key(seed)
     centers = metrics.gaussian_grid()
-    draw = functools.partial(metrics.sample_mixture, centers=centers, scale=SCALE)
+    draw = functools.partial(metrics.sample_gaussian_mixture, centers=centers, scale=SCALE)
     num_points = options.batch_size * gan.packing
 
     def step(_: jax.Array, state: Any) -> Any:

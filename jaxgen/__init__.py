@@ -1,6 +1,6 @@
 """jaxgen: GANs and VAEs in JAX as pure functions."""
 
-from jaxgen import batches, data, keys, losses, metrics, networks, parallel
+from jaxgen import augmentation, batches, data, keys, losses, metrics, networks, parallel, schedules
 from jaxgen.gan import (
     GAN,
     GANState,
@@ -36,6 +36,7 @@ __all__ = [
     "VAE",
     "GANState",
     "VAEState",
+    "augmentation",
     "batches",
     "data",
     "discriminator_loss",
@@ -52,6 +53,7 @@ __all__ = [
     "metrics",
     "networks",
     "parallel",
+    "schedules",
     "vae_decode",
     "vae_encode",
     "vae_evaluate",
