@@ -42,6 +42,7 @@ def build_vae(options: "VAEOptions", image_shape: tuple[int, ...], num_classes: 
     activation = from_plain({"named": options.activation})
     likelihood: Any = {
         "gaussian": lambda: losses.gaussian(scale=options.scale),
+        "gaussian_learned_variance": losses.gaussian_learned_variance,
         "discretized_logistic_mixture": lambda: losses.discretized_logistic_mixture(options.num_components),
     }.get(options.likelihood, lambda: getattr(losses, options.likelihood))()
     shape = (*image_shape[:-1], image_shape[-1] * likelihood.parameters_per_value)

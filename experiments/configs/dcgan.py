@@ -14,6 +14,7 @@ options = GANOptions(
     batch_size=64,
     width=32,
     latent_dim=64,
+    ema_warmup=True,
     eval_every=937,
     sample_every=937,
     checkpoint_every=937,

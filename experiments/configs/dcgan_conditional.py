@@ -1,4 +1,4 @@
-"""A class-conditional DCGAN on Fashion-MNIST: projection discriminator, class-conditional BatchNorm, hinge loss.
+"""A class-conditional DCGAN on Fashion-MNIST: projection, class-conditional BatchNorm, hinge loss, spectral norm.
 
     uv run experiments/train.py gan --config dcgan_conditional
 
@@ -9,4 +9,6 @@ import dataclasses
 
 from experiments.configs import dcgan
 
-options = dataclasses.replace(dcgan.options, conditional=True, loss="hinge")
+options = dataclasses.replace(
+    dcgan.options, conditional=True, loss="hinge", discriminator_normalization="spectral", ema_warmup=True
+)

@@ -134,8 +134,14 @@ _LOSSES = (
 
 def _classes_of(module: Any) -> list[type]:
     """The dataclasses that a module offers: specs may hold any of them."""
-    offered = [getattr(module, name) for name in module.__all__]
-    return [thing for thing in offered if isinstance(thing, type) and dataclasses.is_dataclass(thing)]
+    return [
+        thing
+        for name, thing in vars(module).items()
+        if not name.startswith("_")
+        and isinstance(thing, type)
+        and dataclasses.is_dataclass(thing)
+        and thing.__module__.startswith(module.__name__)
+    ]
 
 
 for _class in (GAN, VAE, *(c for m in (augmentation, losses, networks, schedules) for c in _classes_of(m))):
