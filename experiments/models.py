@@ -141,8 +141,8 @@ def _gan_networks(options: "GANOptions", image_shape: tuple[int, ...], num_class
                 **common,
             ),
         )
-    generator_normalization = None if options.generator_normalization == "none" else "batch"
-    chosen = {"none": None, None: "spectral"}.get(normalization, normalization)
+    generator_normalization: Any = None if options.generator_normalization == "none" else "batch"
+    chosen: Any = {"none": None, None: "spectral"}.get(normalization, normalization)
     return (
         networks.ResNetGenerator(image_shape, options.width, normalization=generator_normalization, **common),
         networks.ResNetDiscriminator(options.width, normalization=chosen, **common),

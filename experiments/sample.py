@@ -64,7 +64,7 @@ def sample(options: Options) -> Path:
     which: Any = options.checkpoint
     state: Any = run.restore(int(which) if which.isdecimal() else which)
     spec: Any = run.spec
-    draw = jaxgen.gan_sample if isinstance(spec, jaxgen.GAN) else jaxgen.vae_sample
+    draw: Any = jaxgen.gan_sample if isinstance(spec, jaxgen.GAN) else jaxgen.vae_sample
     key = jax.random.key(options.seed)
     labels = choose_labels(spec, options)
     pieces = []
@@ -77,7 +77,7 @@ def sample(options: Options) -> Path:
         write_png(options.out, image_grid(images, None if labels is None or options.label is not None else COLUMNS))
     else:
         partial = options.out.with_name(f".{options.out.name}.partial.npz")
-        drawn = {} if labels is None else {"labels": labels[: options.num]}
+        drawn: dict[str, Any] = {} if labels is None else {"labels": labels[: options.num]}
         np.savez_compressed(partial, images=images, **drawn)
         partial.replace(options.out)
     return options.out

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import jax.typing
 import optax
 
 from jaxgen import batches, losses, modules
@@ -610,7 +611,7 @@ def _generate_images(gan: GAN, state: GANState, z: jax.Array, label: jax.Array |
     return _generate(gan, params, collections, mask, z, label, train=False, key=key, axis_name=None)[0]
 
 
-def gan_generate(gan: GAN, state: GANState, z: jax.Array, label: jax.Array | None = None) -> jax.Array:
+def gan_generate(gan: GAN, state: GANState, z: jax.Array, label: jax.typing.ArrayLike | None = None) -> jax.Array:
     """The image of each latent, by the generator's moving average where there is one.
 
     For the raw generator: ``gan_generate(gan, state._replace(ema=None), z)``.
@@ -639,7 +640,7 @@ def _sample_latents(gan: GAN, key: jax.Array, num_samples: int) -> jax.Array:
 
 
 def gan_sample(
-    gan: GAN, state: GANState, key: jax.Array, num_samples: int, label: jax.Array | None = None
+    gan: GAN, state: GANState, key: jax.Array, num_samples: int, label: jax.typing.ArrayLike | None = None
 ) -> jax.Array:
     """Images of latents drawn from the prior, by the generator's moving average where there is one.
 

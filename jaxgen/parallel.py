@@ -80,7 +80,9 @@ def value_and_averaged_gradient(
     return value, average(gradient, axis_name)
 
 
-def split_updates(batch: dict[str, Any], num_updates: int, packing: int, axis_name: AxisName) -> list[dict[str, Any]]:
+def split_updates(
+    batch: Mapping[str, Any], num_updates: int, packing: int, axis_name: AxisName
+) -> list[dict[str, Any]]:
     """Divide the global batch between the updates of a step, images that are judged together side by side.
 
     The global batch of n m b examples is taken as [n, m, b]: update i sees the rows [i], and pack r of it the m
@@ -100,7 +102,7 @@ def split_updates(batch: dict[str, Any], num_updates: int, packing: int, axis_na
       ValueError: the batch on a device is no multiple of n m, or the axis is not mapped here.
     """
     if num_updates * packing == 1:
-        return [batch]
+        return [dict(batch)]
     size = batch["image"].shape[0]
     if size % (num_updates * packing):
         raise ValueError(

@@ -61,7 +61,8 @@ def test_without_bias_and_in_bfloat16(key: jax.Array) -> None:
         assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
         y = jax.jit(layer.apply)(variables, x)
         assert y.dtype == jnp.bfloat16
-        np.testing.assert_allclose(y.astype(jnp.float32), layer.clone(dtype=None).apply(variables, x), atol=0.05)
+        exact: Any = layer.clone(dtype=None).apply(variables, x)
+        np.testing.assert_allclose(y.astype(jnp.float32), exact, atol=0.05)
         gradient = jax.grad(lambda v, layer=layer: jnp.sum(layer.apply(v, x).astype(jnp.float32)))(variables)
         assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(gradient))
 

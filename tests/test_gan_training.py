@@ -101,8 +101,8 @@ def test_updates_use_fresh_latents(key: jax.Array) -> None:
     gan = linear_gan(discriminator_steps=2)
     state, part = models.init(gan, key), {"image": models.batch()["image"][:8]}
     other = jax.random.fold_in(jaxgen.keys.named_key(key, "gan discriminator steps"), 1)
-    fakes = [jaxgen.gan_fakes(gan, state.generator_params, state, part, k)[0] for k in (key, other)]
-    assert not np.allclose(*fakes)
+    first, second = (jaxgen.gan_fakes(gan, state.generator_params, state, part, k)[0] for k in (key, other))
+    assert not np.allclose(first, second)
 
 
 def test_a_batch_is_taken_as_updates_times_packing_times_packs() -> None:

@@ -155,7 +155,7 @@ def over_devices(layer: Any, x: jax.Array, regime: str) -> jax.Array:
 @pytest.mark.parametrize("regime", ["shard_map", "pmap"])
 def test_minibatch_standard_deviation_is_the_global_batchs(regime: str) -> None:
     x = images((4, 4, 3), 8)
-    alone = networks.MinibatchStandardDeviation().apply({}, x)
+    alone: Any = networks.MinibatchStandardDeviation().apply({}, x)
     expected = np.sqrt(np.var(np.asarray(x), axis=0) + 1e-8).mean()
     np.testing.assert_allclose(alone[..., 3], np.full((8, 4, 4), expected), rtol=1e-5)
     np.testing.assert_array_equal(alone[..., :3], x)
@@ -163,7 +163,8 @@ def test_minibatch_standard_deviation_is_the_global_batchs(regime: str) -> None:
 
 
 def test_minibatch_standard_deviation_has_a_gradient_where_all_images_are_one() -> None:
-    gradient = jax.grad(lambda x: jnp.sum(networks.MinibatchStandardDeviation().apply({}, x)))(jnp.ones((4, 2, 2, 1)))
+    layer: Any = networks.MinibatchStandardDeviation()
+    gradient = jax.grad(lambda x: jnp.sum(layer.apply({}, x)))(jnp.ones((4, 2, 2, 1)))
     assert np.isfinite(gradient).all()
 
 
@@ -241,7 +242,7 @@ def test_residual_branches_without_normalisation_start_at_zero() -> None:
 
 def test_maxout_is_the_largest_of_its_pieces() -> None:
     x = jax.random.normal(jax.random.key(0), (3, 4))
-    layer = networks.Maxout(2, 5)
+    layer: Any = networks.Maxout(2, 5)
     params = layer.init(jax.random.key(0), x)["params"]
     linear = x @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"][None]
     expected = np.asarray(linear).reshape(3, 2, 5).max(-1)
