@@ -69,6 +69,8 @@ class VAE:
         if len(set(lengths.values())) > 1:
             listed = ", ".join(f"{name} {'not a tuple' if n is None else n}" for name, n in lengths.items())
             raise ValueError(f"VAE.encoder, decoder and latent_dim must be tuples of one length, or none: got {listed}")
+        if isinstance(self.likelihood, type):
+            raise TypeError(f"VAE.likelihood is the class {self.likelihood.__name__}: call it, with its options")
         for name in ("beta", "free_bits"):
             value = getattr(self, name)
             if value is not None and not callable(value) and not value >= 0:

@@ -18,7 +18,21 @@ from jaxgen.losses.adversarial import (
 )
 from jaxgen.losses.divergences import gaussian_kl
 from jaxgen.losses.gaussians import LatentGaussian
-from jaxgen.losses.likelihoods import Bernoulli, Gaussian, Likelihood, bernoulli, gaussian
+from jaxgen.losses.likelihoods import (
+    Bernoulli,
+    ContinuousBernoulli,
+    DiscretizedLogistic,
+    DiscretizedLogisticMixture,
+    Gaussian,
+    GaussianLearnedVariance,
+    Likelihood,
+    bernoulli,
+    continuous_bernoulli,
+    discretized_logistic,
+    discretized_logistic_mixture,
+    gaussian,
+    gaussian_learned_variance,
+)
 from jaxgen.losses.objectives import (
     Objective,
     doubly_reparameterized_weights,
@@ -34,18 +48,26 @@ from jaxgen.losses.objectives import (
 __all__ = [
     "AdversarialLoss",
     "Bernoulli",
+    "ContinuousBernoulli",
+    "DiscretizedLogistic",
+    "DiscretizedLogisticMixture",
     "Gaussian",
+    "GaussianLearnedVariance",
     "LatentGaussian",
     "Likelihood",
     "Objective",
     "PairLoss",
     "bernoulli",
     "binary_discriminator_loss",
+    "continuous_bernoulli",
+    "discretized_logistic",
+    "discretized_logistic_mixture",
     "doubly_reparameterized_weights",
     "dreg",
     "elbo",
     "gaussian",
     "gaussian_kl",
+    "gaussian_learned_variance",
     "iwae",
     "log_mean_weight",
     "mean_log_weight",
