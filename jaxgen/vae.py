@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import jax.typing
 import optax
 
 from jaxgen import batches, losses, modules
@@ -77,6 +78,8 @@ class VAE:
         if len(set(lengths.values())) > 1:
             listed = ", ".join(f"{name} {'not a tuple' if n is None else n}" for name, n in lengths.items())
             raise ValueError(f"VAE.encoder, decoder and latent_dim must be tuples of one length, or none: got {listed}")
+        if isinstance(self.likelihood, type):
+            raise TypeError(f"VAE.likelihood is the class {self.likelihood.__name__}: call it, with its options")
         check_number(self, "beta", "at least 0", lambda value: value >= 0)
         check_number(self, "free_bits", "at least 0", lambda value: value >= 0)
         if self.free_bits is not None and getattr(self.objective, "path_weights", None) is not None:
@@ -682,7 +685,7 @@ def _generate(
 _decode = functools.partial(jax.jit, static_argnums=0)(_generate)
 
 
-def vae_decode(vae: VAE, state: VAEState, z: jax.Array, label: jax.Array | None = None) -> jax.Array:
+def vae_decode(vae: VAE, state: VAEState, z: jax.Array, label: jax.typing.ArrayLike | None = None) -> jax.Array:
     """The mean image of each latent of the top stochastic layer; the layers between take their means.
 
     Args:
@@ -710,7 +713,7 @@ def _sample(vae: VAE, state: VAEState, key: jax.Array, num_samples: int, label: 
 
 
 def vae_sample(
-    vae: VAE, state: VAEState, key: jax.Array, num_samples: int, label: jax.Array | None = None
+    vae: VAE, state: VAEState, key: jax.Array, num_samples: int, label: jax.typing.ArrayLike | None = None
 ) -> jax.Array:
     """Mean images of latents drawn from the prior, layer by layer.
 

@@ -215,7 +215,7 @@ def products(vae: jaxgen.VAE, key: jax.Array) -> int:
     """Matrix products of a compiled step."""
     state = jaxgen.vae_init(vae, key, vectors())
     step = jax.jit(partial(jaxgen.vae_step, vae))
-    return step.lower(state, vectors(), key).compile().as_text().count(" dot(")
+    return str(step.lower(state, vectors(), key).compile().as_text()).count(" dot(")
 
 
 def test_the_second_pass_of_dreg_costs_no_matrix_product(key: jax.Array) -> None:
@@ -277,7 +277,7 @@ def test_free_bits_can_be_scheduled_and_count_every_layer(key: jax.Array) -> Non
         np.testing.assert_allclose(metrics["loss"], 4 * (100.0 + t) - metrics["reconstruction"], rtol=1e-6)
 
 
-REGIME_SPECS = {
+REGIME_SPECS: dict[str, dict[str, Any]] = {
     # Which dimensions are charged the least depends on the mean over the global batch.
     "free_bits": {"objective": losses.iwae, "free_bits": 1.0},
     "dreg": {"objective": losses.dreg},

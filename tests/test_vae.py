@@ -217,7 +217,7 @@ BAD_CALLS: dict[str, tuple[type[Exception], str, Any]] = {
         "one per image",
         {"batch": {"image": np.zeros((4, 4, 4, 1), np.uint8), "label": np.zeros(3, np.int32)}},
     ),
-    "another size": (ValueError, "common shape", {"batch": {"image": np.zeros((4, 2, 8, 1), np.uint8)}}),
+    "another size": (ValueError, "1 channels on its last axis", {"batch": {"image": np.zeros((4, 2, 8, 1), np.uint8)}}),
 }
 
 

@@ -26,7 +26,21 @@ from jaxgen.losses.adversarial import (
 )
 from jaxgen.losses.divergences import gaussian_kl
 from jaxgen.losses.gaussians import LatentGaussian
-from jaxgen.losses.likelihoods import Bernoulli, Gaussian, Likelihood, bernoulli, gaussian
+from jaxgen.losses.likelihoods import (
+    Bernoulli,
+    ContinuousBernoulli,
+    DiscretizedLogistic,
+    DiscretizedLogisticMixture,
+    Gaussian,
+    GaussianLearnedVariance,
+    Likelihood,
+    bernoulli,
+    continuous_bernoulli,
+    discretized_logistic,
+    discretized_logistic_mixture,
+    gaussian,
+    gaussian_learned_variance,
+)
 from jaxgen.losses.objectives import (
     Objective,
     doubly_reparameterized_weights,
@@ -46,7 +60,11 @@ __all__ = [
     "R2",
     "AdversarialLoss",
     "Bernoulli",
+    "ContinuousBernoulli",
+    "DiscretizedLogistic",
+    "DiscretizedLogisticMixture",
     "Gaussian",
+    "GaussianLearnedVariance",
     "GradientPenalty",
     "LatentGaussian",
     "Likelihood",
@@ -55,11 +73,15 @@ __all__ = [
     "Penalty",
     "bernoulli",
     "binary_discriminator_loss",
+    "continuous_bernoulli",
+    "discretized_logistic",
+    "discretized_logistic_mixture",
     "doubly_reparameterized_weights",
     "dreg",
     "elbo",
     "gaussian",
     "gaussian_kl",
+    "gaussian_learned_variance",
     "hinge",
     "hinge_discriminator_loss",
     "iwae",
