@@ -40,11 +40,12 @@ def _changing(initial: float, final: float | None, num_steps: int) -> Any:
 def build_vae(options: "VAEOptions", image_shape: tuple[int, ...], num_classes: int | None) -> VAE:
     """The VAE of the options, for images of this shape and labels of so many classes (None: without labels)."""
     activation = from_plain({"named": options.activation})
-    likelihood: Any = {
+    make: dict[str, Any] = {
         "gaussian": lambda: losses.gaussian(scale=options.scale),
         "gaussian_learned_variance": losses.gaussian_learned_variance,
         "discretized_logistic_mixture": lambda: losses.discretized_logistic_mixture(options.num_components),
-    }.get(options.likelihood, lambda: getattr(losses, options.likelihood))()
+    }
+    likelihood: Any = make.get(options.likelihood, lambda: getattr(losses, options.likelihood))()
     shape = (*image_shape[:-1], image_shape[-1] * likelihood.parameters_per_value)
     output_activation = jax.nn.sigmoid if options.likelihood == "gaussian" else None
     common: dict[str, Any] = {"num_classes": _classes(options.conditional, num_classes), "dtype": options.dtype}
