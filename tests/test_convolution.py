@@ -61,7 +61,8 @@ def test_without_bias_and_in_bfloat16(key: jax.Array) -> None:
         assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
         y = jax.jit(layer.apply)(variables, x)
         assert y.dtype == jnp.bfloat16
-        np.testing.assert_allclose(y.astype(jnp.float32), layer.clone(dtype=None).apply(variables, x), atol=0.05)
+        exact = layer.clone(dtype=None).apply(variables, x)
+        chex.assert_trees_all_close(y.astype(jnp.float32), exact, atol=0.05)
         gradient = jax.grad(lambda v, layer=layer: jnp.sum(layer.apply(v, x).astype(jnp.float32)))(variables)
         assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(gradient))
 
@@ -179,10 +180,10 @@ def test_the_cpu_sees_no_convolution_and_no_choice(key: jax.Array) -> None:
     kernels, x = parameters(key), jax.random.normal(key, (4, 8, 8, 3))
     text = compiled_text(in_a_loop, kernels, x)
     assert "while(" in text
-    assert "convolution" not in text
+    assert " convolution(" not in text
     assert "conditional(" not in text
     # The test can fail: the reference does hold convolutions.
-    assert "convolution" in compiled_text(gradient(reference), kernels, x)
+    assert " convolution(" in compiled_text(gradient(reference), kernels, x)
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
