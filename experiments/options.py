@@ -1,4 +1,4 @@
-"""The typed options of ``train.py``, and the models that they describe."""
+"""The typed options of ``train.py``."""
 
 import dataclasses
 import importlib
@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
 import tyro
 
-from jaxgen import GAN, VAE, data, losses, networks
-from jaxgen.training.run import Run, from_plain, optimizer
+from experiments import models
+from jaxgen import GAN, VAE, data
+from jaxgen.training.run import Run
 
 Activation = Literal["elu", "gelu", "leaky_relu", "relu", "silu", "softplus", "tanh"]
+DType = Literal["float32", "bfloat16"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,7 +73,7 @@ class Options:
         for name in ("steps", "batch_size", "log_every", "eval_every", "sample_every", "checkpoint_every", "keep"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
-        for name in ("hidden", "generator_hidden", "discriminator_hidden"):
+        for name in ("hidden", "upper_hidden", "upper_latent_dims", "generator_hidden", "discriminator_hidden"):
             if any(size < 1 for size in getattr(self, name, ())):
                 raise ValueError(f"--{name.replace('_', '-')} must be sizes of at least 1, got {getattr(self, name)}")
         given = [self.coordinator, self.num_processes, self.process_id]
@@ -90,40 +91,57 @@ class VAEOptions(Options):
     """Number of steps in all."""
     batch_size: int = 128
     """Number of images in a batch."""
+    architecture: Literal["mlp", "conv"] = "mlp"
+    """Fully connected networks, or convolutions (the DCGAN's)."""
     latent_dim: int = 16
     """Number of latent dimensions."""
     hidden: tuple[int, ...] = (128, 128)
     """Sizes of the encoder's hidden layers; the decoder has them in reverse."""
     activation: Activation = "leaky_relu"
     """Activation of the hidden layers."""
-    likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
+    width: int = 64
+    """Channels next to the image, of convolutional networks."""
+    upper_latent_dims: tuple[int, ...] = ()
+    """Latent dimensions of further stochastic layers, from below (a deep latent Gaussian model)."""
+    upper_hidden: tuple[int, ...] = (100, 100)
+    """Sizes of the hidden layers between stochastic layers."""
+    covariance: Literal["diagonal", "rank_one"] = "diagonal"
+    """Posterior covariance of every stochastic layer of fully connected networks."""
+    conditional: bool = False
+    """Condition encoder and decoder on the label."""
+    likelihood: Literal[
+        "bernoulli",
+        "continuous_bernoulli",
+        "gaussian",
+        "gaussian_learned_variance",
+        "discretized_logistic",
+        "discretized_logistic_mixture",
+    ] = "bernoulli"
     """What the decoder's output means."""
     scale: float = 0.1
     """Standard deviation of the Gaussian likelihood."""
+    num_components: int = 5
+    """Components of the mixture of discretised logistics."""
+    objective: Literal["elbo", "sampled_elbo", "iwae", "stl", "dreg"] = "elbo"
+    """What is maximised; iwae and dreg want --num-samples above 1."""
     beta: float = 1.0
     """Weight of the KL divergence."""
+    beta_warmup: int = 0
+    """Steps over which the weight of the KL divergence rises from 0."""
+    free_bits: float | None = None
+    """Nats of KL divergence that each latent dimension has for free."""
     num_samples: int = 1
     """Latent samples per image in training."""
     learning_rate: float = 1e-3
     """Adam's learning rate."""
     binarization: data.Binarization = "none"
     """Binarise images once (static) or anew at every step (dynamic)."""
+    dtype: DType = "float32"
+    """Compute type of the networks; parameters stay float32."""
 
-    def spec(self, image_shape: tuple[int, ...]) -> VAE:
-        """The VAE for images of this shape."""
-        activation = from_plain({"named": self.activation})
-        gaussian = self.likelihood == "gaussian"
-        return VAE(
-            encoder=networks.MLPEncoder(self.latent_dim, self.hidden, activation),
-            decoder=networks.MLPDecoder(
-                image_shape, self.hidden[::-1], activation, jax.nn.sigmoid if gaussian else None
-            ),
-            optimizer=optimizer("adam", learning_rate=self.learning_rate),
-            latent_dim=self.latent_dim,
-            likelihood=losses.gaussian(scale=self.scale) if gaussian else losses.bernoulli,
-            num_samples=self.num_samples,
-            beta=self.beta,
-        )
+    def spec(self, image_shape: tuple[int, ...], num_classes: int | None = None) -> VAE:
+        """The VAE for images of this shape, and labels of so many classes."""
+        return models.build_vae(self, image_shape, num_classes)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,41 +151,75 @@ class GANOptions(Options):
     steps: int = 30_000
     """Number of steps in all."""
     batch_size: int = 64
-    """Number of real images in a batch."""
+    """Number of real images in a batch; with several discriminator steps or packing, of all of them together."""
+    architecture: Literal["mlp", "maxout", "dcgan", "resnet"] = "mlp"
+    """Fully connected networks, the maxout discriminator of 2014, DCGAN or residual networks."""
     latent_dim: int = 64
     """Number of latent dimensions."""
     generator_hidden: tuple[int, ...] = (256, 512)
-    """Sizes of the generator's hidden layers."""
+    """Sizes of a fully connected generator's hidden layers."""
     discriminator_hidden: tuple[int, ...] = (256, 128)
-    """Sizes of the discriminator's hidden layers."""
+    """Sizes of a fully connected discriminator's hidden layers."""
     activation: Activation = "leaky_relu"
-    """Activation of the hidden layers."""
-    dropout_rate: float = 0.5
-    """Share of the discriminator's hidden units dropped in training. On a few thousand images it is what keeps
-    the discriminator from learning them by heart, and the generator from dropping whole classes."""
-    loss: Literal["minimax", "non_saturating", "relativistic", "relativistic_average"] = "non_saturating"
+    """Activation of the hidden layers of fully connected networks."""
+    width: int = 64
+    """Channels next to the image, of convolutional networks."""
+    generator_normalization: Literal["batch", "none"] = "batch"
+    """Normalisation in a residual generator; a DCGAN's is always batch."""
+    discriminator_normalization: Literal["batch", "spectral", "none"] | None = None
+    """Normalisation in a convolutional discriminator: batch for dcgan and spectral for resnet when not given."""
+    minibatch_stddev: bool = False
+    """Show a DCGAN's discriminator the standard deviation over the batch."""
+    dropout_rate: float | None = None
+    """Share of the discriminator's units dropped in training: 0.5 for mlp and maxout, 0 for the others when not given.
+    On a few thousand images it is what keeps the discriminator from learning them by heart, and the generator from
+    dropping whole classes."""
+    conditional: bool = False
+    """Condition both networks on the label."""
+    loss: Literal[
+        "minimax", "non_saturating", "least_squares", "wasserstein", "hinge", "relativistic", "relativistic_average"
+    ] = "non_saturating"
     """The adversarial loss."""
+    penalty: Literal["none", "wgan_gp", "wgan_gp_one_sided", "r1", "r2", "r1_r2", "dragan"] = "none"
+    """Penalty of the discriminator's gradient."""
+    penalty_weight: float = 1.0
+    """Weight of the penalty (10 is usual for wgan_gp, 1 to 10 for r1)."""
+    penalty_every: int = 1
+    """Steps between penalties, each then weighted as many times."""
+    weight_clipping: float | None = None
+    """Bound of every discriminator parameter, for the Wasserstein loss of 2017 (0.01)."""
+    discriminator_steps: int = 1
+    """Discriminator updates a step, each on its part of the batch."""
+    packing: int = 1
+    """Images that the discriminator judges together (PacGAN)."""
+    augmentation: Literal["none", "diffaugment", "adaptive"] = "none"
+    """Augment what the discriminator sees: always, or as much as keeps it from overfitting."""
     generator_learning_rate: float = 2e-4
     """Adam's learning rate for the generator."""
     discriminator_learning_rate: float = 2e-4
     """Adam's learning rate for the discriminator."""
     b1: float = 0.5
     """Adam's decay of the first moment, for both."""
+    b2: float = 0.999
+    """Adam's decay of the second moment, for both."""
     ema_decay: float | None = 0.999
     """Decay of the moving average of the generator, which makes the samples; None for no average."""
+    ema_warmup: bool = False
+    """Let the average forget faster at first: (1 + t) / (10 + t) where that is below the decay."""
+    burn_in: int = 0
+    """Steps over which the learning rates, b2 and the penalty's weight go to their final values, along a cosine."""
+    final_learning_rate_factor: float = 1.0
+    """The learning rates after the burn-in, as a share of those before."""
+    final_b2: float | None = None
+    """Adam's b2 after the burn-in; as before when not given."""
+    final_penalty_weight: float | None = None
+    """The penalty's weight after the burn-in; as before when not given."""
+    dtype: DType = "float32"
+    """Compute type of the networks; parameters stay float32."""
 
-    def spec(self, image_shape: tuple[int, ...]) -> GAN:
-        """The GAN for images of this shape."""
-        activation = from_plain({"named": self.activation})
-        return GAN(
-            generator=networks.MLPGenerator(image_shape, self.generator_hidden, activation),
-            discriminator=networks.MLPDiscriminator(self.discriminator_hidden, activation, self.dropout_rate),
-            generator_optimizer=optimizer("adam", learning_rate=self.generator_learning_rate, b1=self.b1),
-            discriminator_optimizer=optimizer("adam", learning_rate=self.discriminator_learning_rate, b1=self.b1),
-            latent_dim=self.latent_dim,
-            loss=from_plain({"named": self.loss}),
-            ema_decay=self.ema_decay,
-        )
+    def spec(self, image_shape: tuple[int, ...], num_classes: int | None = None) -> GAN:
+        """The GAN for images of this shape, and labels of so many classes."""
+        return models.build_gan(self, image_shape, num_classes)
 
 
 FAMILIES: dict[str, type[VAEOptions] | type[GANOptions]] = {"vae": VAEOptions, "gan": GANOptions}

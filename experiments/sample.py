@@ -16,8 +16,9 @@ import numpy as np
 import tyro
 
 import jaxgen
+from experiments.watching import COLUMNS, class_rows
 from jaxgen.training.monitor import image_grid, write_png
-from jaxgen.training.run import Run
+from jaxgen.training.run import Run, Spec
 
 CHUNK = 500
 
@@ -31,11 +32,24 @@ class Options:
     num: int = 64
     """Number of samples."""
     out: Path = Path("samples.png")
-    """A .png file for a grid, or a .npz file for the array `images` [N, H, W, C] of floats in [0, 1]."""
+    """A .png file for a grid, or a .npz file: `images` [N, H, W, C], floats in [0, 1] (and `labels` [N])."""
     checkpoint: str = "newest"
     """newest, best, or the step of a checkpoint."""
+    label: int | None = None
+    """The class to draw, of a conditional model; when not given, all of them in turn, one a row of 8."""
     seed: int = 0
     """Seed of the latents."""
+
+
+def choose_labels(spec: Spec, options: Options) -> np.ndarray | None:
+    """Labels for the samples, int [num rounded up to whole chunks]; None for a model without labels."""
+    rows = class_rows(spec, COLUMNS, options.num)
+    if rows is None:
+        if options.label is not None:
+            raise ValueError(f"--label is for conditional models: {options.run} was trained without --conditional")
+        return None
+    chosen = rows if options.label is None else np.full(1, options.label, np.int32)
+    return np.resize(chosen, -(-options.num // CHUNK) * CHUNK)
 
 
 def sample(options: Options) -> Path:
@@ -52,14 +66,19 @@ def sample(options: Options) -> Path:
     spec: Any = run.spec
     draw = jaxgen.gan_sample if isinstance(spec, jaxgen.GAN) else jaxgen.vae_sample
     key = jax.random.key(options.seed)
-    pieces = [draw(spec, state, jax.random.fold_in(key, i), CHUNK) for i in range(0, options.num, CHUNK)]
+    labels = choose_labels(spec, options)
+    pieces = []
+    for i in range(0, options.num, CHUNK):
+        label = None if labels is None else labels[i : i + CHUNK]
+        pieces.append(draw(spec, state, jax.random.fold_in(key, i), CHUNK, label))
     images = np.asarray(jnp.concatenate(pieces)[: options.num])
     options.out.parent.mkdir(parents=True, exist_ok=True)
     if options.out.suffix == ".png":
-        write_png(options.out, image_grid(images))
+        write_png(options.out, image_grid(images, None if labels is None or options.label is not None else COLUMNS))
     else:
         partial = options.out.with_name(f".{options.out.name}.partial.npz")
-        np.savez_compressed(partial, images=images)
+        drawn = {} if labels is None else {"labels": labels[: options.num]}
+        np.savez_compressed(partial, images=images, **drawn)
         partial.replace(options.out)
     return options.out
 

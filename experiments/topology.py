@@ -66,6 +66,11 @@ def total(number: int) -> int:
     return sum(int.from_bytes(row.tobytes(), "big") for row in everybodys) % 2**256
 
 
+def largest(number: int) -> int:
+    """The largest of all processes' numbers."""
+    return int(np.max(multihost_utils.process_allgather(np.int64(number)))) if jax.process_count() > 1 else number
+
+
 def local_copy(state: Any, mesh: jax.sharding.Mesh | None) -> Any:
     """The whole state on this process's first device, to be evaluated and shown without the other processes."""
     if mesh is None:

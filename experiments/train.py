@@ -41,6 +41,7 @@ class Data(NamedTuple):
     train: Dataset
     test: Dataset
     num_examples: int  # of the training split, over all processes
+    num_classes: int | None  # the largest label of both splits and one more; None without labels
     sha256: str
 
 
@@ -73,7 +74,11 @@ def load_data(options: VAEOptions | GANOptions, mesh: jax.sharding.Mesh | None) 
             f"--batch-size {options.batch_size} is larger than {options.dataset} with its {num_examples} "
             f"training images: use at most {num_examples}"
         )
-    return Data(train, test, num_examples, f"{topology.total(data.fingerprint(train, first)):064x}")
+    num_classes = None
+    if "label" in train:
+        labels = [split["label"] for split in (train, test) if "label" in split and len(split["label"])]
+        num_classes = topology.largest(1 + max(int(label.max()) for label in labels))
+    return Data(train, test, num_examples, num_classes, f"{topology.total(data.fingerprint(train, first)):064x}")
 
 
 def identity(options: VAEOptions | GANOptions, spec: Spec, loaded: Data) -> dict[str, Any]:
@@ -138,7 +143,7 @@ def train(options: VAEOptions | GANOptions) -> Path:
     if run is not None and not options.resume:
         raise FileExistsError(f"{directory} already holds a run: pass --resume to continue it, or another --workdir")
     loaded = load_data(options, mesh)
-    spec: Any = options.spec(loaded.train["image"].shape[1:])
+    spec: Any = options.spec(loaded.train["image"].shape[1:], loaded.num_classes)
     run_identity = identity(options, spec, loaded)
     if run is not None:
         run.check_identity(run_identity)

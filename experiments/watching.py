@@ -11,13 +11,25 @@ import jaxgen
 from jaxgen import metrics
 from jaxgen.batches import to_float
 from jaxgen.keys import named_key
+from jaxgen.modules import num_classes
 from jaxgen.training.monitor import Monitor
 from jaxgen.training.run import Spec
 
 GRID = 64  # samples in a grid
+ROWS = 16  # classes in a grid, at most
+COLUMNS = 8  # samples of each class
 PAIRS = 32  # images and their reconstructions in a grid
 BATCH = 500  # images at a time
 Dataset = dict[str, np.ndarray]
+
+
+def class_rows(spec: Spec, columns: int = COLUMNS, rows: int = ROWS) -> np.ndarray | None:
+    """Labels of a grid with one class a row, int [rows * columns]; None for a model without labels."""
+    if isinstance(spec, jaxgen.GAN):
+        classes = num_classes(spec.generator)
+    else:
+        classes = num_classes(*(spec.decoder if isinstance(spec.decoder, tuple) else (spec.decoder,)))
+    return None if classes is None else np.repeat(np.arange(min(rows, classes), dtype=np.int32), columns)
 
 
 class Evaluation:
@@ -47,10 +59,11 @@ class Evaluation:
 
     def _distance(self, gan: jaxgen.GAN, state: Any) -> tuple[dict[str, float], float]:
         real = self._test["image"]
-        pieces = [
-            jaxgen.gan_sample(gan, state, jax.random.fold_in(self._key, i), min(BATCH, len(real) - i))
-            for i in range(0, len(real), BATCH)
-        ]
+        pieces = []
+        for i in range(0, len(real), BATCH):
+            label = self._test["label"][i : i + BATCH] if num_classes(gan.generator) else None
+            key = jax.random.fold_in(self._key, i)
+            pieces.append(jaxgen.gan_sample(gan, state, key, min(BATCH, len(real) - i), label))
         distance = float(_sliced_wasserstein(real, jnp.concatenate(pieces), named_key(self._key, "projections")))
         return {"test_sliced_wasserstein": distance}, -distance
 
@@ -70,15 +83,15 @@ class Pictures:
         """Write the grids of a state; none for data that are not images."""
         if self._images["image"].ndim != 4:
             return []
+        labels = class_rows(self._spec)
+        num, columns = (GRID, None) if labels is None else (len(labels), COLUMNS)
+        draw: Any = jaxgen.gan_sample if isinstance(self._spec, jaxgen.GAN) else jaxgen.vae_sample
+        samples = draw(self._spec, state, self._key, num, labels)
+        written = [monitor.show(step, "samples", np.asarray(samples), columns)]
         if isinstance(self._spec, jaxgen.GAN):
-            samples = jaxgen.gan_sample(self._spec, state, self._key, GRID)
-            return [monitor.show(step, "samples", np.asarray(samples))]
-        samples = jaxgen.vae_sample(self._spec, state, self._key, GRID)
+            return written
         originals = to_float(self._images["image"])
         rebuilt = jaxgen.vae_reconstruct(self._spec, state, self._images, self._key)
-        columns = 8  # a row of originals above a row of their reconstructions
-        rows = [part[i : i + columns] for i in range(0, len(originals), columns) for part in (originals, rebuilt)]
-        return [
-            monitor.show(step, "samples", np.asarray(samples)),
-            monitor.show(step, "reconstructions", np.concatenate(rows), columns),
-        ]
+        # A row of originals above a row of their reconstructions.
+        rows = [part[i : i + COLUMNS] for i in range(0, len(originals), COLUMNS) for part in (originals, rebuilt)]
+        return [*written, monitor.show(step, "reconstructions", np.concatenate(rows), COLUMNS)]

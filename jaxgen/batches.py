@@ -84,11 +84,28 @@ def read(batch: Mapping[str, Any]) -> tuple[jax.Array, jax.Array | None]:
     _check_sharding(images)
     if images.ndim < 2 or images.shape[0] == 0:
         raise ValueError(f"images must be [B, H, W, C] or [B, D] with B >= 1, got shape {list(images.shape)}")
-    if "label" not in batch:
-        return images, None
-    label = jnp.asarray(batch["label"])
+    return images, read_label(batch.get("label"), images.shape[0])
+
+
+def read_label(label: jax.typing.ArrayLike | None, num: int) -> jax.Array | None:
+    """Labels as an array, one per image.
+
+    Args:
+      label: integers, [N], or None.
+      num: number of images N.
+
+    Returns:
+      The labels, int [N], or None.
+
+    Raises:
+      TypeError: they are not integers.
+      ValueError: they are not one per image.
+    """
+    if label is None:
+        return None
+    label = jnp.asarray(label)
     if not jnp.issubdtype(label.dtype, jnp.integer):
         raise TypeError(f"labels must be integers, got {label.dtype}")
-    if label.shape != images.shape[:1]:
-        raise ValueError(f"labels must be one per image, [{images.shape[0]}], got shape {list(label.shape)}")
-    return images, label
+    if label.shape != (num,):
+        raise ValueError(f"labels must be one per image, [{num}], got shape {list(label.shape)}")
+    return label

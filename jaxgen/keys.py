@@ -87,6 +87,22 @@ def check_axis(axis_name: AxisName) -> None:
             ) from error
 
 
+def axis_size(axis_name: AxisName) -> int:
+    """Number of parts that the global batch is split into.
+
+    Args:
+      axis_name: mapped axis or axes; None for one part.
+
+    Returns:
+      The product of their sizes.
+
+    Raises:
+      ValueError: the axis is not mapped here.
+    """
+    check_axis(axis_name)
+    return 1 if axis_name is None else jax.lax.axis_size(axis_name)
+
+
 def example_keys(key: jax.Array, batch_size: int, axis_name: AxisName = None) -> jax.Array:
     """One key per example, derived from the example's global index in the batch.
 

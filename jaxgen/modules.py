@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxgen.keys import AxisName, named_key
 
@@ -83,3 +84,37 @@ def bind_axis(network: Any, collections: Collections, axis_name: AxisName) -> An
             "`axis_name: str | tuple | None = None` and pass it to its BatchNorm layers"
         )
     return network
+
+
+def num_classes(*networks: Any) -> int | None:
+    """Number of classes that conditional networks know.
+
+    Args:
+      *networks: networks; a conditional one has the field ``num_classes``.
+
+    Returns:
+      The smallest of them, labels being 0 to that less 1; None when no network is conditional.
+    """
+    known = [n for n in (getattr(network, "num_classes", None) for network in networks) if n is not None]
+    return min(known, default=None)
+
+
+def check_label_range(label: Any, *networks: Any) -> None:
+    """Refuse concrete labels that conditional networks have no class for; under ``jit`` there is nothing to see.
+
+    Args:
+      label: labels, int [B], traced or concrete; or None.
+      *networks: networks; a conditional one has the field ``num_classes``.
+
+    Raises:
+      ValueError: a label is negative, or not below the smallest ``num_classes``.
+    """
+    classes = num_classes(*networks)
+    if label is None or classes is None or isinstance(label, jax.core.Tracer) or not jnp.size(label):
+        return
+    low, high = int(jnp.min(label)), int(jnp.max(label))
+    if low < 0 or high >= classes:
+        raise ValueError(
+            f"labels must be from 0 to {classes - 1}, got values from {low} to {high}: the networks were made for "
+            f"num_classes={classes}"
+        )

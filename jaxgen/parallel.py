@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxgen.keys import AxisName, check_axis
@@ -32,12 +33,22 @@ def _varying_axes(array: jax.Array) -> frozenset[str]:
     return frozenset(manual.varying if manual is not None else getattr(aval, "vma", ()))
 
 
-def _as_varying(tree: Tree, axis_name: AxisName) -> Tree:
+def as_varying(tree: Tree, axis_name: AxisName) -> Tree:
     """Mark replicated arrays as differing between devices, where `shard_map` tracks that.
 
     Under ``shard_map`` with its replication checks on, differentiating by a replicated array already sums
     the gradient over the axis, and an average afterwards would be N times too large. Under ``pmap`` and
     ``vmap`` nothing is tracked, nothing is summed and nothing has to be done.
+
+    Args:
+      tree: arrays of any shape.
+      axis_name: mapped axis or axes; None for the identity.
+
+    Returns:
+      The same values.
+
+    Raises:
+      ValueError: the axis is not mapped here.
     """
     check_axis(axis_name)
     names = (axis_name,) if isinstance(axis_name, str) else (axis_name or ())
@@ -65,8 +76,48 @@ def value_and_averaged_gradient(
     Returns:
       ((loss of this device [], auxiliary output of this device), averaged gradient like params).
     """
-    value, gradient = jax.value_and_grad(loss, has_aux=True)(_as_varying(params, axis_name))
+    value, gradient = jax.value_and_grad(loss, has_aux=True)(as_varying(params, axis_name))
     return value, average(gradient, axis_name)
+
+
+def split_updates(batch: dict[str, Any], num_updates: int, packing: int, axis_name: AxisName) -> list[dict[str, Any]]:
+    """Divide the global batch between the updates of a step, images that are judged together side by side.
+
+    The global batch of n m b examples is taken as [n, m, b]: update i sees the rows [i], and pack r of it the m
+    examples [i, :, r]. That order is the global batch's wherever its parts lie, so the parts are brought together over
+    the axis and each device takes its packs.
+
+    Args:
+      batch: arrays [B, ...] by name, this device's part of the batch.
+      num_updates: number of updates n.
+      packing: number of examples in a pack m.
+      axis_name: mapped axis or axes over which the global batch is split.
+
+    Returns:
+      A batch for each update, [B / n, ...], the m examples of a pack in successive rows.
+
+    Raises:
+      ValueError: the batch on a device is no multiple of n m, or the axis is not mapped here.
+    """
+    if num_updates * packing == 1:
+        return [batch]
+    size = batch["image"].shape[0]
+    if size % (num_updates * packing):
+        raise ValueError(
+            f"a batch of {size} images on a device is no multiple of discriminator_steps * packing = {num_updates} * "
+            f"{packing}: give each device a multiple of {num_updates * packing} images"
+        )
+    packs = size // (num_updates * packing)  # of this device, in each update
+    first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * packs
+
+    def split(leaf: Any) -> jax.Array:
+        whole = leaf if axis_name is None else jax.lax.all_gather(leaf, axis_name, tiled=True)
+        grid = jnp.reshape(whole, (num_updates, packing, -1, *leaf.shape[1:]))
+        mine = jax.lax.dynamic_slice_in_dim(grid, first, packs, axis=2)
+        return jnp.swapaxes(mine, 1, 2).reshape(num_updates, packs * packing, *leaf.shape[1:])
+
+    parts = {name: split(jnp.asarray(leaf)) for name, leaf in batch.items()}
+    return [{name: leaf[i] for name, leaf in parts.items()} for i in range(num_updates)]
 
 
 def make_mesh(axes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh:

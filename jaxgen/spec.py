@@ -8,7 +8,13 @@ import jax
 import jax.numpy as jnp
 
 _NETWORKS = ("generator", "discriminator", "encoder", "decoder")
+_LAYERED = ("encoder", "decoder", "latent_dim")  # a VAE's, one for each stochastic layer
 Schedule = Callable[[jax.Array], jax.Array]
+
+
+def _layers(name: str, value: Any) -> tuple[Any, ...]:
+    """What a field holds for each stochastic layer; an empty tuple is no field."""
+    return value if name in _LAYERED and isinstance(value, tuple) and value else (value,)
 
 
 def check_spec(spec: Any) -> None:
@@ -37,17 +43,33 @@ def check_spec(spec: Any) -> None:
                 f"{kind}.{field.name} must be an optax transformation, got {type(value).__name__}: "
                 "e.g. optax.adam(1e-3)"
             )
-        if field.name in _NETWORKS and not (hasattr(value, "init") and hasattr(value, "apply")):
-            raise TypeError(
-                f"{kind}.{field.name} must be a network with Flax Linen's init and apply, got "
-                f"{type(value).__name__}: e.g. jaxgen.networks.MLP{field.name.capitalize()}(...)"
-            )
-    for name in ("latent_dim", "num_samples"):
-        size = getattr(spec, name, 1)
-        if isinstance(size, bool) or not isinstance(size, int):
-            raise TypeError(f"{kind}.{name} must be a whole number, got {size!r}")
-        if size < 1:
-            raise ValueError(f"{kind}.{name} must be at least 1, got {size}")
+        for network in _layers(field.name, value) if field.name in _NETWORKS else ():
+            if not (hasattr(network, "init") and hasattr(network, "apply")):
+                raise TypeError(
+                    f"{kind}.{field.name} must be a network with Flax Linen's init and apply, got "
+                    f"{type(network).__name__}: e.g. jaxgen.networks.MLP{field.name.capitalize()}(...)"
+                )
+    for name in ("latent_dim", "num_samples", "discriminator_steps", "packing", "penalty_every"):
+        value = getattr(spec, name, 1)
+        for size in _layers(name, value) if hasattr(spec, "encoder") else (value,):
+            if isinstance(size, bool) or not isinstance(size, int):
+                raise TypeError(f"{kind}.{name} must be a whole number, got {size!r}")
+            if size < 1:
+                raise ValueError(f"{kind}.{name} must be at least 1, got {size}")
+
+
+def check_number(spec: Any, name: str, expected: str, holds: Callable[[float], bool]) -> None:
+    """Raise ValueError unless a spec's number is where it should be; schedules and None pass.
+
+    Args:
+      spec: the spec.
+      name: the field's name.
+      expected: what is expected, in words.
+      holds: whether a number is as expected.
+    """
+    value = getattr(spec, name)
+    if value is not None and not callable(value) and not holds(value):
+        raise ValueError(f"{type(spec).__name__}.{name} must be {expected}, got {value}")
 
 
 def check_state(state: Any, kind: type) -> None:
@@ -64,15 +86,16 @@ def check_state(state: Any, kind: type) -> None:
         )
 
 
-def initial_hyperparams(latent_dim: int, **values: float | Schedule | None) -> dict[str, jax.Array]:
+def initial_hyperparams(latent_dim: int | tuple[int, ...], **values: float | Schedule | None) -> dict[str, Any]:
     """The dynamic part of a spec, as arrays.
 
     Args:
-      latent_dim: number of latent dimensions D.
+      latent_dim: number of latent dimensions D, or a tuple with that of each stochastic layer.
       **values: a number, or a schedule (evaluated at step 0); None leaves the name out.
 
     Returns:
-      Float32 scalars [] by name, and ``latent_mask`` [D], all ones: 1 for the dimensions in use.
+      Float32 scalars [] by name, and ``latent_mask`` [D] (a tuple when ``latent_dim`` is one), all ones: 1 for the
+      dimensions in use.
     """
     zero = jnp.zeros((), jnp.int32)
     scalars = {
@@ -80,12 +103,12 @@ def initial_hyperparams(latent_dim: int, **values: float | Schedule | None) -> d
         for name, value in values.items()
         if value is not None
     }
-    return {**scalars, "latent_mask": jnp.ones((latent_dim,), jnp.float32)}
+    return {**scalars, "latent_mask": jax.tree.map(lambda dim: jnp.ones((dim,), jnp.float32), latent_dim)}
 
 
 def scheduled_hyperparams(
-    hyperparams: dict[str, jax.Array], step: jax.Array, **values: float | Schedule | None
-) -> dict[str, jax.Array]:
+    hyperparams: dict[str, Any], step: jax.Array, **values: float | Schedule | None
+) -> dict[str, Any]:
     """Write this step's value of every schedule; what is not scheduled stays as it is in the state.
 
     Args:

@@ -1,6 +1,7 @@
 """The variational autoencoder: spec, state, init, losses, updates, step, and what to do with a trained one.
 
-Kingma & Welling 2014, "Auto-Encoding Variational Bayes".
+Kingma & Welling 2014, "Auto-Encoding Variational Bayes"; several stochastic layers as in Rezende et al. 2014 and
+Burda et al. 2016. A VAE of one layer is the tuple of one throughout; only what callers see is then not a tuple.
 """
 
 import dataclasses
@@ -15,7 +16,15 @@ import optax
 from jaxgen import batches, losses, modules
 from jaxgen.keys import AxisName, example_keys, named_key, step_key
 from jaxgen.parallel import average, value_and_averaged_gradient
-from jaxgen.spec import Schedule, check_latents, check_spec, check_state, initial_hyperparams, scheduled_hyperparams
+from jaxgen.spec import (
+    Schedule,
+    check_latents,
+    check_number,
+    check_spec,
+    check_state,
+    initial_hyperparams,
+    scheduled_hyperparams,
+)
 
 Batch = Mapping[str, Any]
 Metrics = dict[str, jax.Array]
@@ -25,34 +34,56 @@ Metrics = dict[str, jax.Array]
 class VAE:
     """What a VAE is: everything static about it. Build it once: a rebuilt spec is compiled again.
 
+    For several stochastic layers, ``encoder``, ``decoder`` and ``latent_dim`` are tuples of one length, index 0 next to
+    the data: encoder[l] maps z_l to q(z_{l+1} | z_l) with z_0 = x, decoder[l] maps z_{l+1} to the (mean [B, D_l],
+    logvar [B, D_l]) of p(z_l | z_{l+1}), decoder[0] to the likelihood's parameters; the topmost z is N(0, I).
+
     Args:
-      encoder: network (x [B, ...], label=None, *, train) -> (mean [B, D], logvar [B, D]).
+      encoder: network (x [B, ...], label=None, *, train) -> (mean [B, D], logvar [B, D]), or with a third array [B, D],
+        the direction of a rank-one precision (see `losses.LatentGaussian`).
       decoder: network (z [B, D], label=None, *, train) -> likelihood parameters [B, ...].
       optimizer: optax transformation of encoder and decoder parameters together.
       latent_dim: number of latent dimensions D.
       likelihood: p(x | z), with ``log_prob``, ``mean`` and ``sample``.
-      objective: log-weights [K, B] -> lower bound per example [B].
+      objective: log-weights [K, B] -> lower bound per example [B]; a `losses.Objective` may also say how its gradient
+        is estimated. A plain function is given true importance weights.
       num_samples: latent samples per example in training, K.
-      beta: weight of the KL, a number or a schedule of the step; ``state.hyperparams["beta"]``.
+      beta: weight of the KL of all layers, a number or a schedule of the step; ``state.hyperparams["beta"]``.
+      free_bits: least KL that each latent dimension is charged for, in nats, a number or a schedule of the step;
+        ``state.hyperparams["free_bits"]``. None for none.
 
     Raises:
       TypeError: a field cannot be hashed or is not what its name says.
-      ValueError: a size is below 1 or beta is negative.
+      ValueError: a size is below 1, beta or free_bits is negative, the tuples are not of one length, or free bits are
+        asked for with an objective whose path weights do not allow them.
     """
 
     encoder: Any
     decoder: Any
     optimizer: optax.GradientTransformation
-    latent_dim: int
+    latent_dim: Any  # a whole number or a tuple of them
     likelihood: losses.Likelihood = losses.bernoulli
     objective: Callable[[jax.Array], jax.Array] = losses.elbo
     num_samples: int = 1
     beta: float | Schedule = 1.0
+    free_bits: float | Schedule | None = None
 
     def __post_init__(self) -> None:
         check_spec(self)
-        if not callable(self.beta) and not self.beta >= 0:
-            raise ValueError(f"VAE.beta must be at least 0, got {self.beta}")
+        lengths = {
+            name: len(value) if isinstance(value := getattr(self, name), tuple) else None
+            for name in ("encoder", "decoder", "latent_dim")
+        }
+        if len(set(lengths.values())) > 1:
+            listed = ", ".join(f"{name} {'not a tuple' if n is None else n}" for name, n in lengths.items())
+            raise ValueError(f"VAE.encoder, decoder and latent_dim must be tuples of one length, or none: got {listed}")
+        check_number(self, "beta", "at least 0", lambda value: value >= 0)
+        check_number(self, "free_bits", "at least 0", lambda value: value >= 0)
+        if self.free_bits is not None and getattr(self.objective, "path_weights", None) is not None:
+            raise ValueError(
+                "VAE.free_bits does not go with an objective that has path_weights (dreg): where a dimension's KL is "
+                "replaced by a constant, its gradient would be biased; use iwae, elbo or stl"
+            )
 
 
 class VAEState(NamedTuple):
@@ -60,33 +91,56 @@ class VAEState(NamedTuple):
 
     Args:
       step: number of steps done, int32 [].
-      params: ``{"encoder": ..., "decoder": ...}``.
-      collections: mutable collections of the two networks, likewise.
+      params: ``{"encoder": ..., "decoder": ...}``, tuples of trees where the spec has tuples of networks.
+      collections: mutable collections of the networks, likewise.
       optimizer_state: of ``vae.optimizer``.
-      hyperparams: ``beta`` [] and ``latent_mask`` [D], float32.
+      hyperparams: ``beta`` [], ``free_bits`` [] where it is given, and ``latent_mask`` [D] (a tuple where the spec has
+        tuples), float32.
     """
 
     step: jax.Array
     params: dict[str, Any]
-    collections: dict[str, modules.Collections]
+    collections: dict[str, Any]
     optimizer_state: Any
-    hyperparams: dict[str, jax.Array]
+    hyperparams: dict[str, Any]
+
+
+def _layers(vae: VAE, value: Any) -> tuple[Any, ...]:
+    """What the caller's form of a field holds for each stochastic layer."""
+    return value if isinstance(vae.latent_dim, tuple) else (value,)
+
+
+def _as_given(vae: VAE, layers: Any) -> Any:
+    """The inverse of `_layers`: the form in which the caller sees one thing a layer."""
+    return tuple(layers) if isinstance(vae.latent_dim, tuple) else layers[0]
+
+
+def _check_labels(vae: VAE, label: Any) -> None:
+    modules.check_label_range(label, *_layers(vae, vae.encoder), *_layers(vae, vae.decoder))
+
+
+def _named(name: str, layer: int) -> str:
+    return f"{name} {layer}" if layer else name
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _init(vae: VAE, key: jax.Array, batch: Batch) -> VAEState:
     images, label = batches.read(batch)
-    z = jnp.zeros((images.shape[0], vae.latent_dim))
+    latents = [jnp.zeros((images.shape[0], dim)) for dim in _layers(vae, vae.latent_dim)]
     params, collections = {}, {}
-    for name, network, inputs in (("encoder", vae.encoder, images), ("decoder", vae.decoder, z)):
-        network_key = named_key(key, f"vae {name}")
-        params[name], collections[name] = modules.initialize(network, network_key, inputs, label=label)
+    for kind, inputs in (("encoder", [images, *latents[:-1]]), ("decoder", latents)):
+        made = [
+            modules.initialize(network, named_key(key, _named(f"vae {kind}", layer)), x, label=label)
+            for layer, (network, x) in enumerate(zip(_layers(vae, getattr(vae, kind)), inputs, strict=True))
+        ]
+        params[kind] = _as_given(vae, [tree for tree, _ in made])
+        collections[kind] = _as_given(vae, [tree for _, tree in made])
     state = VAEState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         collections=collections,
         optimizer_state=vae.optimizer.init(params),
-        hyperparams=initial_hyperparams(vae.latent_dim, beta=vae.beta),
+        hyperparams=initial_hyperparams(vae.latent_dim, beta=vae.beta, free_bits=vae.free_bits),
     )
     # Traced for its checks of every shape; its result is not used and costs nothing.
     vae_loss(vae, params, state, batch, key)
@@ -111,110 +165,262 @@ def vae_init(vae: VAE, key: jax.Array, batch: Batch) -> VAEState:
     return _init(vae, key, batches.select(batch))
 
 
-def _encode(
-    vae: VAE,
-    params: Any,
-    state: VAEState,
-    images: jax.Array,
-    label: Any,
-    key: jax.Array,
-    train: bool,
-    axis: AxisName,
-) -> tuple[tuple[jax.Array, jax.Array], modules.Collections]:
-    collections = state.collections["encoder"]
-    encoder = modules.bind_axis(vae.encoder, collections, axis)
-    (mean, logvar), collections = modules.apply(
-        encoder, params["encoder"], collections, images, label=label, train=train, key=key
+class _Call(NamedTuple):
+    """How one pass calls the networks."""
+
+    vae: VAE
+    params: Any
+    state: VAEState
+    key: jax.Array
+    train: bool
+    axis_name: AxisName = None
+
+    def masked(self, layer: int, array: jax.Array) -> jax.Array:
+        """What is said of each latent dimension [..., D], zero for those that are masked."""
+        mask = _layers(self.vae, self.state.hyperparams["latent_mask"])[layer]
+        return array * jnp.expand_dims(mask, range(array.ndim - 1))
+
+    def rows(self, layer: int, z: jax.Array) -> jax.Array:
+        """Latents [..., D] as a network's inputs [N, D]."""
+        return self.masked(layer, z.reshape(-1, z.shape[-1]))
+
+
+def _evaluation(vae: VAE, state: VAEState) -> _Call:
+    # Evaluation mode has no dropout: the networks' key is a formality there.
+    return _Call(vae, state.params, state, jax.random.key(0), False)
+
+
+def _apply(call: _Call, kind: str, layer: int, inputs: jax.Array, label: Any) -> tuple[Any, modules.Collections]:
+    vae = call.vae
+    network, params, collections = (
+        _layers(vae, value)[layer] for value in (getattr(vae, kind), call.params[kind], call.state.collections[kind])
     )
-    expected = (images.shape[0], vae.latent_dim)
-    if mean.shape != expected or logvar.shape != expected:
+    network = modules.bind_axis(network, collections, call.axis_name)
+    key = named_key(call.key, _named(f"{kind} dropout", layer))
+    return modules.apply(network, params, collections, inputs, label=label, train=call.train, key=key)
+
+
+def _gaussian(call: _Call, kind: str, network: int, layer: int, arrays: Any, num: int) -> losses.LatentGaussian:
+    """What an encoder, or a decoder above the first, says of the latents of a layer, checked."""
+    dim = _layers(call.vae, call.vae.latent_dim)[layer]
+    most = 3 if kind == "encoder" else 2
+    arrays = tuple(arrays) if isinstance(arrays, tuple | list) else (arrays,)
+    shapes = [list(jnp.shape(array)) for array in arrays]
+    if not 2 <= len(arrays) <= most or shapes != [[num, dim]] * len(arrays):
+        which = f"{kind}[{network}]" if isinstance(call.vae.latent_dim, tuple) else f"the {kind}"
+        direction = " (and optionally a direction)" if kind == "encoder" else ""
         raise ValueError(
-            f"the encoder must return mean and logvar of shape {list(expected)}, got "
-            f"{list(mean.shape)} and {list(logvar.shape)}: give it latent_dim={vae.latent_dim}"
+            f"{which} must return mean and logvar{direction} of shape {[num, dim]}, got shapes "
+            f"{', '.join(map(str, shapes))}: give it latent_dim={dim}"
         )
-    return (mean, logvar), collections
+    # Log-densities are summed in float32 whatever the networks compute in.
+    gaussian = losses.LatentGaussian(*(a.astype(jnp.promote_types(a.dtype, jnp.float32)) for a in arrays))
+    if gaussian.direction is None:
+        return gaussian
+    return gaussian._replace(direction=call.masked(layer, gaussian.direction))
 
 
-def _decode(
-    vae: VAE,
-    params: Any,
-    state: VAEState,
-    z: jax.Array,
-    label: Any,
-    key: jax.Array,
-    train: bool,
-    axis: AxisName,
-) -> tuple[jax.Array, modules.Collections]:
-    collections = state.collections["decoder"]
-    decoder = modules.bind_axis(vae.decoder, collections, axis)
-    return modules.apply(
-        decoder,
-        params["decoder"],
-        collections,
-        z * state.hyperparams["latent_mask"][None],
-        label=label,
-        train=train,
-        key=key,
-    )
+def _posterior(
+    call: _Call, layer: int, inputs: jax.Array, label: Any
+) -> tuple[losses.LatentGaussian, modules.Collections]:
+    """q(z | inputs) of a layer, [N, D]: inputs are images at the bottom, the latents below elsewhere."""
+    arrays, collections = _apply(call, "encoder", layer, inputs, label)
+    return _gaussian(call, "encoder", layer, layer, arrays, inputs.shape[0]), collections
+
+
+def _conditional(
+    call: _Call, layer: int, above: jax.Array, label: Any
+) -> tuple[losses.LatentGaussian, modules.Collections]:
+    """p(z | latents above) of a layer below the top, [N, D]."""
+    arrays, collections = _apply(call, "decoder", layer + 1, above, label)
+    return _gaussian(call, "decoder", layer + 1, layer, arrays, above.shape[0]), collections
+
+
+def _likelihood(call: _Call, z: jax.Array, label: Any) -> tuple[jax.Array, modules.Collections]:
+    """The parameters of p(x | z), [N, ...]."""
+    parameters, collections = _apply(call, "decoder", 0, z, label)
+    return parameters.astype(jnp.promote_types(parameters.dtype, jnp.float32)), collections
+
+
+def _noise(
+    vae: VAE, key: jax.Array, name: str, batch_size: int, num_samples: int, axis_name: AxisName = None
+) -> list[jax.Array]:
+    """Standard normal noise of every layer, [B, K, D]: a function of the key and the example's global index."""
+
+    def draw(layer: int, dim: int) -> jax.Array:
+        keys = example_keys(named_key(key, _named(name, layer)), batch_size, axis_name)
+        return jax.vmap(lambda k: jax.random.normal(k, (num_samples, dim), jnp.float32))(keys)
+
+    return [draw(layer, dim) for layer, dim in enumerate(_layers(vae, vae.latent_dim))]
+
+
+class _Layer(NamedTuple):
+    """K samples of the latents of one stochastic layer for each example."""
+
+    posterior: losses.LatentGaussian  # [B, 1, D] at the bottom, [B, K, D] above
+    noise: jax.Array  # [B, K, D]
+    z: jax.Array  # [B, K, D]
+
+
+def _repeat(array: jax.Array, num_samples: int) -> jax.Array:
+    """One row per (example, sample), example-major: a row's place does not depend on the batch's layout."""
+    return jnp.repeat(array, num_samples, axis=0, total_repeat_length=array.shape[0] * num_samples)
+
+
+def _per_example(gaussian: losses.LatentGaussian, batch_size: int) -> losses.LatentGaussian:
+    return jax.tree.map(lambda rows: rows.reshape(batch_size, -1, rows.shape[-1]), gaussian)
+
+
+def _infer(
+    call: _Call, images: jax.Array, label: Any, noise: list[jax.Array]
+) -> tuple[list[_Layer], list[modules.Collections]]:
+    """Sample z_1 ~ q(z_1 | x), z_2 ~ q(z_2 | z_1), ... from noise [B, K, D]; and the encoders' collections."""
+    batch_size, num_samples = noise[0].shape[:2]
+    layers: list[_Layer] = []
+    collections = []
+    inputs = images
+    for index, eps in enumerate(noise):
+        posterior, updated = _posterior(call, index, inputs, label)
+        posterior = _per_example(posterior, batch_size)
+        layers.append(_Layer(posterior, eps, posterior.sample(eps)))
+        collections.append(updated)
+        if index == 0 and label is not None:
+            label = _repeat(label, num_samples)
+        inputs = call.rows(index, layers[-1].z)
+    return layers, collections
+
+
+def _log_posterior(call: _Call, layers: list[_Layer], index: int, label: Any, stop_posterior: bool) -> jax.Array:
+    """Terms of log q(z | inputs) of a layer, [B, K, D].
+
+    With ``stop_posterior`` they depend on the latents of this layer and of the one below alone: the encoder is applied
+    again with its parameters held fixed, as its answer also moves with the latents below. Values are the same.
+    """
+    layer = layers[index]
+    if not stop_posterior:
+        return layer.posterior.log_density(layer.noise)
+    if index == 0:
+        fixed = jax.lax.stop_gradient(layer.posterior)
+    else:
+        held = call._replace(params=jax.lax.stop_gradient(call.params))
+        fixed, _ = _posterior(held, index, call.rows(index - 1, layers[index - 1].z), label)
+        fixed = _per_example(fixed, layer.z.shape[0])
+    # z - mean as a function of both; written so that no digits cancel.
+    moved = (layer.z - jax.lax.stop_gradient(layer.z)) - (fixed.mean - jax.lax.stop_gradient(fixed.mean))
+    deviation = jax.lax.stop_gradient(layer.posterior.deviation(layer.noise))
+    return fixed.log_density(fixed.whiten(deviation + moved))
+
+
+class _Terms(NamedTuple):
+    log_px: jax.Array  # log p(x | z_1), [B, K]
+    kls: list[jax.Array]  # log q(z_l | z_{l-1}) - log p(z_l | z_{l+1}) of each layer and dimension, [B, K, D]
+    collections: list[modules.Collections]  # of the decoders
+
+
+def _terms(call: _Call, images: jax.Array, label: Any, layers: list[_Layer], stop_posterior: bool) -> _Terms:
+    """The log-densities of sampled latents."""
+    batch_size, num_samples = layers[0].z.shape[:2]
+    label = None if label is None else _repeat(label, num_samples)
+    parameters, updated = _likelihood(call, call.rows(0, layers[0].z), label)
+    log_px = call.vae.likelihood.log_prob(parameters, _repeat(images, num_samples))
+    kls, collections = [], [updated]
+    for index, layer in enumerate(layers):
+        log_q = _log_posterior(call, layers, index, label, stop_posterior)
+        if index + 1 < len(layers):
+            prior, updated = _conditional(call, index, call.rows(index + 1, layers[index + 1].z), label)
+            prior = _per_example(prior, batch_size)
+            collections.append(updated)
+        else:
+            prior = losses.LatentGaussian(jnp.zeros_like(layer.z), jnp.zeros_like(layer.z))
+        kls.append(call.masked(index, log_q - prior.log_prob(layer.z)))
+    return _Terms(log_px.reshape(batch_size, num_samples), kls, collections)
+
+
+def _sum_latents(terms: list[jax.Array]) -> jax.Array:
+    """Sum over each layer's dimensions [B, K or 1, D] and over the layers, [B, K or 1]."""
+    return functools.reduce(jnp.add, [jnp.sum(layer, axis=-1) for layer in terms])
+
+
+def _log_weights(call: _Call, log_px: jax.Array, kls: list[jax.Array]) -> jax.Array:
+    """log p(x | z) - beta KL [K, B], of the terms of each layer's KL [B, K or 1, D]."""
+    hyperparams = call.state.hyperparams
+    if "free_bits" in hyperparams:
+        least = hyperparams["free_bits"]
+        # The batch mean only chooses the branch, so nothing is differentiated through the average over devices.
+        over = [average(jnp.mean(kl, axis=(0, 1), keepdims=True), call.axis_name) > least for kl in kls]
+        kls = [
+            jnp.where(above, kl, call.masked(layer, jnp.full_like(kl, least)))
+            for layer, (above, kl) in enumerate(zip(over, kls, strict=True))
+        ]
+    return (log_px - hyperparams["beta"] * _sum_latents(kls)).T
+
+
+@jax.custom_jvp
+def _scale_path(z: jax.Array, weight: jax.Array) -> jax.Array:
+    """The identity of z, with its gradient multiplied by a weight of the same rank."""
+    return z
+
+
+@_scale_path.defjvp
+def _(primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    z, weight = primals
+    return z, tangents[0] * weight
 
 
 class _Bound(NamedTuple):
     log_weights: jax.Array  # [K, B], the KL weighted by beta
     reconstruction: jax.Array  # E log p(x | z), [B]
     kl: jax.Array  # [B]
-    collections: dict[str, modules.Collections]
+    collections: dict[str, Any]
 
 
-def _bound(
-    vae: VAE,
-    params: Any,
-    state: VAEState,
-    batch: Batch,
-    key: jax.Array,
-    num_samples: int,
-    train: bool,
-    axis_name: AxisName,
-) -> _Bound:
-    """The terms of the lower bound of each example, with the KL in closed form."""
+def _bound(call: _Call, batch: Batch, noise: list[jax.Array], objective: Any) -> _Bound:
+    """The terms of the lower bound of each example, the top layer's KL in closed form where that is asked for."""
     images, label = batches.read(batch)
-    batch_size = images.shape[0]
-    (mean, logvar), encoder_collections = _encode(
-        vae, params, state, images, label, named_key(key, "encoder dropout"), train, axis_name
-    )
-    # One row per (example, sample), example-major: a row's place does not depend on the batch's layout.
-    noise_keys = example_keys(named_key(key, "noise"), batch_size, axis_name)
-    noise = jax.vmap(lambda k: jax.random.normal(k, (num_samples, vae.latent_dim), mean.dtype))(noise_keys)
-    z = mean[:, None] + jnp.exp(0.5 * logvar)[:, None] * noise
-    rows = batch_size * num_samples
-    repeat = functools.partial(jnp.repeat, repeats=num_samples, axis=0, total_repeat_length=rows)
-    parameters, decoder_collections = _decode(
-        vae,
-        params,
-        state,
-        z.reshape(rows, vae.latent_dim),
-        None if label is None else repeat(label),
-        named_key(key, "decoder dropout"),
-        train,
-        axis_name,
-    )
-    log_px = vae.likelihood.log_prob(parameters, repeat(images)).reshape(batch_size, num_samples)
-    kl = losses.gaussian_kl(mean, logvar, state.hyperparams["latent_mask"])
+    layers, encoder_collections = _infer(call, images, label, noise)
+    # Broadcast over the samples where there is one layer: its posterior does not depend on a sample.
+    closed = call.masked(-1, layers[-1].posterior.kl())
+
+    def weigh(layers: list[_Layer]) -> tuple[jax.Array, _Terms]:
+        terms = _terms(call, images, label, layers, getattr(objective, "stop_posterior", False))
+        top = closed if getattr(objective, "analytic_kl", False) else terms.kls[-1]
+        return _log_weights(call, terms.log_px, [*terms.kls[:-1], top]), terms
+
+    log_weights, terms = weigh(layers)
+    path_weights = getattr(objective, "path_weights", None)
+    if path_weights is not None:
+        # The second pass has the values of the first, which the compiler therefore computes once.
+        scale = path_weights(log_weights, call.state.hyperparams["beta"]).T[..., None]
+        layers = [layer._replace(z=_scale_path(layer.z, scale)) for layer in layers]
+        log_weights, terms = weigh(layers)
     return _Bound(
-        log_weights=(log_px - (state.hyperparams["beta"] * kl)[:, None]).T,
-        reconstruction=jnp.mean(log_px, axis=1),
-        kl=kl,
-        collections={"encoder": encoder_collections, "decoder": decoder_collections},
+        log_weights=log_weights,
+        reconstruction=jnp.mean(terms.log_px, axis=1),
+        kl=jnp.mean(_sum_latents([*terms.kls[:-1], closed]), axis=1),
+        collections={
+            "encoder": _as_given(call.vae, encoder_collections),
+            "decoder": _as_given(call.vae, terms.collections),
+        },
     )
 
 
 def vae_loss(
     vae: VAE, params: Any, state: VAEState, batch: Batch, key: jax.Array, axis_name: AxisName = None
-) -> tuple[jax.Array, tuple[Metrics, dict[str, modules.Collections]]]:
+) -> tuple[jax.Array, tuple[Metrics, dict[str, Any]]]:
     """The loss of a VAE as a pure function of its parameters.
 
-    loss = -(1/B) sum_b bound(log w_b),  log w = log p(x | z) - beta KL(q(z | x) || p(z)),  z = mean + std eps
+    loss = -(1/B) sum_b objective(log w_b),
+    log w = log p(x | z_1) - beta sum_l [log q(z_l | z_{l-1}) - log p(z_l | z_{l+1})],  z_l = mean + R eps
 
-    Meant for ``jax.value_and_grad(..., argnums=1, has_aux=True)``. Nothing is averaged over devices here.
+    With `losses.elbo` the top layer's term is its expectation, KL(q(z_L | z_{L-1}) || N(0, I)): the whole KL where
+    there is one layer. Free bits replace the KL of a latent dimension whose mean over the global batch is below
+    ``free_bits`` by that number, max(free_bits, mean KL): it then has no gradient.
+
+    The gradient of `losses.stl` leaves out the posterior's parameters in log q, that of `losses.dreg` also multiplies
+    what flows back through a sample's latents: in both, each log q(z_l | z_{l-1}) still moves with z_{l-1}, and the
+    path gradient follows all layers' reparameterised samples, as the joint posterior's reparameterisation requires.
+
+    Meant for ``jax.value_and_grad(..., argnums=1, has_aux=True)``. No gradient is averaged over devices here.
 
     Args:
       vae: the spec.
@@ -226,17 +432,27 @@ def vae_loss(
 
     Returns:
       (loss [] in nats per example, (metrics, mutable collections after the pass)). The metrics are float32 []:
-      ``loss``, ``elbo`` (with beta = 1, whatever the loss), ``reconstruction`` = E log p(x | z), ``kl``.
+      ``loss``, ``elbo`` (the plain one, whatever the loss), ``reconstruction`` = E log p(x | z), ``kl``.
 
     Raises:
       TypeError: key or batch are of the wrong type.
       ValueError: shapes do not fit.
 
     References:
-      Kingma & Welling 2014, equation 10; Higgins et al. 2017, "beta-VAE", equation 4.
+      Kingma & Welling 2014, equation 10; Higgins et al. 2017, "beta-VAE", equation 4; Burda et al. 2016, equations 7
+      and 8; Kingma et al. 2016, "Improved Variational Inference with Inverse Autoregressive Flow", equation 16; Roeder
+      et al. 2017, equation 7; Tucker et al. 2019, equation 8.
     """
-    bound = _bound(vae, params, state, batch, step_key(key, "vae step", state.step), vae.num_samples, True, axis_name)
-    loss = -jnp.mean(vae.objective(bound.log_weights))
+    key = step_key(key, "vae step", state.step)
+    noise = _noise(vae, key, "noise", batches.read(batch)[0].shape[0], vae.num_samples, axis_name)
+    bound = _bound(_Call(vae, params, state, key, True, axis_name), batch, noise, vae.objective)
+    values = vae.objective(bound.log_weights)
+    if jnp.shape(values) != bound.kl.shape:
+        raise ValueError(
+            f"the objective must return one bound per example, {list(bound.kl.shape)}, of log-weights "
+            f"{list(bound.log_weights.shape)}, got shape {list(jnp.shape(values))}"
+        )
+    loss = -jnp.mean(values)
     metrics = {
         "loss": loss,
         "elbo": jnp.mean(bound.reconstruction - bound.kl),
@@ -280,7 +496,7 @@ def vae_update(
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames="axis_name")
 def _step(vae: VAE, state: VAEState, batch: Batch, key: jax.Array, axis_name: AxisName) -> tuple[VAEState, Metrics]:
-    hyperparams = scheduled_hyperparams(state.hyperparams, state.step, beta=vae.beta)
+    hyperparams = scheduled_hyperparams(state.hyperparams, state.step, beta=vae.beta, free_bits=vae.free_bits)
     state, metrics = vae_update(vae, state._replace(hyperparams=hyperparams), batch, key, axis_name)
     return state._replace(step=state.step + 1), metrics
 
@@ -303,19 +519,21 @@ def vae_step(
 
     Raises:
       TypeError: state, key or batch are of the wrong type.
-      ValueError: shapes do not fit, or the axis is not mapped here.
+      ValueError: shapes do not fit, the axis is not mapped here, or a concrete label is out of range.
 
     References:
       Kingma & Welling 2014, algorithm 1.
     """
     check_state(state, VAEState)
+    _check_labels(vae, batch.get("label"))
     return _step(vae, state, batches.select(batch), key, axis_name=axis_name)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4))
 def _evaluate(vae: VAE, state: VAEState, batch: Batch, key: jax.Array, num_samples: int) -> Metrics:
     key = named_key(key, "vae evaluate")
-    bound = _bound(vae, state.params, state, batch, key, num_samples, False, None)
+    noise = _noise(vae, key, "noise", batches.read(batch)[0].shape[0], num_samples)
+    bound = _bound(_evaluation(vae, state), batch, noise, losses.elbo)
     return {
         "elbo": bound.reconstruction - bound.kl,
         "reconstruction": bound.reconstruction,
@@ -327,6 +545,8 @@ def vae_evaluate(vae: VAE, state: VAEState, batch: Batch, key: jax.Array, num_sa
     """The ELBO of each example and its two terms, with the networks in evaluation mode.
 
     elbo = reconstruction - kl,  reconstruction = (1/K) sum_k log p(x | z_k)
+
+    The KL of the top stochastic layer is in closed form, that of the layers below it sampled.
 
     Args:
       vae: the spec.
@@ -344,21 +564,89 @@ def vae_evaluate(vae: VAE, state: VAEState, batch: Batch, key: jax.Array, num_sa
     """
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+    _check_labels(vae, batch.get("label"))
     return _evaluate(vae, state, batches.select(batch), key, num_samples)
 
 
-# Evaluation mode has no dropout: the networks' key is a formality there.
-def _no_key() -> jax.Array:
-    return jax.random.key(0)
+@functools.partial(jax.jit, static_argnums=(0, 4, 5))
+def _log_likelihood(
+    vae: VAE, state: VAEState, batch: Batch, key: jax.Array, num_samples: int, chunk_size: int
+) -> jax.Array:
+    batch_size = batches.read(batch)[0].shape[0]
+    # The weights are those of p(x, z) / q(z | x), whatever the training's.
+    hyperparams = {"beta": jnp.ones(()), "latent_mask": state.hyperparams["latent_mask"]}
+    call = _evaluation(vae, state._replace(hyperparams=hyperparams))
+    keys = [
+        example_keys(named_key(key, _named("vae log likelihood", layer)), batch_size)
+        for layer in range(len(_layers(vae, vae.latent_dim)))
+    ]
+
+    def chunk(total: jax.Array, start: jax.Array) -> tuple[jax.Array, None]:
+        indices = start + jnp.arange(chunk_size)
+        fold = jax.vmap(jax.vmap(jax.random.fold_in, in_axes=(None, 0)), in_axes=(0, None))
+        noise = [
+            jax.vmap(jax.vmap(lambda k, dim=dim: jax.random.normal(k, (dim,), jnp.float32)))(fold(example, indices))
+            for example, dim in zip(keys, _layers(vae, vae.latent_dim), strict=True)
+        ]
+        log_weights = _bound(call, batch, noise, losses.iwae).log_weights
+        log_weights = jnp.where((indices < num_samples)[:, None], log_weights, -jnp.inf)
+        return jnp.logaddexp(total, jax.nn.logsumexp(log_weights, axis=0)), None
+
+    starts = jnp.arange(0, num_samples, chunk_size)
+    total, _ = jax.lax.scan(chunk, jnp.full((batch_size,), -jnp.inf), starts)
+    return total - jnp.log(num_samples)
+
+
+def vae_log_likelihood(
+    vae: VAE, state: VAEState, batch: Batch, key: jax.Array, num_samples: int = 5000, chunk_size: int = 100
+) -> jax.Array:
+    """The log-likelihood of each example, estimated by importance sampling from the posterior, in evaluation mode.
+
+    log p(x) ~ log (1/K) sum_k p(x, z_k) / q(z_k | x),  z_k ~ q(z | x)
+
+    A lower bound in expectation that approaches log p(x) as K grows. It is computed in chunks of samples, and the
+    draws depend on the key, the example's place in the batch and the sample's number only, so that the chunks' size
+    changes the memory it takes and, but for round-off, nothing else.
+
+    Args:
+      vae: the spec.
+      state: the state.
+      batch: ``image`` [B, ...], optionally ``label`` [B].
+      key: typed key, [].
+      num_samples: latent samples per example, K.
+      chunk_size: samples per example held in memory at a time.
+
+    Returns:
+      log p(x) in nats, [B].
+
+    Raises:
+      TypeError: key or batch are of the wrong type.
+      ValueError: shapes do not fit, or num_samples or chunk_size is below 1.
+
+    References:
+      Burda, Grosse & Salakhutdinov 2016, "Importance Weighted Autoencoders", equation 8 and section 5; Rezende et al.
+      2014, appendix E.
+    """
+    for name, size in (("num_samples", num_samples), ("chunk_size", chunk_size)):
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}")
+    _check_labels(vae, batch.get("label"))
+    return _log_likelihood(vae, state, batches.select(batch), key, num_samples, min(chunk_size, num_samples))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _encode_images(vae: VAE, state: VAEState, batch: Batch) -> tuple[jax.Array, jax.Array]:
-    images, label = batches.read(batch)
-    return _encode(vae, state.params, state, images, label, _no_key(), False, None)[0]
+def _encode_images(vae: VAE, state: VAEState, batch: Batch) -> Any:
+    inputs, label = batches.read(batch)
+    call = _evaluation(vae, state)
+    posteriors = []
+    for layer in range(len(_layers(vae, vae.latent_dim))):
+        posterior, _ = _posterior(call, layer, inputs, label)
+        posteriors.append(tuple(array for array in posterior if array is not None))
+        inputs = call.rows(layer, posterior.mean)
+    return _as_given(vae, posteriors)
 
 
-def vae_encode(vae: VAE, state: VAEState, batch: Batch) -> tuple[jax.Array, jax.Array]:
+def vae_encode(vae: VAE, state: VAEState, batch: Batch) -> Any:
     """The approximate posterior q(z | x) of each image.
 
     Args:
@@ -367,18 +655,35 @@ def vae_encode(vae: VAE, state: VAEState, batch: Batch) -> tuple[jax.Array, jax.
       batch: ``image`` [B, ...], optionally ``label`` [B].
 
     Returns:
-      (mean [B, D], logvar [B, D]).
+      (mean [B, D], logvar [B, D]), and the direction [B, D] where the encoder gives one. Of a VAE with tuples, a tuple
+      of these, one a stochastic layer: q(z_1 | x), and q(z_{l+1} | z_l) at the mean of the layer below.
 
     Raises:
       TypeError: the batch is of the wrong type.
       ValueError: shapes do not fit.
     """
+    _check_labels(vae, batch.get("label"))
     return _encode_images(vae, state, batches.select(batch))
 
 
-@functools.partial(jax.jit, static_argnums=0)
+def _generate(
+    vae: VAE, state: VAEState, z: jax.Array, label: jax.Array | None, noise: list[jax.Array] | None = None
+) -> jax.Array:
+    """Mean images of the topmost latents [N, D], through samples of the layers between where there is noise."""
+    call = _evaluation(vae, state)
+    top = len(_layers(vae, vae.latent_dim)) - 1
+    for layer in reversed(range(top)):
+        conditional, _ = _conditional(call, layer, call.rows(layer + 1, z), label)
+        z = conditional.mean if noise is None else conditional.sample(noise[layer][:, 0])
+    parameters, _ = _likelihood(call, call.rows(0, z), label)
+    return vae.likelihood.mean(parameters)
+
+
+_decode = functools.partial(jax.jit, static_argnums=0)(_generate)
+
+
 def vae_decode(vae: VAE, state: VAEState, z: jax.Array, label: jax.Array | None = None) -> jax.Array:
-    """The mean image of each latent.
+    """The mean image of each latent of the top stochastic layer; the layers between take their means.
 
     Args:
       vae: the spec.
@@ -390,20 +695,26 @@ def vae_decode(vae: VAE, state: VAEState, z: jax.Array, label: jax.Array | None 
       Means of p(x | z), [N, H, W, C], in [0, 1] for image likelihoods.
 
     Raises:
-      ValueError: z is not [N, D].
+      TypeError: the labels are not integers.
+      ValueError: z is not [N, D], or the labels are not [N], out of range, or missing for a conditional decoder.
     """
-    check_latents(z, vae.latent_dim)
-    parameters, _ = _decode(vae, state.params, state, z, label, _no_key(), False, None)
-    return vae.likelihood.mean(parameters)
+    check_latents(z, _layers(vae, vae.latent_dim)[-1])
+    _check_labels(vae, label)
+    return _decode(vae, state, z, batches.read_label(label, z.shape[0]))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
+def _sample(vae: VAE, state: VAEState, key: jax.Array, num_samples: int, label: jax.Array | None) -> jax.Array:
+    noise = _noise(vae, key, "vae sample", num_samples, 1)
+    return _generate(vae, state, noise[-1][:, 0], label, noise)
+
+
 def vae_sample(
     vae: VAE, state: VAEState, key: jax.Array, num_samples: int, label: jax.Array | None = None
 ) -> jax.Array:
-    """Mean images of latents drawn from the prior.
+    """Mean images of latents drawn from the prior, layer by layer.
 
-    z ~ N(0, I), image = E[x | z]
+    z_L ~ N(0, I), z_l ~ p(z_l | z_{l+1}), image = E[x | z_1]
 
     Args:
       vae: the spec.
@@ -417,27 +728,28 @@ def vae_sample(
 
     Raises:
       TypeError: the key is not a typed threefry key.
-      ValueError: num_samples is below 1.
+      ValueError: num_samples is below 1, or the labels do not fit; see `vae_decode`.
     """
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}")
-    keys = example_keys(named_key(key, "vae sample"), num_samples)
-    z = jax.vmap(lambda k: jax.random.normal(k, (vae.latent_dim,)))(keys)
-    return vae_decode(vae, state, z, label)
+    _check_labels(vae, label)
+    return _sample(vae, state, key, num_samples, batches.read_label(label, num_samples))
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _reconstruct(vae: VAE, state: VAEState, batch: Batch, key: jax.Array) -> jax.Array:
-    mean, logvar = _encode_images(vae, state, batch)
-    keys = example_keys(named_key(key, "vae reconstruct"), mean.shape[0])
-    noise = jax.vmap(lambda k: jax.random.normal(k, (vae.latent_dim,), mean.dtype))(keys)
-    return vae_decode(vae, state, mean + jnp.exp(0.5 * logvar) * noise, batch.get("label"))
+    images, label = batches.read(batch)
+    call = _evaluation(vae, state)
+    posterior, _ = _posterior(call, 0, images, label)
+    z = posterior.sample(_noise(vae, key, "vae reconstruct", images.shape[0], 1)[0][:, 0])
+    parameters, _ = _likelihood(call, call.rows(0, z), label)
+    return vae.likelihood.mean(parameters)
 
 
 def vae_reconstruct(vae: VAE, state: VAEState, batch: Batch, key: jax.Array) -> jax.Array:
-    """Mean images decoded from a posterior sample of each image.
+    """Mean images decoded from a posterior sample of each image, of the stochastic layer next to the data.
 
-    z ~ q(z | x), image = E[x | z]
+    z_1 ~ q(z_1 | x), image = E[x | z_1]
 
     Args:
       vae: the spec.
@@ -452,4 +764,5 @@ def vae_reconstruct(vae: VAE, state: VAEState, batch: Batch, key: jax.Array) -> 
       TypeError: key or batch are of the wrong type.
       ValueError: shapes do not fit.
     """
+    _check_labels(vae, batch.get("label"))
     return _reconstruct(vae, state, batches.select(batch), key)

@@ -10,7 +10,7 @@ from flax import linen as nn
 from flax import nnx
 
 import jaxgen
-from jaxgen import losses, networks
+from jaxgen import augmentation, losses, networks, schedules
 
 IMAGE_SHAPE = (4, 4, 1)
 LATENT_DIM = 3
@@ -112,6 +112,71 @@ def conv_gan(**fields: Any) -> jaxgen.GAN:
     """A small convolutional GAN with all that sees the global batch: BatchNorm, dropout, the relativistic average."""
     networks = {"generator": ConvGenerator(), "discriminator": ConvDiscriminator()}
     return gan(**networks, loss=losses.relativistic_average, ema_decay=0.9, **fields)
+
+
+def dcgan() -> jaxgen.GAN:
+    """The smallest conditional DCGAN, with all that looks at the global batch."""
+    return gan(
+        generator=networks.DCGANGenerator(IMAGE_SHAPE, width=4, num_classes=10),
+        discriminator=networks.DCGANDiscriminator(width=4, num_classes=10, dropout_rate=0.3, minibatch_stddev=True),
+        loss=losses.hinge,
+        ema_decay=schedules.EMAWarmup(0.9),
+    )
+
+
+def resnet_gan() -> jaxgen.GAN:
+    """A residual GAN with spectral normalisation, relativistic loss, lazy R1 and R2 and two discriminator updates."""
+    return gan(
+        generator=networks.ResNetGenerator(IMAGE_SHAPE, width=4),
+        discriminator=networks.ResNetDiscriminator(width=4),
+        loss=losses.relativistic,
+        penalties=(losses.R1(), losses.R2()),
+        penalty_weight=schedules.Cosine(1.0, 0.1, 5),
+        penalty_every=2,
+        discriminator_steps=2,
+    )
+
+
+def packed_gan() -> jaxgen.GAN:
+    """Packs of two images, two updates a step, WGAN-GP and DRAGAN, adapted augmentation."""
+    return gan(
+        loss=losses.wasserstein,
+        discriminator=networks.MLPDiscriminator(hidden=(16,)),
+        penalties=(losses.GradientPenalty(), losses.DRAGAN()),
+        penalty_weight=0.1,
+        discriminator_steps=2,
+        packing=2,
+        augmentation=augmentation.DiffAugment(),
+        augmentation_probability=0.5,
+        augmentation_target=0.6,
+    )
+
+
+def conv_vae() -> jaxgen.VAE:
+    """A conditional convolutional VAE with a discretised likelihood."""
+    likelihood = losses.discretized_logistic
+    shape = (*IMAGE_SHAPE[:-1], IMAGE_SHAPE[-1] * likelihood.parameters_per_value)
+    return jaxgen.VAE(
+        encoder=networks.ConvEncoder(LATENT_DIM, width=4, num_classes=10),
+        decoder=networks.ConvDecoder(shape, width=4, num_classes=10),
+        optimizer=sgd(),
+        latent_dim=LATENT_DIM,
+        likelihood=likelihood,
+    )
+
+
+def dlgm(**fields: Any) -> jaxgen.VAE:
+    """Two stochastic layers with rank-one posteriors."""
+    return jaxgen.VAE(
+        encoder=(
+            networks.MLPEncoder(LATENT_DIM, hidden=(16,), covariance="rank_one"),
+            networks.MLPEncoder(2, hidden=(8,), covariance="rank_one"),
+        ),
+        decoder=(networks.MLPDecoder(IMAGE_SHAPE, hidden=(16,)), networks.MLPGaussian(LATENT_DIM, hidden=(8,))),
+        latent_dim=(LATENT_DIM, 2),
+        optimizer=sgd(),
+        **{"free_bits": 0.1, "beta": schedules.Linear(0.0, 1.0, 5), **fields},
+    )
 
 
 class NNXGenerator(nnx.Module):

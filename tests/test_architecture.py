@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 import jaxgen
-from jaxgen import batches, data, keys, losses, metrics, networks, parallel
+from jaxgen import augmentation, batches, data, keys, losses, metrics, networks, parallel, schedules
 from jaxgen.training import checkpoint, loop, monitor, run
 
 ROOT = Path(jaxgen.__file__).parent
 # Floors from the bottom. A module may import from its own floor and from those below.
 FLOORS = [
-    {"losses", "metrics", "networks", "batches", "keys"},
+    {"losses", "metrics", "networks", "augmentation", "batches", "keys", "schedules"},
     {"gan", "vae", "parallel", "modules", "spec"},
     {"data", "training"},
 ]
@@ -107,7 +107,8 @@ def public() -> Iterator[tuple[str, Any]]:
     lists: list[tuple[ModuleType, list[str]]] = [
         *((module, list(module.__all__)) for module in (jaxgen, losses, metrics, networks, data)),
         *((m, [n for n, v in vars(m).items() if not n.startswith("_") and getattr(v, "__module__", "") == m.__name__])
-          for m in (batches, keys, parallel, jaxgen.modules, jaxgen.spec, checkpoint, loop, monitor, run)),
+          for m in (augmentation, batches, keys, parallel, schedules, jaxgen.modules, jaxgen.spec,
+                    checkpoint, loop, monitor, run)),
     ]  # fmt: skip
     for module, names in lists:
         for name in names:

@@ -237,12 +237,14 @@ def test_bad_specs_are_refused(key: jax.Array) -> None:
     with pytest.raises(TypeError, match="optax transformation"):
         jaxgen.VAE(encoder, decoder, 1e-3, 3)
     with pytest.raises(TypeError, match="whole number"):
-        jaxgen.VAE(encoder, decoder, models.sgd(), 3.0)  # type: ignore[arg-type]
+        jaxgen.VAE(encoder, decoder, models.sgd(), 3.0)
     with pytest.raises(ValueError, match="at least 1"):
         jaxgen.VAE(encoder, decoder, models.sgd(), 0)
     with pytest.raises(ValueError, match="at least 0"):
         jaxgen.VAE(encoder, decoder, models.sgd(), 3, beta=-1.0)
     with pytest.raises(TypeError, match="init and apply"):
+        jaxgen.VAE((encoder, None), (decoder, decoder), models.sgd(), (3, 3))
+    with pytest.raises(ValueError, match=r"tuples of one length.*encoder 1, decoder not a tuple"):
         jaxgen.VAE((encoder,), decoder, models.sgd(), 3)
     with pytest.raises(ValueError, match="give it latent_dim=5"):
         jaxgen.vae_init(jaxgen.VAE(encoder, decoder, models.sgd(), 5), key, models.batch())

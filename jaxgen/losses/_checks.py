@@ -34,11 +34,11 @@ def sum_event(array: jax.Array) -> jax.Array:
     return jnp.sum(array, axis=tuple(range(1, array.ndim)))
 
 
-def bounded_exp(exponent: jax.Array) -> jax.Array:
-    """exp(x), continued by its tangent above x = 50.
+def bounded_exp(exponent: jax.Array, bound: float = EXPONENT_BOUND) -> jax.Array:
+    """exp(x), continued by its tangent above x = bound (50).
 
     Finite for every finite x of a network, with a gradient that never vanishes, so that a log-variance of
     1e2 costs a lot instead of becoming infinite and is pulled back instead of getting stuck.
     """
-    bounded = jnp.minimum(exponent, EXPONENT_BOUND)
+    bounded = jnp.minimum(exponent, bound)
     return jnp.exp(bounded) * (1.0 + (exponent - bounded))

@@ -1,7 +1,8 @@
 """Adversarial losses: pairs of functions of the discriminator's logits.
 
 A logit is log(D / (1 - D)), D the discriminator's probability that an image is real. Nothing here takes
-probabilities: log(1 - sigmoid(logit)) is written -softplus(logit), which is finite at any logit.
+probabilities: log(1 - sigmoid(logit)) is written -softplus(logit), which is finite at any logit. The least squares,
+Wasserstein and hinge losses take the same raw output of the network, without reading it as log-odds.
 """
 
 import dataclasses
@@ -110,6 +111,128 @@ def non_saturating_generator_loss(real_logits: jax.Array, fake_logits: jax.Array
     """
     _check_logits(real_logits, fake_logits)
     return jax.nn.softplus(-fake_logits)
+
+
+def least_squares_discriminator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
+    """The discriminator's raw output is pulled to 1 on real images and to 0 on fakes.
+
+    (real_logit - 1)^2 / 2 + fake_logit^2 / 2
+
+    The factor 1/2 is the paper's. The output is a regression here and no log-odds: 1/2 is undecided.
+
+    Args:
+      real_logits: discriminator's outputs on real images, [B].
+      fake_logits: discriminator's outputs on generated images, [B].
+
+    Returns:
+      Loss per example, [B].
+
+    Raises:
+      ValueError: the logits are not two vectors of one length.
+      TypeError: the logits are not floating point.
+
+    References:
+      Mao et al. 2017, "Least Squares Generative Adversarial Networks", equation 9 (a = 0, b = 1).
+    """
+    _check_logits(real_logits, fake_logits)
+    return 0.5 * (jnp.square(real_logits - 1.0) + jnp.square(fake_logits))
+
+
+def least_squares_generator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
+    """The generator's side of `least_squares_discriminator_loss`: fakes are pulled to the target of real images.
+
+    (fake_logit - 1)^2 / 2
+
+    Args:
+      real_logits: discriminator's outputs on real images, [B]; checked, not used.
+      fake_logits: discriminator's outputs on generated images, [B].
+
+    Returns:
+      Loss per example, [B].
+
+    Raises:
+      ValueError: the logits are not two vectors of one length.
+      TypeError: the logits are not floating point.
+
+    References:
+      Mao et al. 2017, "Least Squares Generative Adversarial Networks", equation 9 (c = 1).
+    """
+    _check_logits(real_logits, fake_logits)
+    return 0.5 * jnp.square(fake_logits - 1.0)
+
+
+def wasserstein_discriminator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
+    """The critic maximises the difference of its means; its supremum over 1-Lipschitz critics is the distance.
+
+    f(G(z)) - f(x) = fake_logit - real_logit
+
+    The critic must be kept Lipschitz by something else: a gradient penalty or a constraint on its weights. A bias of
+    its last layer cancels: its gradient is pure round-off, which Adam turns into steps, so leave it out.
+
+    Args:
+      real_logits: critic's values of real images, [B].
+      fake_logits: critic's values of generated images, [B].
+
+    Returns:
+      Loss per pair, [B]; minus its mean estimates the 1-Wasserstein distance when the critic is good.
+
+    Raises:
+      ValueError: the logits are not two vectors of one length.
+      TypeError: the logits are not floating point.
+
+    References:
+      Arjovsky et al. 2017, "Wasserstein GAN", equation 3 (its negative).
+    """
+    _check_logits(real_logits, fake_logits)
+    return fake_logits - real_logits
+
+
+def wasserstein_generator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
+    """The generator raises the critic's value of its images; the hinge loss's generator does the same.
+
+    -f(G(z)) = -fake_logit
+
+    Args:
+      real_logits: critic's values of real images, [B]; checked, not used.
+      fake_logits: critic's values of generated images, [B].
+
+    Returns:
+      Loss per example, [B].
+
+    Raises:
+      ValueError: the logits are not two vectors of one length.
+      TypeError: the logits are not floating point.
+
+    References:
+      Arjovsky et al. 2017, "Wasserstein GAN", algorithm 1, line 10.
+      Miyato et al. 2018, "Spectral Normalization for Generative Adversarial Networks", equation 17.
+    """
+    _check_logits(real_logits, fake_logits)
+    return -fake_logits
+
+
+def hinge_discriminator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
+    """The discriminator separates real from fake by a margin of 1 on each side of zero.
+
+    max(0, 1 - real_logit) + max(0, 1 + fake_logit)
+
+    Args:
+      real_logits: discriminator's outputs on real images, [B].
+      fake_logits: discriminator's outputs on generated images, [B].
+
+    Returns:
+      Loss per example, [B].
+
+    Raises:
+      ValueError: the logits are not two vectors of one length.
+      TypeError: the logits are not floating point.
+
+    References:
+      Lim & Ye 2017, "Geometric GAN", section 3.
+      Miyato et al. 2018, "Spectral Normalization for Generative Adversarial Networks", equation 16 (its negative).
+    """
+    _check_logits(real_logits, fake_logits)
+    return jax.nn.relu(1.0 - real_logits) + jax.nn.relu(1.0 + fake_logits)
 
 
 def relativistic_discriminator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
@@ -241,5 +364,8 @@ def optimal_discriminator_logit(log_p_data: jax.Array, log_p_generator: jax.Arra
 
 minimax = AdversarialLoss(minimax_generator_loss, binary_discriminator_loss)
 non_saturating = AdversarialLoss(non_saturating_generator_loss, binary_discriminator_loss)
+least_squares = AdversarialLoss(least_squares_generator_loss, least_squares_discriminator_loss)
+wasserstein = AdversarialLoss(wasserstein_generator_loss, wasserstein_discriminator_loss)
+hinge = AdversarialLoss(wasserstein_generator_loss, hinge_discriminator_loss)
 relativistic = AdversarialLoss(relativistic_generator_loss, relativistic_discriminator_loss)
 relativistic_average = AdversarialLoss(relativistic_average_generator_loss, relativistic_average_discriminator_loss)

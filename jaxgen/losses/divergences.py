@@ -1,40 +1,46 @@
 """Divergences between distributions with a closed form, in nats."""
 
 import jax
-import jax.numpy as jnp
 
-from jaxgen.losses._checks import bounded_exp, check_batched, check_float, check_same_shape, sum_event
+from jaxgen.losses._checks import check_batched, check_float, check_same_shape, sum_event
+from jaxgen.losses.gaussians import LatentGaussian
 
 
-def gaussian_kl(mean: jax.Array, logvar: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-    """KL divergence from a diagonal Gaussian to the standard normal.
+def gaussian_kl(
+    mean: jax.Array, logvar: jax.Array, mask: jax.Array | None = None, direction: jax.Array | None = None
+) -> jax.Array:
+    """KL divergence from a Gaussian to the standard normal.
 
     KL(N(mean, exp(logvar)) || N(0, I)) = sum_d (exp(logvar_d) + mean_d^2 - 1 - logvar_d) / 2
+
+    With a direction u the precision is diag(exp(-logvar)) + u u^T; see `LatentGaussian`.
 
     The *sum* over dimensions, never their mean: the reconstruction is a sum over pixels as well. Above
     logvar = 50 the exponential is continued by its tangent, so that the value and its gradient stay finite.
 
     Args:
       mean: means of the Gaussian, [B, D].
-      logvar: logarithms of its variances, [B, D].
+      logvar: logarithms of its variances (without the direction), [B, D].
       mask: 1 for the dimensions that count and 0 for those that do not, [D]; all of them when None.
+      direction: u, [B, D]; a diagonal Gaussian when None.
 
     Returns:
       KL per example in nats, [B].
 
     Raises:
-      ValueError: mean and logvar have different shapes or no batch axis, or the mask is not [D].
+      ValueError: the Gaussian's parameters have different shapes or no batch axis, or the mask is not [D].
       TypeError: one of them is not floating point.
 
     References:
-      Kingma & Welling 2014, "Auto-Encoding Variational Bayes", appendix B.
+      Kingma & Welling 2014, "Auto-Encoding Variational Bayes", appendix B; Rezende et al. 2014, section 4.3.
     """
-    for name, array in (("mean", mean), ("logvar", logvar)):
+    given = {"mean": mean, "logvar": logvar} | ({} if direction is None else {"direction": direction})
+    for name, array in given.items():
         check_float(name, array)
         check_batched(name, array)
-    check_same_shape(mean=mean, logvar=logvar)
-    per_dimension = 0.5 * (bounded_exp(logvar) + jnp.square(mean) - 1.0 - logvar)
+    check_same_shape(**given)
     if mask is not None:
         check_same_shape(mask=mask, dimensions=mean[0])
-        per_dimension = per_dimension * mask[None]
-    return sum_event(per_dimension)
+        direction = None if direction is None else direction * mask[None]
+    terms = LatentGaussian(mean, logvar, direction).kl()
+    return sum_event(terms if mask is None else terms * mask[None])

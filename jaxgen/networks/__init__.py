@@ -1,21 +1,48 @@
 """Networks: Flax Linen modules with the call signatures that the steps expect, and nothing else."""
 
+from jaxgen.networks.conditioning import Projection
 from jaxgen.networks.convolution import Conv, ConvTranspose, conv, conv_transpose
-from jaxgen.networks.layers import Dropout
-from jaxgen.networks.mlp import MLPDecoder, MLPDiscriminator, MLPEncoder, MLPGenerator, leaky_relu
+from jaxgen.networks.dcgan import ConvDecoder, ConvEncoder, DCGANDiscriminator, DCGANGenerator, Judgement, num_halvings
+from jaxgen.networks.layers import BatchNorm, Dropout, MinibatchStandardDeviation, SpectralNorm
+from jaxgen.networks.mlp import (
+    Maxout,
+    MaxoutDiscriminator,
+    MLPDecoder,
+    MLPDiscriminator,
+    MLPEncoder,
+    MLPGaussian,
+    MLPGenerator,
+    leaky_relu,
+)
 from jaxgen.networks.nnx import FromNNX, from_nnx
+from jaxgen.networks.resnet import ResNetDiscriminator, ResNetGenerator
 
 __all__ = [
+    "BatchNorm",
     "Conv",
+    "ConvDecoder",
+    "ConvEncoder",
     "ConvTranspose",
+    "DCGANDiscriminator",
+    "DCGANGenerator",
     "Dropout",
     "FromNNX",
+    "Judgement",
     "MLPDecoder",
     "MLPDiscriminator",
     "MLPEncoder",
+    "MLPGaussian",
     "MLPGenerator",
+    "Maxout",
+    "MaxoutDiscriminator",
+    "MinibatchStandardDeviation",
+    "Projection",
+    "ResNetDiscriminator",
+    "ResNetGenerator",
+    "SpectralNorm",
     "conv",
     "conv_transpose",
     "from_nnx",
     "leaky_relu",
+    "num_halvings",
 ]

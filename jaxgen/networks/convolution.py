@@ -15,6 +15,8 @@ from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 from jax import lax
 
+from jaxgen.networks.layers import SpectralNorm
+
 Padding = str | Sequence[tuple[int, int]]
 Initializer = Callable[..., jax.Array]
 
@@ -219,8 +221,9 @@ class Conv(nn.Module):
       use_bias: whether to add a bias.
       dtype: type of the computation, e.g. "bfloat16"; that of inputs and parameters when None. Parameters stay float32.
       kernel_init: initialiser of the kernel; Flax's default, LeCun's normal one, when None. A bias starts at zero.
+      spectral_norm: whether to divide the kernel by its spectral norm (`SpectralNorm`).
 
-    Called as ``layer(x [B, H, W, I])``; returns [B, H', W', O].
+    Called as ``layer(x [B, H, W, I], train=False)``; returns [B, H', W', O].
     """
 
     features: int
@@ -230,14 +233,17 @@ class Conv(nn.Module):
     use_bias: bool = True
     dtype: Any = None
     kernel_init: Initializer | None = None
+    spectral_norm: bool = False
 
     _function = staticmethod(conv)
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         shape = (*self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init or _lecun_normal, shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32) if self.use_bias else None
+        if self.spectral_norm:
+            kernel = SpectralNorm(name="spectral_norm")(kernel, train=train)
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
         y = self._function(x, kernel, self.strides, self.padding)
         return y if bias is None else y + bias[None, None, None]
@@ -254,8 +260,9 @@ class ConvTranspose(Conv):
       use_bias: whether to add a bias.
       dtype: type of the computation, e.g. "bfloat16"; that of inputs and parameters when None. Parameters stay float32.
       kernel_init: initialiser of the kernel; Flax's default, LeCun's normal one, when None. A bias starts at zero.
+      spectral_norm: whether to divide the kernel by its spectral norm (`SpectralNorm`).
 
-    Called as ``layer(x [B, H, W, I])``; returns [B, H', W', O].
+    Called as ``layer(x [B, H, W, I], train=False)``; returns [B, H', W', O].
     """
 
     _function = staticmethod(conv_transpose)

@@ -1,4 +1,4 @@
-"""Layers that must know their place in the global batch."""
+"""Layers of several networks: those that must know their place in the global batch, and spectral normalisation."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxgen.keys import AxisName, example_keys
+from jaxgen.networks.conditioning import one_hot
 
 
 class Dropout(nn.Module):
@@ -40,3 +41,115 @@ class Dropout(nn.Module):
         keys = example_keys(self.make_rng("dropout"), x.shape[0], axis_name)
         keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1.0 - self.rate, x.shape[1:]))(keys)
         return jnp.where(keep, x / (1.0 - self.rate), 0.0)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over the global batch, its scale and shift learnt for all images or for each class.
+
+    y = scale_c (x - mean) / sqrt(var + 1e-5) + shift_c
+
+    Running averages forget by 0.9 a pass. Statistics and parameters are float32. A layer before it needs no bias.
+
+    Args:
+      axis_name: mapped axis or axes over which the global batch is split.
+      num_classes: number of classes, each with a scale and a shift; None for one of both.
+      dtype: type of the result.
+
+    Called as ``layer(x [B, ..., C], label=None, train=...)``; returns [B, ..., C].
+
+    Raises:
+      ValueError: num_classes is given and the label is missing.
+
+    References:
+      Ioffe & Szegedy 2015, "Batch Normalization", algorithm 1. de Vries et al. 2017, "Modulating early visual
+      processing by language", section 3 (per class, starting from the identity).
+    """
+
+    axis_name: Any = None
+    num_classes: int | None = None
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
+        shared = self.num_classes is None
+        y = nn.BatchNorm(
+            use_running_average=not train,
+            momentum=0.9,
+            axis_name=self.axis_name,
+            use_scale=shared,
+            use_bias=shared,
+            dtype=self.dtype,
+            name="normalization",
+        )(x)
+        if self.num_classes is None:
+            return y
+        chosen = one_hot(self, label, self.num_classes)
+        scale, shift = (
+            nn.Dense(x.shape[-1], use_bias=False, kernel_init=nn.initializers.zeros, dtype=self.dtype, name=name)(
+                chosen
+            )
+            for name in ("scale", "shift")
+        )
+        expand = tuple(range(1, x.ndim - 1))
+        return y * (1.0 + jnp.expand_dims(scale, expand)) + jnp.expand_dims(shift, expand)
+
+
+class MinibatchStandardDeviation(nn.Module):
+    """Show a discriminator how much the images of the global batch differ: one constant channel more.
+
+    s = mean over positions and channels of sqrt(var over the batch + 1e-8)
+
+    Args:
+      axis_name: mapped axis or axes over which the global batch is split.
+
+    Called as ``layer(x [B, H, W, C])``; returns [B, H, W, C + 1].
+
+    References:
+      Karras et al. 2018, "Progressive Growing of GANs", section 3, with the whole global batch as the group.
+    """
+
+    axis_name: Any = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        def batch_mean(values: jax.Array) -> jax.Array:
+            mean = jnp.mean(values, axis=0, keepdims=True)
+            return mean if self.axis_name is None else jax.lax.pmean(mean, self.axis_name)
+
+        wide = x.astype(jnp.float32)
+        variance = batch_mean(jnp.square(wide - batch_mean(wide)))
+        deviation = jnp.mean(jnp.sqrt(variance + 1e-8)).astype(x.dtype)
+        return jnp.concatenate([x, jnp.broadcast_to(deviation, (*x.shape[:-1], 1))], axis=-1)
+
+
+class SpectralNorm(nn.Module):
+    """Divide a kernel by its largest singular value, which power iteration follows from pass to pass.
+
+    W / sigma(W),  sigma = v^T W u,  v <- W u / |W u|,  u <- W^T v / |W^T v|, W as the matrix [inputs, outputs]
+
+    One iteration a training pass; u is kept in the collection ``spectral_norm``. u and v are not differentiated.
+
+    Called as ``layer(kernel [..., outputs], train=...)``; returns [..., outputs].
+
+    References:
+      Miyato et al. 2018, "Spectral Normalization for Generative Adversarial Networks", equation 8 and appendix A. Of a
+      convolution it is the norm of the reshaped kernel, as there, not of the linear map.
+    """
+
+    @nn.compact
+    def __call__(self, kernel: jax.Array, *, train: bool) -> jax.Array:
+        matrix = kernel.reshape(-1, kernel.shape[-1])
+
+        def unit(vector: jax.Array) -> jax.Array:
+            return vector / (jnp.linalg.norm(vector) + 1e-12)
+
+        def start() -> jax.Array:
+            return unit(jax.random.normal(self.make_rng("params"), (matrix.shape[1],)))
+
+        kept = self.variable("spectral_norm", "u", start)
+        fixed = jax.lax.stop_gradient(matrix)
+        v = unit(fixed @ kept.value)
+        u = unit(v @ fixed)
+        if train and not self.is_initializing():
+            kept.value = u
+        return kernel / (v @ matrix @ u)

@@ -1,16 +1,19 @@
-"""The classic fully connected networks: a generator, a discriminator, an encoder and a decoder.
+"""The classic fully connected networks: generators, discriminators, encoders and decoders.
 
-They take and make images [B, H, W, C] or vectors [B, D]. A label is accepted, as every network's call has
-one, and not used: these four are unconditional.
+They take and make images [B, H, W, C] or vectors [B, D]. With ``num_classes`` they are conditional: a one-hot label is
+joined to the input, and a discriminator has a projection. Without it a label is accepted, as every network's call has
+one, and not used.
 """
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxgen.networks.conditioning import Projection, one_hot
 from jaxgen.networks.layers import Dropout
 
 Activation = Callable[[jax.Array], jax.Array]
@@ -21,6 +24,19 @@ def leaky_relu(x: jax.Array) -> jax.Array:
     return nn.leaky_relu(x, negative_slope=0.2)
 
 
+def _with_label(network: nn.Module, x: jax.Array, label: jax.Array | None, num_classes: int | None) -> jax.Array:
+    """The flattened input, joined to the one-hot label of a conditional network: [B, ...] -> [B, D]."""
+    x = x.reshape(x.shape[0], -1)
+    if num_classes is None:
+        return x
+    return jnp.concatenate([x, one_hot(network, label, num_classes)], axis=1)
+
+
+def _narrow_uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    """U(-0.005, 0.005), as in the code of the 2014 paper: a maximum of wide kernels would start far from zero."""
+    return jax.random.uniform(key, shape, dtype, -0.005, 0.005)
+
+
 class _MLP(nn.Module):
     """Hidden layers over the flattened input: [B, ...] -> [B, hidden[-1]]."""
 
@@ -28,12 +44,13 @@ class _MLP(nn.Module):
     activation: Activation
     dropout_rate: float = 0.0
     axis_name: Any = None
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         x = x.reshape(x.shape[0], -1)
         for size in self.hidden:
-            x = self.activation(nn.Dense(size)(x))
+            x = self.activation(nn.Dense(size, dtype=self.dtype)(x))
             x = Dropout(self.dropout_rate, self.axis_name)(x, train=train)
         return x
 
@@ -47,6 +64,8 @@ class MLPGenerator(nn.Module):
       activation: activation of the hidden layers.
       output_activation: what turns the last layer into an image: sigmoid for images in [0, 1], None for
         unbounded data.
+      num_classes: number of classes of a conditional generator; None for an unconditional one.
+      dtype: type of the computation; parameters and images are float32.
 
     Called as ``generator(z [B, D], label=None, *, train)``; returns images [B, *image_shape].
     """
@@ -55,11 +74,14 @@ class MLPGenerator(nn.Module):
     hidden: tuple[int, ...] = (128, 128)
     activation: Activation = leaky_relu
     output_activation: Activation | None = jax.nn.sigmoid
+    num_classes: int | None = None
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, z: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
-        x = _MLP(self.hidden, self.activation, name="hidden_layers")(z, train=train)
-        x = nn.Dense(math.prod(self.image_shape), name="output")(x)
+        x = _with_label(self, z, label, self.num_classes)
+        x = _MLP(self.hidden, self.activation, dtype=self.dtype, name="hidden_layers")(x, train=train)
+        x = nn.Dense(math.prod(self.image_shape), dtype=self.dtype, name="output")(x).astype(jnp.float32)
         if self.output_activation is not None:
             x = self.output_activation(x)
         return x.reshape(z.shape[0], *self.image_shape)
@@ -73,6 +95,8 @@ class MLPDiscriminator(nn.Module):
       activation: activation of the hidden layers.
       dropout_rate: share of the hidden units dropped in training, in [0, 1).
       axis_name: mapped axis or axes over which the global batch is split; the step sets it.
+      num_classes: number of classes of a conditional discriminator (`Projection`); None for an unconditional one.
+      dtype: type of the computation; parameters and logits are float32.
 
     Called as ``discriminator(x [B, ...], label=None, *, train)``; returns logits [B].
     """
@@ -81,32 +105,138 @@ class MLPDiscriminator(nn.Module):
     activation: Activation = leaky_relu
     dropout_rate: float = 0.0
     axis_name: Any = None
+    num_classes: int | None = None
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
-        layers = _MLP(self.hidden, self.activation, self.dropout_rate, self.axis_name, name="hidden_layers")
-        return nn.Dense(1, name="output")(layers(x, train=train))[:, 0]
+        layers = _MLP(self.hidden, self.activation, self.dropout_rate, self.axis_name, self.dtype, name="hidden_layers")
+        h = layers(x, train=train)
+        logits = nn.Dense(1, dtype=self.dtype, name="output")(h)[:, 0].astype(jnp.float32)
+        if self.num_classes is None:
+            return logits
+        return logits + Projection(self.num_classes, name="projection")(h, label)
+
+
+class Maxout(nn.Module):
+    """Units that are the largest of several linear functions.
+
+    h_i(x) = max_j (x W_ij + b_ij),  j = 1 ... pieces
+
+    Args:
+      features: number of units.
+      pieces: number of linear functions of each unit.
+      dtype: type of the computation; parameters are float32.
+
+    Called as ``layer(x [B, D])``; returns [B, features].
+
+    References:
+      Goodfellow et al. 2013, "Maxout Networks", section 2.
+    """
+
+    features: int
+    pieces: int
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = nn.Dense(self.features * self.pieces, dtype=self.dtype, kernel_init=_narrow_uniform)(x)
+        return jnp.max(x.reshape(*x.shape[:-1], self.features, self.pieces), axis=-1)
+
+
+class MaxoutDiscriminator(nn.Module):
+    """The discriminator of 2014: maxout units with dropout on the image and on every layer.
+
+    Args:
+      hidden: numbers of maxout units of the layers.
+      pieces: linear functions of each unit.
+      dropout_rate: share of the hidden units dropped in training, in [0, 1).
+      input_dropout_rate: share of the pixels dropped in training, in [0, 1).
+      axis_name: mapped axis or axes over which the global batch is split; the step sets it.
+      num_classes: number of classes of a conditional discriminator (`Projection`); None for an unconditional one.
+      dtype: type of the computation; parameters and logits are float32.
+
+    Called as ``discriminator(x [B, ...], label=None, *, train)``; returns logits [B].
+
+    References:
+      Goodfellow et al. 2014, "Generative Adversarial Nets", section 5; two layers of 240 units of 5 pieces, half of the
+      units and a fifth of the pixels dropped, as in the code published with it.
+    """
+
+    hidden: tuple[int, ...] = (240, 240)
+    pieces: int = 5
+    dropout_rate: float = 0.5
+    input_dropout_rate: float = 0.2
+    axis_name: Any = None
+    num_classes: int | None = None
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
+        h = Dropout(self.input_dropout_rate, self.axis_name)(x.reshape(x.shape[0], -1), train=train)
+        for size in self.hidden:
+            h = Maxout(size, self.pieces, self.dtype)(h)
+            h = Dropout(self.dropout_rate, self.axis_name)(h, train=train)
+        logits = nn.Dense(1, dtype=self.dtype, kernel_init=_narrow_uniform, name="output")(h)[:, 0].astype(jnp.float32)
+        if self.num_classes is None:
+            return logits
+        return logits + Projection(self.num_classes, name="projection")(h, label)
 
 
 class MLPEncoder(nn.Module):
-    """Images to the mean and log-variance of a diagonal Gaussian posterior.
+    """Images, or the latents below, to the parameters of a Gaussian over latents.
 
     Args:
       latent_dim: number of latent dimensions D.
       hidden: sizes of the hidden layers.
       activation: activation of the hidden layers.
+      covariance: "diagonal", or "rank_one" for a precision with one direction more (`losses.LatentGaussian`).
+      num_classes: number of classes of a conditional encoder; None for an unconditional one.
+      dtype: type of the computation; parameters and outputs are float32.
 
-    Called as ``encoder(x [B, ...], label=None, *, train)``; returns (mean [B, D], logvar [B, D]).
+    Called as ``encoder(x [B, ...], label=None, *, train)``; returns (mean [B, D], logvar [B, D]), and the direction
+    [B, D] when it is asked for.
+
+    Raises:
+      ValueError: the covariance is neither.
+
+    References:
+      Rezende et al. 2014, "Stochastic Backpropagation and Approximate Inference in Deep Generative Models", section
+      4.3.
     """
 
     latent_dim: int
     hidden: tuple[int, ...] = (128, 128)
     activation: Activation = leaky_relu
+    covariance: Literal["diagonal", "rank_one"] = "diagonal"
+    num_classes: int | None = None
+    dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> tuple[jax.Array, jax.Array]:
-        x = _MLP(self.hidden, self.activation, name="hidden_layers")(x, train=train)
-        return nn.Dense(self.latent_dim, name="mean")(x), nn.Dense(self.latent_dim, name="logvar")(x)
+    def __call__(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> tuple[jax.Array, ...]:
+        if self.covariance not in ("diagonal", "rank_one"):
+            raise ValueError(f"covariance must be 'diagonal' or 'rank_one', got {self.covariance!r}")
+        x = _with_label(self, x, label, self.num_classes)
+        x = _MLP(self.hidden, self.activation, dtype=self.dtype, name="hidden_layers")(x, train=train)
+        names = ("mean", "logvar") if self.covariance == "diagonal" else ("mean", "logvar", "direction")
+        return tuple(nn.Dense(self.latent_dim, dtype=self.dtype, name=n)(x).astype(jnp.float32) for n in names)
+
+
+class MLPGaussian(MLPEncoder):
+    """Latents to the diagonal Gaussian over the latents below: p(z_l | z_{l+1}) of a deep latent Gaussian model.
+
+    The encoder's network, read in the other direction.
+
+    Args:
+      latent_dim: number of latent dimensions of the layer below, D.
+      hidden: sizes of the hidden layers.
+      activation: activation of the hidden layers.
+      covariance: "diagonal", as a decoder's must be.
+      num_classes: number of classes of a conditional decoder; None for an unconditional one.
+      dtype: type of the computation; parameters and outputs are float32.
+
+    Called as ``decoder(z [B, D'], label=None, *, train)``; returns (mean [B, D], logvar [B, D]).
+    """
 
 
 class MLPDecoder(MLPGenerator):
@@ -115,11 +245,14 @@ class MLPDecoder(MLPGenerator):
     The generator's network with another last activation.
 
     Args:
-      image_shape: shape of one image, (H, W, C), or (D,) for vectors.
+      image_shape: shape of one image, (H, W, C), or (D,) for vectors; of a likelihood with P parameters a value, the
+        last axis is P times as long.
       hidden: sizes of the hidden layers.
       activation: activation of the hidden layers.
       output_activation: None for logits (Bernoulli) and unbounded means; sigmoid for means in [0, 1]
         (a Gaussian likelihood of images).
+      num_classes: number of classes of a conditional decoder; None for an unconditional one.
+      dtype: type of the computation; parameters and outputs are float32.
 
     Called as ``decoder(z [B, D], label=None, *, train)``; returns likelihood parameters [B, *image_shape].
     """

@@ -15,8 +15,9 @@ import jax
 import optax
 from flax import linen as nn
 
-from jaxgen import losses, networks
+from jaxgen import augmentation, losses, networks, schedules
 from jaxgen.gan import GAN, GANState, gan_init
+from jaxgen.spec import Schedule
 from jaxgen.training.checkpoint import Checkpoints, Which
 from jaxgen.vae import VAE, VAEState, vae_init
 
@@ -30,7 +31,7 @@ _OF_FLAX = ("parent", "name")  # fields that every Linen module has
 
 
 @functools.cache
-def _transformation(name: str, arguments: tuple[tuple[str, float], ...]) -> optax.GradientTransformation:
+def _transformation(name: str, arguments: tuple[tuple[str, float | Schedule], ...]) -> optax.GradientTransformation:
     return optax.inject_hyperparams(getattr(optax, name))(**dict(arguments))
 
 
@@ -42,15 +43,15 @@ class Optimizer:
 
     Args:
       name: an optimizer of optax, e.g. ``"adam"``.
-      arguments: its numeric arguments as sorted pairs, e.g. ``(("b1", 0.5), ("learning_rate", 2e-4))``; see
-        `optimizer`.
+      arguments: its arguments, numbers or `jaxgen.schedules`, as sorted pairs, e.g. ``(("b1", 0.5),
+        ("learning_rate", 2e-4))``; see `optimizer`.
 
     Raises:
       ValueError: the name is not one of the known optimizers, or it does not take those arguments.
     """
 
     name: str
-    arguments: tuple[tuple[str, float], ...]
+    arguments: tuple[tuple[str, float | Schedule], ...]
 
     def __post_init__(self) -> None:
         if self.name not in _OPTIMIZERS:
@@ -69,12 +70,12 @@ class Optimizer:
         return _transformation(self.name, self.arguments).update(updates, state, params)
 
 
-def optimizer(name: str, **arguments: float) -> Optimizer:
+def optimizer(name: str, **arguments: float | Schedule) -> Optimizer:
     """Describe an optax optimizer, e.g. ``optimizer("adam", learning_rate=1e-3)``.
 
     Args:
       name: an optimizer of optax.
-      **arguments: its numeric arguments.
+      **arguments: its arguments: numbers, or schedules of the step such as `jaxgen.schedules.Cosine`.
 
     Returns:
       The optimizer, to be used wherever an optax transformation is.
@@ -82,7 +83,8 @@ def optimizer(name: str, **arguments: float) -> Optimizer:
     Raises:
       ValueError: the name is not one of the known optimizers, or it does not take those arguments.
     """
-    return Optimizer(name, tuple(sorted((key, float(value)) for key, value in arguments.items())))
+    numbers = {key: value if callable(value) else float(value) for key, value in arguments.items()}
+    return Optimizer(name, tuple(sorted(numbers.items())))
 
 
 _classes: dict[str, type] = {}
@@ -104,33 +106,44 @@ def register(name: str, thing: Any) -> None:
         raise ValueError(f"the name {name!r} is already registered for {registry[name]!r}: choose another")
 
 
-for _class in (
-    GAN,
-    VAE,
-    losses.Bernoulli,
-    losses.Gaussian,
-    networks.MLPDecoder,
-    networks.MLPDiscriminator,
-    networks.MLPEncoder,
-    networks.MLPGenerator,
-):
+_FUNCTIONS = (
+    nn.elu,
+    nn.gelu,
+    networks.leaky_relu,
+    nn.relu,
+    jax.nn.sigmoid,
+    nn.silu,
+    nn.softplus,
+    nn.tanh,
+)
+_LOSSES = (
+    "elbo",
+    "dreg",
+    "hinge",
+    "iwae",
+    "least_squares",
+    "minimax",
+    "non_saturating",
+    "relativistic",
+    "relativistic_average",
+    "sampled_elbo",
+    "stl",
+    "wasserstein",
+)
+
+
+def _classes_of(module: Any) -> list[type]:
+    """The dataclasses that a module offers: specs may hold any of them."""
+    offered = [getattr(module, name) for name in module.__all__]
+    return [thing for thing in offered if isinstance(thing, type) and dataclasses.is_dataclass(thing)]
+
+
+for _class in (GAN, VAE, *(c for m in (augmentation, losses, networks, schedules) for c in _classes_of(m))):
     register(_class.__name__, _class)
-for _name, _value in {
-    "elbo": losses.elbo,
-    "elu": nn.elu,
-    "gelu": nn.gelu,
-    "leaky_relu": networks.leaky_relu,
-    "minimax": losses.minimax,
-    "non_saturating": losses.non_saturating,
-    "relativistic": losses.relativistic,
-    "relativistic_average": losses.relativistic_average,
-    "relu": nn.relu,
-    "sigmoid": jax.nn.sigmoid,
-    "silu": nn.silu,
-    "softplus": nn.softplus,
-    "tanh": nn.tanh,
-}.items():
-    register(_name, _value)
+for _function in _FUNCTIONS:
+    register(_function.__name__, _function)
+for _name in _LOSSES:
+    register(_name, getattr(losses, _name))
 
 
 def to_plain(value: Any) -> Plain:
@@ -154,7 +167,7 @@ def to_plain(value: Any) -> Plain:
         if known is value:
             return {"named": name}
     if isinstance(value, Optimizer):
-        return {"optimizer": value.name, **dict(value.arguments)}
+        return {"optimizer": value.name, **{key: to_plain(number) for key, number in value.arguments}}
     if dataclasses.is_dataclass(value) and _classes.get(type(value).__name__) is type(value):
         hidden = _OF_FLAX if isinstance(value, nn.Module) else ()
         fields = [field.name for field in dataclasses.fields(value) if field.name not in hidden]
@@ -189,7 +202,8 @@ def from_plain(plain: Plain) -> Any:
         return _values[plain["named"]]
     fields = dict(plain)
     if "type" not in fields and "optimizer" in fields:
-        return optimizer(fields.pop("optimizer"), **fields)
+        name = fields.pop("optimizer")
+        return optimizer(name, **{key: from_plain(number) for key, number in fields.items()})
     name = fields.pop("type", None)
     if name not in _classes:
         raise ValueError(f"unknown type {name!r} in the config: register it, or use one of {sorted(_classes)}")

@@ -1,0 +1,20 @@
+"""A DCGAN on the whole of Fashion-MNIST, 28 x 28.
+
+    uv run experiments/train.py gan --config dcgan
+
+Radford et al. 2016: 4 x 4 kernels, BatchNorm, Adam 2e-4 with b1 0.5. The samples are of the moving average.
+"""
+
+from experiments.options import GANOptions
+
+options = GANOptions(
+    dataset="fashion_mnist",
+    architecture="dcgan",
+    steps=6 * 937,
+    batch_size=64,
+    width=32,
+    latent_dim=64,
+    eval_every=937,
+    sample_every=937,
+    checkpoint_every=937,
+)

@@ -1,0 +1,33 @@
+"""A small relativistic GAN with R1 and R2 in the manner of R3GAN, for one's own colour images at 64 x 64.
+
+    uv run experiments/train.py gan --config r3gan --dataset folder:PATH --image-size 64 --color rgb
+
+Huang et al. 2024, "The GAN is dead; long live the GAN!": residual networks without normalisation, the paired
+relativistic loss, R1 and R2 of one weight, Adam with b1 = 0, and a burn-in along a cosine of learning rate, b2, weight
+of the penalties and moving average.
+"""
+
+from experiments.options import GANOptions
+
+options = GANOptions(
+    architecture="resnet",
+    image_size=64,
+    color="rgb",
+    steps=4000,
+    batch_size=32,
+    width=16,
+    latent_dim=64,
+    generator_normalization="none",
+    discriminator_normalization="none",
+    loss="relativistic",
+    penalty="r1_r2",
+    penalty_weight=2.0,
+    final_penalty_weight=0.2,
+    b1=0.0,
+    b2=0.9,
+    final_b2=0.99,
+    final_learning_rate_factor=0.25,
+    burn_in=2000,
+    ema_decay=0.999,
+    ema_warmup=True,
+)

@@ -1,0 +1,148 @@
+"""From the options of ``train.py`` to the specs that they describe."""
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+
+from jaxgen import GAN, VAE, augmentation, losses, networks, schedules
+from jaxgen.training.run import from_plain, optimizer
+
+if TYPE_CHECKING:
+    from experiments.options import GANOptions, VAEOptions
+
+PENALTIES: dict[str, tuple[losses.Penalty, ...]] = {
+    "none": (),
+    "wgan_gp": (losses.GradientPenalty(),),
+    "wgan_gp_one_sided": (losses.GradientPenalty(one_sided=True),),
+    "r1": (losses.R1(),),
+    "r2": (losses.R2(),),
+    "r1_r2": (losses.R1(), losses.R2()),
+    "dragan": (losses.DRAGAN(),),
+}
+ADAPTIVE_TARGET = 0.6  # Karras et al. 2020, section 3
+
+
+def _classes(conditional: bool, num_classes: int | None) -> int | None:
+    if not conditional:
+        return None
+    if num_classes is None:
+        raise ValueError("--conditional needs a data set with labels: this one has none")
+    return num_classes
+
+
+def _changing(initial: float, final: float | None, num_steps: int) -> Any:
+    """A number, or a schedule where it changes."""
+    if not num_steps or final is None or final == initial:
+        return initial
+    return schedules.Cosine(initial, final, num_steps)
+
+
+def build_vae(options: "VAEOptions", image_shape: tuple[int, ...], num_classes: int | None) -> VAE:
+    """The VAE of the options, for images of this shape and labels of so many classes (None: without labels)."""
+    activation = from_plain({"named": options.activation})
+    likelihood: Any = {
+        "gaussian": lambda: losses.gaussian(scale=options.scale),
+        "discretized_logistic_mixture": lambda: losses.discretized_logistic_mixture(options.num_components),
+    }.get(options.likelihood, lambda: getattr(losses, options.likelihood))()
+    shape = (*image_shape[:-1], image_shape[-1] * likelihood.parameters_per_value)
+    output_activation = jax.nn.sigmoid if options.likelihood == "gaussian" else None
+    common: dict[str, Any] = {"num_classes": _classes(options.conditional, num_classes), "dtype": options.dtype}
+    dims = (options.latent_dim, *options.upper_latent_dims)
+    if options.architecture == "conv":
+        if options.covariance != "diagonal":
+            raise ValueError("--covariance rank_one is for fully connected networks: use --architecture mlp")
+        encoder: Any = networks.ConvEncoder(dims[0], options.width, **common)
+        decoder: Any = networks.ConvDecoder(shape, options.width, output_activation=output_activation, **common)
+    else:
+        encoder = networks.MLPEncoder(dims[0], options.hidden, activation, covariance=options.covariance, **common)
+        decoder = networks.MLPDecoder(shape, options.hidden[::-1], activation, output_activation, **common)
+    latent_dim: Any = options.latent_dim
+    if options.upper_latent_dims:
+        hidden = options.upper_hidden
+        upper = [
+            networks.MLPEncoder(dim, hidden, activation, covariance=options.covariance, **common) for dim in dims[1:]
+        ]
+        lower = [networks.MLPGaussian(dim, hidden[::-1], activation, **common) for dim in dims[:-1]]
+        encoder, decoder, latent_dim = (encoder, *upper), (decoder, *lower), dims
+    return VAE(
+        encoder=encoder,
+        decoder=decoder,
+        optimizer=optimizer("adam", learning_rate=options.learning_rate),
+        latent_dim=latent_dim,
+        likelihood=likelihood,
+        objective=getattr(losses, options.objective),
+        num_samples=options.num_samples,
+        beta=schedules.Linear(0.0, options.beta, options.beta_warmup) if options.beta_warmup else options.beta,
+        free_bits=options.free_bits,
+    )
+
+
+def build_gan(options: "GANOptions", image_shape: tuple[int, ...], num_classes: int | None) -> GAN:
+    """The GAN of the options, for images of this shape and labels of so many classes (None: without labels)."""
+    generator, discriminator = _gan_networks(options, image_shape, _classes(options.conditional, num_classes))
+    if options.augmentation != "none" and len(image_shape) != 3:
+        raise ValueError(f"--augmentation is for images, this data set has examples of shape {list(image_shape)}")
+    b2 = _changing(options.b2, options.final_b2, options.burn_in)
+
+    def adam(learning_rate: float) -> Any:
+        rate = _changing(learning_rate, learning_rate * options.final_learning_rate_factor, options.burn_in)
+        return optimizer("adam", learning_rate=rate, b1=options.b1, b2=b2)
+
+    adaptive = options.augmentation == "adaptive"
+    ema_decay: Any = options.ema_decay
+    if options.ema_warmup and ema_decay is not None:
+        ema_decay = schedules.EMAWarmup(ema_decay)
+    return GAN(
+        generator=generator,
+        discriminator=discriminator,
+        generator_optimizer=adam(options.generator_learning_rate),
+        discriminator_optimizer=adam(options.discriminator_learning_rate),
+        latent_dim=options.latent_dim,
+        loss=from_plain({"named": options.loss}),
+        ema_decay=ema_decay,
+        penalties=PENALTIES[options.penalty],
+        penalty_weight=_changing(options.penalty_weight, options.final_penalty_weight, options.burn_in),
+        penalty_every=options.penalty_every,
+        weight_clipping=options.weight_clipping,
+        discriminator_steps=options.discriminator_steps,
+        packing=options.packing,
+        augmentation=None if options.augmentation == "none" else augmentation.DiffAugment(),
+        augmentation_probability=0.0 if adaptive else 1.0,
+        augmentation_target=ADAPTIVE_TARGET if adaptive else None,
+    )
+
+
+def _gan_networks(options: "GANOptions", image_shape: tuple[int, ...], num_classes: int | None) -> tuple[Any, Any]:
+    common: dict[str, Any] = {"num_classes": num_classes, "dtype": options.dtype}
+    normalization = options.discriminator_normalization
+    if options.architecture in ("mlp", "maxout"):
+        activation = from_plain({"named": options.activation})
+        dropout_rate = 0.5 if options.dropout_rate is None else options.dropout_rate
+        generator = networks.MLPGenerator(image_shape, options.generator_hidden, activation, **common)
+        if options.architecture == "maxout":
+            return generator, networks.MaxoutDiscriminator(dropout_rate=dropout_rate, **common)
+        discriminator = networks.MLPDiscriminator(options.discriminator_hidden, activation, dropout_rate, **common)
+        return generator, discriminator
+    if len(image_shape) != 3:
+        raise ValueError(
+            f"--architecture {options.architecture} makes images, this data set has examples of shape "
+            f"{list(image_shape)}: use mlp"
+        )
+    if options.architecture == "dcgan":
+        return (
+            networks.DCGANGenerator(image_shape, options.width, **common),
+            networks.DCGANDiscriminator(
+                options.width,
+                batch_norm=normalization in (None, "batch"),
+                spectral_norm=normalization == "spectral",
+                dropout_rate=options.dropout_rate or 0.0,
+                minibatch_stddev=options.minibatch_stddev,
+                **common,
+            ),
+        )
+    generator_normalization = None if options.generator_normalization == "none" else "batch"
+    chosen = {"none": None, None: "spectral"}.get(normalization, normalization)
+    return (
+        networks.ResNetGenerator(image_shape, options.width, normalization=generator_normalization, **common),
+        networks.ResNetDiscriminator(options.width, normalization=chosen, **common),
+    )

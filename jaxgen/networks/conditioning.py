@@ -1,0 +1,51 @@
+"""How networks take a label: one-hot, or by projection."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+
+def one_hot(network: nn.Module, label: jax.Array | None, num_classes: int) -> jax.Array:
+    """The label of a conditional network as zeros and a one.
+
+    Args:
+      network: the network that asks, or a layer of it; the whole one is named in the error.
+      label: labels, int [B].
+      num_classes: number of classes K.
+
+    Returns:
+      Floats, [B, K].
+
+    Raises:
+      ValueError: there is no label.
+    """
+    if label is None:
+        while isinstance(network.parent, nn.Module):
+            network = network.parent
+        raise ValueError(
+            f"{type(network).__name__}(num_classes={num_classes}) is conditional and was given no label: pass label=, "
+            "or a batch with 'label'"
+        )
+    return jax.nn.one_hot(label, num_classes)
+
+
+class Projection(nn.Module):
+    """What a conditional discriminator adds to its logit: how well the features fit the class.
+
+    <embedding(y), h>
+
+    Args:
+      num_classes: number of classes.
+
+    Called as ``layer(h [B, F], label [B])``; returns [B], float32.
+
+    References:
+      Miyato & Koyama 2018, "cGANs with Projection Discriminator", equation 3.
+    """
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, h: jax.Array, label: jax.Array | None) -> jax.Array:
+        embedding = nn.Dense(h.shape[-1], use_bias=False, name="embedding")
+        return jnp.sum(embedding(one_hot(self, label, self.num_classes)) * h.astype(jnp.float32), axis=-1)

@@ -1,0 +1,208 @@
+"""Schedules: numbers that change with the step, as frozen dataclasses.
+
+Equal ones are equal and hashable, so they fit into a spec and become plain data field by field. Each is called as
+``schedule(step)`` with an int32 [] or a Python integer and returns float32 []; they also fit wherever optax takes a
+schedule, e.g. ``optax.inject_hyperparams(optax.adam)(learning_rate=Cosine(2e-4, 5e-5, 10_000), b2=0.99)``.
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import jax.typing
+
+
+def _check_finite(kind: str, **numbers: float) -> None:
+    for name, number in numbers.items():
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise TypeError(f"{kind}.{name} must be a number, got {number!r}")
+        if not math.isfinite(number):
+            raise ValueError(f"{kind}.{name} must be finite, got {number!r}")
+
+
+def _check_steps(kind: str, smallest: int, **steps: int) -> None:
+    for name, number in steps.items():
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise TypeError(f"{kind}.{name} must be a whole number of steps, got {number!r}")
+        if number < smallest:
+            raise ValueError(f"{kind}.{name} must be at least {smallest}, got {number}")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ramp:
+    """What the schedules from one value to another share: fields, checks, and the share of the way done."""
+
+    initial: float
+    final: float
+    num_steps: int
+    delay: int = 0
+
+    def __post_init__(self) -> None:
+        kind = type(self).__name__
+        _check_finite(kind, initial=self.initial, final=self.final)
+        _check_steps(kind, 1, num_steps=self.num_steps)
+        _check_steps(kind, 0, delay=self.delay)
+
+    def _progress(self, step: jax.typing.ArrayLike) -> jax.Array:
+        """0 until the delay is over, 1 from ``num_steps`` after it, float32 []."""
+        return jnp.clip(jnp.asarray(step) - self.delay, 0, self.num_steps).astype(jnp.float32) / self.num_steps
+
+    def _between(self, share: jax.Array) -> jax.Array:
+        """Exactly the initial value at share 0 and the final one at share 1."""
+        return jnp.float32(self.initial) * (1.0 - share) + jnp.float32(self.final) * share
+
+
+@dataclasses.dataclass(frozen=True)
+class Linear(_Ramp):
+    """A straight line from one value to another, constant before and after.
+
+    value(t) = initial + (final - initial) s,  s = clip((t - delay) / num_steps, 0, 1)
+
+    Args:
+      initial: value until the delay is over.
+      final: value from ``num_steps`` after the delay.
+      num_steps: length of the way between them, in steps.
+      delay: number of steps before it begins.
+
+    Called as ``schedule(step [])``; returns float32 [].
+
+    Raises:
+      TypeError: a field is not a number, or a number of steps not a whole one.
+      ValueError: a value is not finite, num_steps is below 1, or the delay below 0.
+    """
+
+    def __call__(self, step: jax.typing.ArrayLike) -> jax.Array:
+        return self._between(self._progress(step))
+
+
+@dataclasses.dataclass(frozen=True)
+class Cosine(_Ramp):
+    """Half a cosine from one value to another, constant before and after.
+
+    value(t) = initial + (final - initial) (1 - cos(pi s)) / 2,  s = clip((t - delay) / num_steps, 0, 1)
+
+    Args:
+      initial: value until the delay is over.
+      final: value from ``num_steps`` after the delay.
+      num_steps: length of the way between them, in steps.
+      delay: number of steps before it begins.
+
+    Called as ``schedule(step [])``; returns float32 [].
+
+    Raises:
+      TypeError: a field is not a number, or a number of steps not a whole one.
+      ValueError: a value is not finite, num_steps is below 1, or the delay below 0.
+
+    References:
+      Loshchilov & Hutter 2017, "SGDR: Stochastic Gradient Descent with Warm Restarts", equation 5.
+      Huang et al. 2024, "The GAN is dead; long live the GAN!" (R3GAN), whose burn-in moves every one of its
+      hyper-parameters so.
+    """
+
+    def __call__(self, step: jax.typing.ArrayLike) -> jax.Array:
+        return self._between(0.5 * (1.0 - jnp.cos(jnp.pi * self._progress(step))))
+
+
+@dataclasses.dataclass(frozen=True)
+class Exponential(_Ramp):
+    """A constant factor per step from one value to another, constant before and after.
+
+    value(t) = initial (final / initial)^s,  s = clip((t - delay) / num_steps, 0, 1)
+
+    Args:
+      initial: value until the delay is over, above 0.
+      final: value from ``num_steps`` after the delay, above 0.
+      num_steps: length of the way between them, in steps.
+      delay: number of steps before it begins.
+
+    Called as ``schedule(step [])``; returns float32 [].
+
+    Raises:
+      TypeError: a field is not a number, or a number of steps not a whole one.
+      ValueError: a value is not finite and above 0, num_steps is below 1, or the delay below 0.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("initial", "final"):
+            if getattr(self, name) <= 0:
+                raise ValueError(
+                    f"Exponential.{name} must be above 0, got {getattr(self, name)!r}: use Linear or Cosine"
+                )
+
+    def __call__(self, step: jax.typing.ArrayLike) -> jax.Array:
+        share = self._progress(step)
+        on_the_way = self.initial * jnp.exp(math.log(self.final / self.initial) * share)
+        return jnp.where(share < 1.0, on_the_way, jnp.float32(self.final))
+
+
+@dataclasses.dataclass(frozen=True)
+class Piecewise:
+    """Constant in stages.
+
+    value(t) = values[i],  i the number of boundaries that are at most t
+
+    Args:
+      boundaries: steps at which the value changes, increasing, all above 0.
+      values: one value for each stage: one more than there are boundaries.
+
+    Called as ``schedule(step [])``; returns float32 [].
+
+    Raises:
+      TypeError: a field is not a tuple of numbers.
+      ValueError: the boundaries do not increase, a value is not finite, or there are not as many values as stages.
+    """
+
+    boundaries: tuple[int, ...]
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("boundaries", "values"):
+            if not isinstance(getattr(self, name), tuple):
+                raise TypeError(f"Piecewise.{name} must be a tuple, got {getattr(self, name)!r}")
+        for boundary in self.boundaries:
+            _check_steps("Piecewise", 1, boundaries=boundary)
+        for value in self.values:
+            _check_finite("Piecewise", values=value)
+        if list(self.boundaries) != sorted(set(self.boundaries)):
+            raise ValueError(f"Piecewise.boundaries must increase, got {self.boundaries}")
+        if len(self.values) != len(self.boundaries) + 1:
+            raise ValueError(
+                f"Piecewise.values must be one more than the boundaries, {len(self.boundaries) + 1}, got {self.values}"
+            )
+
+    def __call__(self, step: jax.typing.ArrayLike) -> jax.Array:
+        stage = jnp.sum(jnp.asarray(step) >= jnp.asarray(self.boundaries, jnp.int32))
+        return jnp.asarray(self.values, jnp.float32)[stage]
+
+
+@dataclasses.dataclass(frozen=True)
+class EMAWarmup:
+    """Decay of a moving average that is short while there is little to average.
+
+    decay(t) = min(decay, (1 + t) / (10 + t))
+
+    Args:
+      decay: decay in the long run, in [0, 1).
+
+    Called as ``schedule(step [])``; returns float32 [].
+
+    Raises:
+      TypeError: the decay is not a number.
+      ValueError: the decay is outside [0, 1).
+
+    References:
+      The form of TensorFlow's ``ExponentialMovingAverage`` when it is given ``num_updates``.
+    """
+
+    decay: float
+
+    def __post_init__(self) -> None:
+        _check_finite("EMAWarmup", decay=self.decay)
+        if not 0 <= self.decay < 1:
+            raise ValueError(f"EMAWarmup.decay must be in [0, 1), got {self.decay}")
+
+    def __call__(self, step: jax.typing.ArrayLike) -> jax.Array:
+        t = jnp.asarray(step).astype(jnp.float32)
+        return jnp.minimum(jnp.float32(self.decay), (1.0 + t) / (10.0 + t))
