@@ -62,6 +62,11 @@ def _pad(x: jax.Array, *sides: tuple[int, int]) -> jax.Array:
     return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*side, 0) for side in sides), (0, 0, 0)])
 
 
+def _product(x: jax.Array, matrix: jax.Array) -> jax.Array:
+    """x @ matrix over the last axis; flattened, as XLA copies the operands of a product over three axes transposed."""
+    return (x.reshape(-1, x.shape[-1]) @ matrix).reshape(*x.shape[:-1], matrix.shape[-1])
+
+
 def _conv_by_products(x: jax.Array, kernel: jax.Array, h: _Side, w: _Side) -> jax.Array:
     batch, _, _, channels = x.shape
     kernels = _depth_kernel(kernel, h, w)
@@ -70,10 +75,10 @@ def _conv_by_products(x: jax.Array, kernel: jax.Array, h: _Side, w: _Side) -> ja
     x = x.reshape(batch, h.cells, w.cells, h.stride * w.stride * channels)
     shifted = [x[:, i : i + h.coarse, j : j + w.coarse] for i in range(h.taps) for j in range(w.taps)]
     if x.shape[-1] < _NARROW:
-        return jnp.concatenate(shifted, axis=-1) @ kernels.reshape(-1, kernels.shape[-1])
-    y = shifted[0] @ kernels[0]
+        return _product(jnp.concatenate(shifted, axis=-1), kernels.reshape(-1, kernels.shape[-1]))
+    y = _product(shifted[0], kernels[0])
     for part, tap in zip(shifted[1:], kernels[1:], strict=True):
-        y = y + part @ tap
+        y = y + _product(part, tap)
     return y
 
 
@@ -83,9 +88,9 @@ def _conv_transpose_by_products(x: jax.Array, kernel: jax.Array, h: _Side, w: _S
     # The convolution it is the transpose of reads the features and has its kernel flipped.
     kernels = _depth_kernel(jnp.flip(kernel, (0, 1)).swapaxes(2, 3), h, w).swapaxes(1, 2)
     if kernels.shape[-1] < _NARROW:
-        parts = jnp.split(x @ kernels.swapaxes(0, 1).reshape(x.shape[-1], -1), len(kernels), axis=-1)
+        parts = jnp.split(_product(x, kernels.swapaxes(0, 1).reshape(x.shape[-1], -1)), len(kernels), axis=-1)
     else:
-        parts = [x @ tap for tap in kernels]
+        parts = [_product(x, tap) for tap in kernels]
     shifts = [(i, j) for i in range(h.taps) for j in range(w.taps)]
     placed = [_pad(part, (i, h.taps - 1 - i), (j, w.taps - 1 - j)) for part, (i, j) in zip(parts, shifts, strict=True)]
     y = placed[0]

@@ -43,6 +43,44 @@ class Dropout(nn.Module):
         return jnp.where(keep, x / (1.0 - self.rate), 0.0)
 
 
+class _Normalization(nn.Module):
+    """Flax's BatchNorm, its parameters and statistics, written so that XLA finds equal passes.
+
+    A GAN's step makes the same fakes twice, once to differentiate. Flax gives a channel's statistics the rank of the
+    images before it takes their root; XLA then moves that reshape in one of the passes only, and computes both.
+    """
+
+    affine: bool
+    dtype: str
+    axis_name: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        def kept(name: str, init: Any) -> Any:
+            return self.variable("batch_stats", name, init, x.shape[-1:], jnp.float32)
+
+        running_mean, running_var = kept("mean", jnp.zeros), kept("var", jnp.ones)
+        mean, var = running_mean.value, running_var.value
+        x = x.astype(jnp.float32)
+        if train:
+            axes = tuple(range(x.ndim - 1))
+            moments = jnp.stack([jnp.mean(x, axes), jnp.mean(jnp.square(x), axes)])
+            if self.axis_name is not None:
+                moments = jax.lax.pmean(moments, self.axis_name)
+            mean, var = moments[0], jnp.maximum(moments[1] - jnp.square(moments[0]), 0.0)
+            if not self.is_initializing():
+                running_mean.value = 0.9 * running_mean.value + 0.1 * mean
+                running_var.value = 0.9 * running_var.value + 0.1 * var
+        scale = jax.lax.rsqrt(var + 1e-5)
+        if self.affine:
+            scale = scale * self.param("scale", nn.initializers.ones, x.shape[-1:], jnp.float32)
+        first = (None,) * (x.ndim - 1)
+        y = (x - mean[first]) * scale[first]
+        if self.affine:
+            y = y + self.param("bias", nn.initializers.zeros, x.shape[-1:], jnp.float32)[first]
+        return y.astype(self.dtype)
+
+
 class BatchNorm(nn.Module):
     """Batch normalisation over the global batch, its scale and shift learnt for all images or for each class.
 
@@ -72,15 +110,7 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
         shared = self.num_classes is None
-        y = nn.BatchNorm(
-            use_running_average=not train,
-            momentum=0.9,
-            axis_name=self.axis_name,
-            use_scale=shared,
-            use_bias=shared,
-            dtype=self.dtype,
-            name="normalization",
-        )(x)
+        y = _Normalization(shared, self.dtype, self.axis_name, name="normalization")(x, train=train)
         if self.num_classes is None:
             return y
         chosen = one_hot(self, label, self.num_classes)
