@@ -1,5 +1,6 @@
 """The VAE's contracts: state, step, losses, and what a trained one does."""
 
+import dataclasses
 from functools import partial
 from typing import Any
 
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 
 import jaxgen
 from jaxgen import losses, networks
@@ -240,15 +242,159 @@ def test_bad_specs_are_refused(key: jax.Array) -> None:
         jaxgen.VAE(encoder, decoder, models.sgd(), 3.0)
     with pytest.raises(ValueError, match="at least 1"):
         jaxgen.VAE(encoder, decoder, models.sgd(), 0)
-    with pytest.raises(ValueError, match="at least 0"):
-        jaxgen.VAE(encoder, decoder, models.sgd(), 3, beta=-1.0)
     with pytest.raises(TypeError, match="init and apply"):
         jaxgen.VAE((encoder, None), (decoder, decoder), models.sgd(), (3, 3))
     with pytest.raises(ValueError, match=r"tuples of one length.*encoder 1, decoder not a tuple"):
         jaxgen.VAE((encoder,), decoder, models.sgd(), 3)
+    with pytest.raises(ValueError, match="beta must be at least 0"):
+        jaxgen.VAE(encoder, decoder, models.sgd(), 3, beta=-1.0)
+    with pytest.raises(ValueError, match="free_bits must be at least 0"):
+        jaxgen.VAE(encoder, decoder, models.sgd(), 3, free_bits=-0.1)
+    with pytest.raises(ValueError, match="does not go with an objective that has path_weights"):
+        jaxgen.VAE(encoder, decoder, models.sgd(), 3, objective=losses.dreg, free_bits=0.1)
+    with pytest.raises(ValueError, match="num_samples must be at least 1"):
+        jaxgen.VAE(encoder, decoder, models.sgd(), 3, num_samples=0)
     with pytest.raises(ValueError, match="give it latent_dim=5"):
         jaxgen.vae_init(jaxgen.VAE(encoder, decoder, models.sgd(), 5), key, models.batch())
     vae = models.vae()
     state = models.init(vae, key)
     with pytest.raises(ValueError, match=r"\[N, 3\]"):
         jaxgen.vae_decode(vae, state, jnp.zeros((2, 4)))
+
+
+class Labelled(nn.Module):
+    """An affine map of its input and its label, with any number of answers."""
+
+    features: int
+    answers: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> Any:
+        x = x.reshape(x.shape[0], -1)
+        if label is not None:
+            x = jnp.concatenate([x, nn.Embed(10, 4)(label)], axis=1)
+        made = tuple(nn.Dense(self.features)(x) for _ in range(self.answers))
+        return made if self.answers > 1 else made[0].reshape(-1, *models.IMAGE_SHAPE)
+
+
+def two_layers(answers: int = 3, **fields: Any) -> jaxgen.VAE:
+    encoder, decoder = (Labelled(4, answers), Labelled(2, answers)), (Labelled(16, 1), Labelled(4, 2))
+    return jaxgen.VAE(encoder, decoder, models.sgd(), (4, 2), **fields)
+
+
+def test_a_plain_vae_is_the_tuple_of_one(key: jax.Array) -> None:
+    plain = models.vae(num_samples=2)
+    layered = jaxgen.VAE(
+        (plain.encoder,), (plain.decoder,), plain.optimizer, (plain.latent_dim,), num_samples=plain.num_samples
+    )
+    one, other = (models.init(vae, key) for vae in (plain, layered))
+    assert isinstance(other.params["encoder"], tuple)
+    assert isinstance(other.hyperparams["latent_mask"], tuple)
+    assert isinstance(jaxgen.vae_encode(layered, other, models.batch())[0], tuple)
+    one, other = (jaxgen.vae_step(v, s, models.batch(), key)[0] for v, s in ((plain, one), (layered, other)))
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_what_a_vae_of_two_layers_does(key: jax.Array) -> None:
+    vae, batch = two_layers(num_samples=2), models.batch(5)
+    state = jaxgen.vae_init(vae, key, batch)
+    state, metrics = jaxgen.vae_step(vae, state, batch, key)
+    assert models.finite((state, metrics))
+    np.testing.assert_allclose(metrics["loss"], metrics["kl"] - metrics["reconstruction"], rtol=1e-6)
+    lower, upper = jaxgen.vae_encode(vae, state, batch)
+    assert [a.shape for a in (*lower, *upper)] == [(5, 4)] * 3 + [(5, 2)] * 3
+    label = jnp.asarray(batch["label"])
+    (mean, *_) = vae.encoder[1].apply({"params": state.params["encoder"][1]}, lower[0], label, train=False)
+    np.testing.assert_allclose(upper[0], mean, rtol=1e-5)  # from the means below
+    assert jaxgen.vae_reconstruct(vae, state, batch, key).shape == (5, *models.IMAGE_SHAPE)
+    assert jaxgen.vae_decode(vae, state, jnp.zeros((5, 2)), label).shape == (5, *models.IMAGE_SHAPE)
+    samples = jaxgen.vae_sample(vae, state, key, 5, label)
+    np.testing.assert_allclose(jaxgen.vae_sample(vae, state, key, 3, label[:3]), samples[:3], rtol=1e-6)
+    z = jax.vmap(lambda k: jax.random.normal(k, (2,)))(jax.random.split(key, 5))
+    assert np.abs(samples - jaxgen.vae_decode(vae, state, z, label)).max() > 1e-3
+    with pytest.raises(ValueError, match=r"\[N, 2\]"):
+        jaxgen.vae_decode(vae, state, jnp.zeros((5, 4)), label)
+
+
+def test_labels_reach_every_network_at_every_sample(key: jax.Array) -> None:
+    vae, batch = two_layers(num_samples=3), models.batch(4)
+    state = jaxgen.vae_init(vae, key, batch)
+    gradient = jax.jit(jax.grad(lambda p: jaxgen.vae_loss(vae, p, state, batch_of(batch), key)[0]))(state.params)
+    used = np.isin(np.arange(10), batch["label"])
+    for layer in jax.tree.leaves(gradient, is_leaf=lambda tree: "Embed_0" in tree):
+        moved = np.abs(layer["Embed_0"]["embedding"]).max(1) > 0
+        np.testing.assert_array_equal(moved, used)
+    # Row by row the label is the example's own: the first example alone has the ELBO that it has among others.
+    first = {name: leaf[:1] for name, leaf in batch.items()}
+    together, alone = (jaxgen.vae_evaluate(vae, state, b, key, 3)["elbo"][0] for b in (batch, first))
+    np.testing.assert_allclose(together, alone, rtol=1e-5)
+
+
+def batch_of(batch: Any) -> dict[str, jax.Array]:
+    return {name: jnp.asarray(batch[name]) for name in ("image", "label")}
+
+
+def test_masked_latents_of_every_layer_neither_act_nor_count(key: jax.Array) -> None:
+    """Not through the direction of a rank-one posterior either, nor through the layer above."""
+    vae, batch = two_layers(objective=losses.iwae, num_samples=2), batch_of(models.batch(4))
+    state = jaxgen.vae_init(vae, key, batch)
+    masks = (jnp.array([1.0, 1.0, 0.0, 1.0]), jnp.array([0.0, 1.0]))
+    state = state._replace(hyperparams={**state.hyperparams, "latent_mask": masks})
+    value = jax.jit(lambda p: jaxgen.vae_loss(vae, p, state, batch, key))
+
+    def changed(masked: bool) -> Any:
+        """Every answer about one dimension of each layer moved by one."""
+        lower, upper = (2, 0) if masked else (1, 1)
+
+        def move(network: Any, dimension: int) -> Any:
+            return jax.tree.map(lambda leaf: leaf.at[dimension].add(1.0) if leaf.ndim == 1 else leaf, network)
+
+        encoder, decoder = state.params["encoder"], state.params["decoder"]
+        return {
+            "encoder": (move(encoder[0], lower), move(encoder[1], upper)),
+            "decoder": (decoder[0], move(decoder[1], lower)),
+        }
+
+    loss, (metrics, _) = value(state.params)
+    same, (same_metrics, _) = value(changed(True))
+    np.testing.assert_array_equal(loss, same)
+    np.testing.assert_array_equal(metrics["kl"], same_metrics["kl"])
+    assert abs(float(value(changed(False))[0] - loss)) > 0.1
+
+
+def first_sample(log_weights: jax.Array) -> jax.Array:
+    return log_weights[0, :1]
+
+
+def test_networks_and_objectives_that_do_not_fit_are_refused(key: jax.Array) -> None:
+    batch = models.batch(3)
+    good = two_layers()
+    cases: dict[str, dict[str, Any]] = {
+        r"encoder\[1\] must return mean and logvar \(and optionally a direction\) of shape \[3, 2\], got .* .3, 3.": {
+            "encoder": (Labelled(4, 2), Labelled(3, 2))
+        },
+        r"decoder\[1\] must return mean and logvar of shape \[3, 4\], got shapes .3, 4., .3, 4., .3, 4.": {
+            "decoder": (Labelled(16, 1), Labelled(4, 3))
+        },
+        r"one bound per example, \[3\]": {"objective": first_sample},
+    }
+    for message, fields in cases.items():
+        vae = dataclasses.replace(good, **fields)
+        with pytest.raises(ValueError, match=message):
+            jaxgen.vae_init(vae, key, batch)
+    for latent_dim in ((4,), 4, (4, 2, 1)):
+        with pytest.raises(ValueError, match="tuples of one length"):
+            dataclasses.replace(good, latent_dim=latent_dim)
+    with pytest.raises(TypeError, match="whole number"):
+        dataclasses.replace(good, latent_dim=(4, 2.0))
+
+
+@pytest.mark.parametrize("logvar", [-1e2, 1e2])
+def test_sampled_kls_stay_finite_at_extreme_log_variances(logvar: float, key: jax.Array) -> None:
+    decoder = networks.MLPDecoder(models.IMAGE_SHAPE, hidden=(16,))
+    vae = jaxgen.VAE(
+        ConstantEncoder(logvar), decoder, optax.sgd(1e-30), models.LATENT_DIM, objective=losses.dreg, num_samples=2
+    )
+    state, metrics = jaxgen.vae_step(vae, models.init(vae, key), models.batch(), key)
+    assert models.finite((state, metrics))
