@@ -1,6 +1,6 @@
 """Every test runs on 8 forced host devices, with silent rank promotion and warnings as errors.
 
-Machine code is not optimised: a test compiles many programs and runs each a few times, so that it is three times faster.
+Machine code is not optimised: a test compiles many programs and runs each a few times, and is three times faster so.
 """
 
 import os

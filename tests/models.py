@@ -125,25 +125,24 @@ def dcgan() -> jaxgen.GAN:
 
 
 def resnet_gan() -> jaxgen.GAN:
-    """A residual GAN with spectral normalisation, relativistic loss, lazy R1 and R2 and two discriminator updates."""
+    """A residual GAN with spectral normalisation, the relativistic loss and a scheduled R1."""
     return gan(
         generator=networks.ResNetGenerator(IMAGE_SHAPE, width=4),
         discriminator=networks.ResNetDiscriminator(width=4),
         loss=losses.relativistic,
-        penalties=(losses.R1(), losses.R2()),
+        penalties=(losses.R1(),),
         penalty_weight=schedules.Cosine(1.0, 0.1, 5),
-        penalty_every=2,
-        discriminator_steps=2,
     )
 
 
 def packed_gan() -> jaxgen.GAN:
-    """Packs of two images, two updates a step, WGAN-GP and DRAGAN, adapted augmentation."""
+    """Packs of two images, two updates a step, WGAN-GP and DRAGAN at every other step, adapted augmentation."""
     return gan(
         loss=losses.wasserstein,
         discriminator=networks.MLPDiscriminator(hidden=(16,)),
         penalties=(losses.GradientPenalty(), losses.DRAGAN()),
         penalty_weight=0.1,
+        penalty_every=2,
         discriminator_steps=2,
         packing=2,
         augmentation=augmentation.DiffAugment(),

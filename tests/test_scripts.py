@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pkgutil
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from PIL import Image
 
 from experiments import configs, options, sample, train
 from jaxgen import data
-from jaxgen.training.run import Run
+from jaxgen.training.run import Run, from_plain, to_plain
 
 TINY: dict[str, list[str]] = {
     "vae": ["vae", "--hidden", "16", "--latent-dim", "3", "--batch-size", "32"],
@@ -175,6 +176,74 @@ def _has(name: str, family: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def test_the_readmes_commands_describe_models() -> None:
+    readme = (Path(train.__file__).parents[1] / "README.md").read_text()
+    commands = re.findall(r"uv run experiments/train.py ([^#`\n]+)", readme)
+    assert len(commands) >= 8
+    for command in commands:
+        if "--resume" not in command:
+            assert options.parse(shlex.split(command)).spec((28, 28, 1), num_classes=10)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "gan --architecture resnet --discriminator-normalization none --penalty r1_r2 --final-penalty-weight 0.1 "
+        "--burn-in 100 --final-b2 0.99 --final-learning-rate-factor 0.5 --ema-warmup",
+        "gan --architecture maxout --packing 2 --loss least_squares --augmentation adaptive",
+        "gan --loss wasserstein --weight-clipping 0.01 --discriminator-steps 5 --no-conditional --ema-decay None",
+        "gan --architecture dcgan --minibatch-stddev --discriminator-normalization spectral --dtype bfloat16",
+        "gan --penalty dragan --penalty-every 4 --augmentation diffaugment --conditional",
+        "vae --likelihood discretized_logistic_mixture --num-components 3 --architecture conv --conditional",
+        "vae --upper-latent-dims 5 --covariance rank_one --objective dreg --num-samples 4",
+        "vae --objective stl --beta-warmup 100 --likelihood gaussian_learned_variance",
+        "vae --free-bits 0.1 --likelihood continuous_bernoulli",
+    ],
+)
+def test_every_option_becomes_plain_data_and_back(arguments: str) -> None:
+    """The spec that a run's config.json rebuilds is equal to the one that was trained."""
+    spec = options.parse(arguments.split()).spec((28, 28, 1), num_classes=10)
+    plain = json.loads(json.dumps(to_plain(spec)))
+    assert from_plain(plain) == spec
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("gan --conditional", "needs a data set with labels"),
+        ("gan --architecture dcgan", "makes images, this data set has examples of shape \\[6\\]"),
+        ("gan --augmentation diffaugment", "--augmentation is for images"),
+        ("vae --architecture conv --covariance rank_one", "use --architecture mlp"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(arguments: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        options.parse(arguments.split()).spec((6,))
+
+
+@pytest.mark.parametrize("family", ["gan", "vae"])
+def test_conditional_models_draw_one_class_a_row(family: str, npz: str, tmp_path: Path, capsys: Any) -> None:
+    workdir = tmp_path / "run"
+    arguments = [*TINY[family], "--conditional", "--dataset", npz, "--steps", "4", "--workdir", str(workdir)]
+    assert train.main(arguments) == 0
+    with Image.open(workdir / "samples" / "samples_00000004.png") as grid:
+        assert grid.size == (2 * (8 * 30 + 2), 2 * (10 * 30 + 2))  # small pictures are shown twice as large
+    drawn = tmp_path / "drawn.npz"
+    assert sample.main([str(workdir), "--num", "24", "--out", str(drawn)]) == 0
+    np.testing.assert_array_equal(np.load(drawn)["labels"], np.repeat([0, 1, 2], 8))
+    assert sample.main([str(workdir), "--num", "5", "--label", "7", "--out", str(drawn)]) == 0
+    np.testing.assert_array_equal(np.load(drawn)["labels"], [7] * 5)
+    assert sample.main([str(workdir), "--label", "10", "--out", str(drawn)]) == 1
+    assert "labels must be from 0 to 9" in capsys.readouterr().err
+
+
+def test_a_label_for_an_unconditional_model_is_refused(npz: str, tmp_path: Path, capsys: Any) -> None:
+    workdir = tmp_path / "run"
+    assert train.main([*TINY["vae"], "--dataset", npz, "--steps", "2", "--workdir", str(workdir)]) == 0
+    assert sample.main([str(workdir), "--label", "1", "--out", str(tmp_path / "drawn.png")]) == 1
+    assert "trained without --conditional" in capsys.readouterr().err
 
 
 def test_options_override_a_configuration() -> None:
