@@ -442,9 +442,10 @@ def vae_loss(
       ValueError: shapes do not fit.
 
     References:
-      Kingma & Welling 2014, equation 10; Higgins et al. 2017, "beta-VAE", equation 4; Burda et al. 2016, equations 7
-      and 8; Kingma et al. 2016, "Improved Variational Inference with Inverse Autoregressive Flow", equation 16; Roeder
-      et al. 2017, equation 7; Tucker et al. 2019, equation 8.
+      Kingma & Welling 2014, equation 10; Higgins et al. 2017, "beta-VAE", equation 4; Burda et al. 2016, equation 8;
+      Kingma et al. 2016, "Improved Variational Inference with Inverse Autoregressive Flow", equation 16; Roeder et al.
+      2017, "Sticking the Landing"; Tucker et al. 2019; Bauer & Mnih 2021, "Generalized Doubly Reparameterized Gradient
+      Estimators" (several layers).
     """
     key = step_key(key, "vae step", state.step)
     noise = _noise(vae, key, "noise", batches.read(batch)[0].shape[0], vae.num_samples, axis_name)
@@ -627,8 +628,7 @@ def vae_log_likelihood(
       ValueError: shapes do not fit, or num_samples or chunk_size is below 1.
 
     References:
-      Burda, Grosse & Salakhutdinov 2016, "Importance Weighted Autoencoders", equation 8 and section 5; Rezende et al.
-      2014, appendix E.
+      Burda, Grosse & Salakhutdinov 2016, "Importance Weighted Autoencoders", equation 8.
     """
     for name, size in (("num_samples", num_samples), ("chunk_size", chunk_size)):
         if size < 1:

@@ -85,7 +85,7 @@ def test_continuous_bernoulli_by_hand() -> None:
     logits, x = jnp.array([[math.log(3.0), 0.0]]), jnp.array([[0.25, 0.9]])
     expected = math.log(2 * math.log(3.0)) + 0.25 * math.log(0.75) + 0.75 * math.log(0.25)
     np.testing.assert_allclose(losses.continuous_bernoulli.log_prob(logits, x), [expected], rtol=1e-5)
-    mean = 0.75 / (2 * 0.75 - 1) + 1 / (2 * math.atanh(1 - 2 * 0.75))  # equation 8
+    mean = 0.75 / (2 * 0.75 - 1) + 1 / (2 * math.atanh(1 - 2 * 0.75))
     np.testing.assert_allclose(losses.continuous_bernoulli.mean(logits), [[mean, 0.5]], rtol=1e-6)
 
 

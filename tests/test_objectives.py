@@ -202,7 +202,7 @@ def test_estimators_are_unbiased(layers: int, estimator: str, estimated: str) ->
 
 @pytest.mark.slow
 def test_the_test_of_unbiasedness_can_fail() -> None:
-    """Stopping log q under the importance-weighted bound is biased (Tucker et al. 2019, section 5): it shows."""
+    """Stopping log q under the importance-weighted bound is biased (Tucker et al. 2019): it shows."""
     biased = losses.Objective(losses.log_mean_weight, stop_posterior=True)
     assert z_scores(gradients(biased), gradients(losses.iwae))["encoder"].max() > 10
 

@@ -54,7 +54,7 @@ def data(num: int = 200) -> np.ndarray:
 
 
 def ppca(x: np.ndarray, latent_dim: int) -> float:
-    """Mean log p(x) of the best linear decoder at the given noise: Tipping & Bishop 1999, equations 5 and 7."""
+    """Mean log p(x) of the best linear decoder at the given noise: Tipping & Bishop 1999, equation 7."""
     mean = x.mean(0, dtype=np.float64)
     values, vectors = np.linalg.eigh(np.cov(x.T.astype(np.float64), bias=True))
     values, vectors = values[::-1][:latent_dim], vectors[:, ::-1][:, :latent_dim]
@@ -83,7 +83,7 @@ def posterior_of(state: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("objective", [losses.stl, pytest.param(losses.elbo, marks=pytest.mark.slow)])
 def test_a_linear_vae_learns_the_ppca_solution(objective: losses.Objective, key: jax.Array) -> None:
-    """The ELBO has no worse optimum than the likelihood, and no local ones: Lucas et al. 2019, theorem 1 and 2.
+    """The ELBO has no worse optimum than the likelihood, and no local ones: Lucas et al. 2019.
 
     A diagonal posterior is exact once the decoder's columns are orthogonal, and nothing but the ELBO makes them so.
     """
@@ -258,7 +258,7 @@ def test_the_likelihood_of_two_layers_converges(key: jax.Array) -> None:
 
 
 def test_dreg_has_less_variance_than_iwae(key: jax.Array) -> None:
-    """The encoder's gradient, near the optimum; Tucker et al. 2019, figure 1 and section 6.1."""
+    """The encoder's gradient, near the optimum; Tucker et al. 2019."""
     x = data(2)
     state, _ = exact_chain(key, x)
     near = jax.tree.map(lambda leaf: leaf + 0.05, state.params["encoder"])

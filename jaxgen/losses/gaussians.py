@@ -32,7 +32,7 @@ class LatentGaussian(NamedTuple):
 
     References:
       Rezende, Mohamed & Wierstra 2014, "Stochastic Backpropagation and Approximate Inference in Deep Generative
-      Models", section 4.3, equations 16 and 17, rewritten so that nothing is divided by a^T a.
+      Models", section 4.3, rewritten so that nothing is divided by a^T a.
     """
 
     mean: jax.Array

@@ -169,7 +169,7 @@ class ContinuousBernoulli:
 
         References:
           Loaiza-Ganem & Cunningham 2019, "The continuous Bernoulli: fixing a pervasive error in variational
-          autoencoders", equations 7 and 8, in terms of the logit.
+          autoencoders", in terms of the logit.
         """
         _check(parameters, x, self.parameters_per_value)
         (logits,) = _split(parameters, 1)
@@ -327,7 +327,7 @@ class DiscretizedLogistic:
           TypeError: one of them is not floating point.
 
         References:
-          Kingma et al. 2016, "Improved Variational Inference with Inverse Autoregressive Flow", appendix C.3; Salimans
+          Kingma et al. 2016, "Improved Variational Inference with Inverse Autoregressive Flow"; Salimans
           et al. 2017, "PixelCNN++", equation 2.
         """
         _check(parameters, x, self.parameters_per_value)
@@ -393,7 +393,7 @@ class DiscretizedLogisticMixture:
           TypeError: one of them is not floating point.
 
         References:
-          Salimans et al. 2017, "PixelCNN++", equations 1 and 2, without its coupling of the channels.
+          Salimans et al. 2017, "PixelCNN++", section 2, without its coupling of the channels.
         """
         _check(parameters, x, self.parameters_per_value)
         log_weights, mean, log_scale = self._parts(parameters)

@@ -80,8 +80,8 @@ def doubly_reparameterized_weights(log_weights: jax.Array, beta: jax.Array) -> j
       Multipliers, [K, B].
 
     References:
-      Tucker et al. 2019, "Doubly Reparameterized Gradient Estimators for Monte Carlo Objectives", equations 5 to 8
-      (beta = 1).
+      Tucker et al. 2019, "Doubly Reparameterized Gradient Estimators for Monte Carlo Objectives", for beta = 1; Bauer &
+      Mnih 2021, "Generalized Doubly Reparameterized Gradient Estimators", for several stochastic layers.
     """
     return 1.0 - beta * (1.0 - jax.nn.softmax(log_weights, axis=0))
 
@@ -122,10 +122,10 @@ class Objective:
 # Kingma & Welling 2014: equation 7 where the KL has a closed form, equation 6 with sampled KLs only.
 elbo = Objective(mean_log_weight, analytic_kl=True)
 sampled_elbo = Objective(mean_log_weight)
-# Burda, Grosse & Salakhutdinov 2016, equations 8 and 14.
+# Burda, Grosse & Salakhutdinov 2016, equation 8.
 iwae = Objective(log_mean_weight)
-# Roeder, Wu & Duvenaud 2017, "Sticking the Landing", equation 7. Under `log_mean_weight` the same stop is biased
-# (Tucker et al. 2019, section 5), which is why that pair has no name here: use `dreg`.
+# Roeder, Wu & Duvenaud 2017, "Sticking the Landing". Under `log_mean_weight` the same stop is biased
+# (Tucker et al. 2019), which is why that pair has no name here: use `dreg`.
 stl = Objective(mean_log_weight, stop_posterior=True)
-# Tucker et al. 2019, equation 8: squared normalised weights for the encoder, plain ones for the decoder.
+# Tucker et al. 2019: squared normalised weights for the encoder, plain ones for the decoder.
 dreg = Objective(log_mean_weight, stop_posterior=True, path_weights=doubly_reparameterized_weights)
