@@ -138,11 +138,12 @@ def main() -> None:
         return statistics.median(a / b for a, b in zip(seconds[name], seconds[other], strict=True))
 
     print(f"{chip()}; Python {platform.python_version()}, {', '.join(f'{n} {v}' for n, v in versions.items())}")
-    print(f"{'':22}{'ms a step':>10}{'quartiles':>18}{'/ jit':>8}{'/ torch':>9}")
+    print(f"{'':22}{'ms a step':>10}{'quartiles':>18}{'fastest':>9}{'/ jit':>8}{'/ torch':>9}")
     for name, values in seconds.items():
         low, middle, high = (1e3 * q for q in statistics.quantiles(values, n=4))
         to_torch = f"{ratio(name, 'torch'):9.2f}" if "torch" in seconds else ""
-        print(f"{name:22}{middle:10.1f}{low:9.1f} ..{high:6.1f}{ratio(name, 'jit'):8.2f}{to_torch}")
+        times = f"{middle:10.1f}{low:9.1f} ..{high:6.1f}{1e3 * min(values):9.1f}"
+        print(f"{name:22}{times}{ratio(name, 'jit'):8.2f}{to_torch}")
     if options.json:
         numbers = {
             "chip": chip(),

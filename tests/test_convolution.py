@@ -1,6 +1,6 @@
 """Convolutions: Flax's parameters and results, under every transformation, with the platform's fast path."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import chex
@@ -20,12 +20,9 @@ CASES: list[tuple[Any, ...]] = [
     ((4, 4), (2, 2), "SAME", 8, 6, 70, 70),
     ((3, 3), (1, 1), "SAME", 7, 6, 3, 70),
     ((3, 3), (1, 1), "SAME", 6, 6, 70, 1),
-    ((3, 3), (2, 2), "SAME", 7, 8, 70, 5),
     ((5, 3), (2, 1), "VALID", 9, 9, 3, 5),
-    ((1, 1), (2, 2), "SAME", 8, 8, 3, 5),
     ((2, 2), (3, 3), "SAME", 10, 9, 3, 5),
     ((5, 5), (2, 2), [(2, 1), (0, 3)], 9, 9, 3, 5),
-    ((7, 7), (3, 3), "SAME", 8, 6, 3, 3),
 ]
 
 
@@ -35,8 +32,8 @@ def test_layers_equal_those_of_flax(ours: Any, flax: Any, case: tuple[Any, ...],
     kernel, strides, padding, height, width, channels, features = case
     x = jax.random.normal(key, (2, height, width, channels))
     layer, reference = (module(features, kernel, strides, padding) for module in (ours, flax))
-    variables = layer.init(key, x)
-    chex.assert_trees_all_equal(variables, reference.init(key, x))
+    variables = jax.jit(layer.init)(key, x)
+    chex.assert_trees_all_equal(variables, jax.jit(reference.init)(key, x))
 
     def run(module: Any) -> Any:
         def loss(variables: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -56,14 +53,14 @@ def test_without_bias_and_in_bfloat16(key: jax.Array) -> None:
         Conv(5, (4, 4), (2, 2), use_bias=False, dtype="bfloat16"),
         ConvTranspose(5, (4, 4), (2, 2), dtype="bfloat16"),
     ):
-        variables = layer.init(key, x)
+        variables = jax.jit(layer.init)(key, x)
         assert set(variables["params"]) == ({"kernel", "bias"} if layer.use_bias else {"kernel"})
         assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
         y = jax.jit(layer.apply)(variables, x)
         assert y.dtype == jnp.bfloat16
-        exact: Any = layer.clone(dtype=None).apply(variables, x)
-        np.testing.assert_allclose(y.astype(jnp.float32), exact, atol=0.05)
-        gradient = jax.grad(lambda v, layer=layer: jnp.sum(layer.apply(v, x).astype(jnp.float32)))(variables)
+        exact = jax.jit(layer.clone(dtype=None).apply)(variables, x)
+        chex.assert_trees_all_close(y.astype(jnp.float32), exact, atol=0.05)
+        gradient = jax.jit(jax.grad(lambda v, layer=layer: jnp.sum(layer.apply(v, x).astype(jnp.float32))))(variables)
         assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(gradient))
 
 
@@ -133,14 +130,21 @@ TRANSFORMED: dict[str, Callable[[Network], Callable[..., Any]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", TRANSFORMED)
+SLOW = {"vmapped images", "gradient of a scan", "forward over reverse", "vmap", "pmap"}
+
+
+def some_slow(names: Iterable[str]) -> list[Any]:
+    return [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in names]
+
+
+@pytest.mark.parametrize("name", some_slow(TRANSFORMED))
 def test_transformations_equal_those_of_lax(name: str, key: jax.Array) -> None:
     kernels, x = parameters(key), jax.random.normal(key, (4, 8, 8, 3))
     got, expected = (TRANSFORMED[name](net)(kernels, x) for net in (network, reference))
     chex.assert_trees_all_close(got, expected, atol=2e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("regime", ["pmap", "shard_map", "shard_map, varying kernels", "vmap"])
+@pytest.mark.parametrize("regime", some_slow(["pmap", "shard_map", "shard_map, varying kernels", "vmap"]))
 def test_mapped_axes(regime: str, key: jax.Array) -> None:
     devices = 4
     kernels, x = parameters(key), jax.random.normal(key, (8, 8, 8, 3))
@@ -159,7 +163,7 @@ def test_mapped_axes(regime: str, key: jax.Array) -> None:
         mapping: Any = jax.pmap if regime == "pmap" else jax.vmap
         mapped = mapping(mean_gradient, axis_name="data", in_axes=(None, 0), out_axes=None)
         got = mapped(kernels, x.reshape(devices, -1, *x.shape[1:]))
-    chex.assert_trees_all_close(got, gradient(reference)(kernels, x), atol=2e-4, rtol=1e-4)
+    chex.assert_trees_all_close(got, jax.jit(gradient(reference))(kernels, x), atol=2e-4, rtol=1e-4)
 
 
 def in_a_loop(kernels: dict[str, jax.Array], x: jax.Array) -> Any:

@@ -3,10 +3,12 @@
 from functools import partial
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from jax.sharding import PartitionSpec as P
 
 from jaxgen import modules, networks, parallel
@@ -264,3 +266,42 @@ def test_gradients_of_penalties_reach_the_parameters() -> None:
     gradient = jax.jit(jax.grad(penalty))(params)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
     assert all(np.abs(gradient[f"block_{i}"]["first"]["kernel"]).max() > 0 for i in range(2))
+
+
+def test_batch_norm_equals_that_of_flax() -> None:
+    """With a large mean, where a variance is a small difference of large numbers."""
+    x = 3.0 + jax.random.normal(jax.random.key(0), (8, 4, 4, 5))
+    ours, flax = networks.BatchNorm(), nn.BatchNorm(use_running_average=False, momentum=0.9)
+    variables = flax.init(jax.random.key(1), x)
+
+    def differentiate(apply: Any, variables: Any) -> Any:
+        def loss(params: Any, x: jax.Array) -> Any:
+            y, updated = apply({**variables, "params": params}, x)
+            return jnp.sum(jnp.sin(y)), (y, updated["batch_stats"])
+
+        return jax.jit(jax.grad(loss, (0, 1), has_aux=True))(variables["params"], x)
+
+    nested = {kind: {"normalization": leaves} for kind, leaves in variables.items()}
+    got = differentiate(lambda v, x: ours.apply(v, x, train=True, mutable=["batch_stats"]), nested)
+    (scales, slope), (y, statistics) = differentiate(lambda v, x: flax.apply(v, x, mutable=["batch_stats"]), variables)
+    expected = ({"normalization": scales}, slope), (y, {"normalization": statistics})
+    chex.assert_trees_all_close(got, expected, atol=1e-4)
+
+
+def test_a_pass_and_the_same_pass_differentiated_are_computed_once() -> None:
+    """A GAN's step makes its fakes for the discriminator, and again to differentiate by the generator's parameters."""
+    generator = networks.DCGANGenerator((12, 12, 1), width=4)
+    z = jnp.ones((4, 3))
+    variables = generator.init(jax.random.key(0), z, train=False)
+
+    def make(params: Any) -> jax.Array:
+        return generator.apply({**variables, "params": params}, z, train=True, mutable=["batch_stats"])[0]
+
+    def slope(params: Any) -> Any:
+        return jax.grad(lambda params: jnp.sum(jnp.sin(make(params))))(params)
+
+    def products(function: Any) -> int:
+        return str(jax.jit(function).lower(variables["params"]).compile().as_text()).count(" dot(")
+
+    assert products(make) > 1
+    assert products(lambda params: (make(params), slope(params))) == products(slope)

@@ -6,6 +6,7 @@ channels) followed by one of stride 1 and ceil(k / s) taps a side, and that is o
 shifted view of the image. Each function here is both, and the platform it is lowered for chooses.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -67,19 +68,26 @@ def _product(x: jax.Array, matrix: jax.Array) -> jax.Array:
     return (x.reshape(-1, x.shape[-1]) @ matrix).reshape(*x.shape[:-1], matrix.shape[-1])
 
 
+def _sum(parts: list[jax.Array]) -> jax.Array:
+    return functools.reduce(jnp.add, parts)
+
+
 def _conv_by_products(x: jax.Array, kernel: jax.Array, h: _Side, w: _Side) -> jax.Array:
     batch, _, _, channels = x.shape
     kernels = _depth_kernel(kernel, h, w)
     x = _pad(x, *((side.low, side.stride * side.cells - side.fine - side.low) for side in (h, w)))
     x = x.reshape(batch, h.cells, h.stride, w.cells, w.stride, channels).transpose(0, 1, 3, 2, 4, 5)
     x = x.reshape(batch, h.cells, w.cells, h.stride * w.stride * channels)
-    shifted = [x[:, i : i + h.coarse, j : j + w.coarse] for i in range(h.taps) for j in range(w.taps)]
-    if x.shape[-1] < _NARROW:
+    shifts = [(i, j) for i in range(h.taps) for j in range(w.taps)]
+    taps, inputs, outputs = kernels.shape
+    if taps * outputs < inputs:  # less to shift after the products than before
+        products = _product(x, kernels.swapaxes(0, 1).reshape(inputs, taps * outputs))
+        parts = jnp.split(products, taps, axis=-1)
+        return _sum([y[:, i : i + h.coarse, j : j + w.coarse] for y, (i, j) in zip(parts, shifts, strict=True)])
+    shifted = [x[:, i : i + h.coarse, j : j + w.coarse] for i, j in shifts]
+    if inputs < _NARROW:
         return _product(jnp.concatenate(shifted, axis=-1), kernels.reshape(-1, kernels.shape[-1]))
-    y = _product(shifted[0], kernels[0])
-    for part, tap in zip(shifted[1:], kernels[1:], strict=True):
-        y = y + _product(part, tap)
-    return y
+    return _sum([_product(part, tap) for part, tap in zip(shifted, kernels, strict=True)])
 
 
 def _conv_transpose_by_products(x: jax.Array, kernel: jax.Array, h: _Side, w: _Side) -> jax.Array:
@@ -93,10 +101,7 @@ def _conv_transpose_by_products(x: jax.Array, kernel: jax.Array, h: _Side, w: _S
         parts = [_product(x, tap) for tap in kernels]
     shifts = [(i, j) for i in range(h.taps) for j in range(w.taps)]
     placed = [_pad(part, (i, h.taps - 1 - i), (j, w.taps - 1 - j)) for part, (i, j) in zip(parts, shifts, strict=True)]
-    y = placed[0]
-    for part in placed[1:]:
-        y = y + part
-    y = y.reshape(batch, h.cells, w.cells, h.stride, w.stride, features).transpose(0, 1, 3, 2, 4, 5)
+    y = _sum(placed).reshape(batch, h.cells, w.cells, h.stride, w.stride, features).transpose(0, 1, 3, 2, 4, 5)
     y = y.reshape(batch, h.cells * h.stride, w.cells * w.stride, features)
     return _pad(y, *((-side.low, side.fine + side.low - side.stride * side.cells) for side in (h, w)))
 
