@@ -232,6 +232,7 @@ class Conv(nn.Module):
       dtype: type of the computation, e.g. "bfloat16"; that of inputs and parameters when None. Parameters stay float32.
       kernel_init: initialiser of the kernel; Flax's default, LeCun's normal one, when None. A bias starts at zero.
       spectral_norm: whether to divide the kernel by its spectral norm (`SpectralNorm`).
+      axis_name: mapped axis or axes over which the global batch is split; for `SpectralNorm`.
 
     Called as ``layer(x [B, H, W, I], train=False)``; returns [B, H', W', O].
     """
@@ -244,6 +245,7 @@ class Conv(nn.Module):
     dtype: Any = None
     kernel_init: Initializer | None = None
     spectral_norm: bool = False
+    axis_name: Any = None
 
     _function = staticmethod(conv)
 
@@ -253,7 +255,7 @@ class Conv(nn.Module):
         kernel = self.param("kernel", self.kernel_init or _lecun_normal, shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32) if self.use_bias else None
         if self.spectral_norm:
-            kernel = SpectralNorm(name="spectral_norm")(kernel, train=train)
+            kernel = SpectralNorm(self.axis_name, name="spectral_norm")(kernel, train=train)
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
         y = self._function(x, kernel, self.strides, self.padding)
         return y if bias is None else y + bias[None, None, None]
@@ -271,6 +273,7 @@ class ConvTranspose(Conv):
       dtype: type of the computation, e.g. "bfloat16"; that of inputs and parameters when None. Parameters stay float32.
       kernel_init: initialiser of the kernel; Flax's default, LeCun's normal one, when None. A bias starts at zero.
       spectral_norm: whether to divide the kernel by its spectral norm (`SpectralNorm`).
+      axis_name: mapped axis or axes over which the global batch is split; for `SpectralNorm`.
 
     Called as ``layer(x [B, H, W, I], train=False)``; returns [B, H', W', O].
     """

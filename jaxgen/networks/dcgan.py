@@ -144,6 +144,7 @@ class _Trunk(nn.Module):
                 kernel_init=_INIT,
                 dtype=self.dtype,
                 spectral_norm=self.spectral_norm,
+                axis_name=self.axis_name,
                 name=f"down_{number}",
             )(x, train=train)
             if normalized:
@@ -199,7 +200,7 @@ class DCGANDiscriminator(nn.Module):
         x = trunk(2.0 * x - 1.0, train=train)
         if self.minibatch_stddev:
             x = MinibatchStandardDeviation(self.axis_name)(x)
-        return Judgement(self.num_classes, self.spectral_norm, name="output")(x, label, train=train)
+        return Judgement(self.num_classes, self.spectral_norm, self.axis_name, name="output")(x, label, train=train)
 
 
 class Judgement(nn.Module):
@@ -210,18 +211,28 @@ class Judgement(nn.Module):
     Args:
       num_classes: number of classes; None leaves out the second term.
       spectral_norm: whether to divide w by its norm.
+      axis_name: mapped axis or axes over which the global batch is split.
 
     Called as ``layer(h [B, ...], label=None, train=...)``; returns logits [B], float32.
     """
 
     num_classes: int | None = None
     spectral_norm: bool = False
+    axis_name: Any = None
 
     @nn.compact
     def __call__(self, h: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
         h = h.reshape(h.shape[0], -1).astype(jnp.float32)
         # A kernel of one pixel is a fully connected layer.
-        logit = Conv(1, (1, 1), use_bias=False, kernel_init=_INIT, spectral_norm=self.spectral_norm, name="logit")
+        logit = Conv(
+            1,
+            (1, 1),
+            use_bias=False,
+            kernel_init=_INIT,
+            spectral_norm=self.spectral_norm,
+            axis_name=self.axis_name,
+            name="logit",
+        )
         logits = logit(h[:, None, None], train=train)[:, 0, 0, 0]
         if self.num_classes is None:
             return logits

@@ -159,12 +159,17 @@ class SpectralNorm(nn.Module):
 
     One iteration a training pass; u is kept in the collection ``spectral_norm``. u and v are not differentiated.
 
+    Args:
+      axis_name: mapped axis or axes over which the global batch is split.
+
     Called as ``layer(kernel [..., outputs], train=...)``; returns [..., outputs].
 
     References:
       Miyato et al. 2018, "Spectral Normalization for Generative Adversarial Networks", equation 8 and appendix A. Of a
       convolution it is the norm of the reshaped kernel, as there, not of the linear map.
     """
+
+    axis_name: Any = None
 
     @nn.compact
     def __call__(self, kernel: jax.Array, *, train: bool) -> jax.Array:
@@ -181,5 +186,6 @@ class SpectralNorm(nn.Module):
         v = unit(fixed @ kept.value)
         u = unit(v @ fixed)
         if train and not self.is_initializing():
-            kept.value = u
+            # Alike on every device already; the average says so to shard_map's replication check.
+            kept.value = u if self.axis_name is None else jax.lax.pmean(u, self.axis_name)
         return kernel / (v @ matrix @ u)

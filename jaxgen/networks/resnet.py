@@ -66,6 +66,7 @@ class _Block(nn.Module):
                 kernel_init=kernel_init,
                 dtype=self.dtype,
                 spectral_norm=self.normalization == "spectral",
+                axis_name=self.axis_name,
                 name=name,
             )
 
@@ -152,6 +153,7 @@ class ResNetDiscriminator(nn.Module):
         that start at zero, to be kept in check by gradient penalties.
       num_classes: number of classes of a conditional discriminator (`Projection`); None for an unconditional one.
       dtype: type of the computation; parameters and logits are float32.
+      axis_name: mapped axis or axes over which the global batch is split; the step sets it.
 
     Called as ``discriminator(x [B, H, W, C], label=None, *, train)``; returns logits [B].
 
@@ -166,6 +168,7 @@ class ResNetDiscriminator(nn.Module):
     normalization: Literal["spectral"] | None = "spectral"
     num_classes: int | None = None
     dtype: str = "float32"
+    axis_name: Any = None
 
     def __post_init__(self) -> None:
         if self.normalization not in ("spectral", None):
@@ -178,10 +181,27 @@ class ResNetDiscriminator(nn.Module):
     def __call__(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
         spectral = self.normalization == "spectral"
         halvings = num_halvings(x.shape[1:])
-        stem = Conv(self.width, (3, 3), kernel_init=_HE, dtype=self.dtype, spectral_norm=spectral, name="stem")
+        stem = Conv(
+            self.width,
+            (3, 3),
+            kernel_init=_HE,
+            dtype=self.dtype,
+            spectral_norm=spectral,
+            axis_name=self.axis_name,
+            name="stem",
+        )
         x = stem(2.0 * x - 1.0, train=train)
         for number in range(halvings):
             features = self.width * 2 ** min(number + 1, 3)
-            block = _Block(features, _shrink, False, self.normalization, None, self.dtype, None, name=f"block_{number}")
+            block = _Block(
+                features,
+                _shrink,
+                False,
+                self.normalization,
+                None,
+                self.dtype,
+                self.axis_name,
+                name=f"block_{number}",
+            )
             x = block(x, None, train=train)
-        return Judgement(self.num_classes, spectral, name="output")(leaky_relu(x), label, train=train)
+        return Judgement(self.num_classes, spectral, self.axis_name, name="output")(leaky_relu(x), label, train=train)
