@@ -18,15 +18,21 @@ from jaxgen.networks import Conv, ConvTranspose, conv, conv_transpose
 CASES: list[tuple[Any, ...]] = [
     ((4, 4), (2, 2), "SAME", 8, 6, 3, 5),
     ((4, 4), (2, 2), "SAME", 8, 6, 70, 70),
-    ((3, 3), (1, 1), "SAME", 7, 6, 3, 70),
     ((3, 3), (1, 1), "SAME", 6, 6, 70, 1),
     ((5, 3), (2, 1), "VALID", 9, 9, 3, 5),
+    ((3, 3), (1, 1), "SAME", 7, 6, 3, 70),
     ((2, 2), (3, 3), "SAME", 10, 9, 3, 5),
     ((5, 5), (2, 2), [(2, 1), (0, 3)], 9, 9, 3, 5),
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=str(case), marks=pytest.mark.slow if number > 3 else ())
+        for number, case in enumerate(CASES)
+    ],
+)
 @pytest.mark.parametrize(("ours", "flax"), [(Conv, nn.Conv), (ConvTranspose, nn.ConvTranspose)])
 def test_layers_equal_those_of_flax(ours: Any, flax: Any, case: tuple[Any, ...], key: jax.Array) -> None:
     kernel, strides, padding, height, width, channels, features = case
@@ -130,7 +136,8 @@ TRANSFORMED: dict[str, Callable[[Network], Callable[..., Any]]] = {
 }  # fmt: skip
 
 
-SLOW = {"vmapped images", "gradient of a scan", "forward over reverse", "vmap", "pmap"}
+# Each is a program to compile. What is left for every run: twice differentiated, batched kernels, loops, shard_map.
+SLOW = {"jit", "jvp", "vmapped images", "gradient of a scan", "forward over reverse", "vmap", "pmap", "shard_map"}
 
 
 def some_slow(names: Iterable[str]) -> list[Any]:

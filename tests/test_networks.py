@@ -305,3 +305,32 @@ def test_a_pass_and_the_same_pass_differentiated_are_computed_once() -> None:
 
     assert products(make) > 1
     assert products(lambda params: (make(params), slope(params))) == products(slope)
+
+
+@pytest.mark.parametrize(
+    "discriminator",
+    [
+        networks.DCGANDiscriminator(width=2, batch_norm=False, spectral_norm=True),
+        pytest.param(networks.ResNetDiscriminator(width=2), marks=pytest.mark.slow),
+    ],
+    ids=lambda network: type(network).__name__,
+)
+def test_spectral_norms_are_alike_on_every_device(discriminator: Any) -> None:
+    """Under shard_map with its replication checks on, where a step's parameters count as different on each device."""
+    x, key = images((8, 8, 1), num=4), jax.random.key(0)
+    params, collections = jax.jit(partial(modules.initialize, discriminator))(key, x)
+
+    def gradient(axis_name: str | None, params: Any, x: jax.Array) -> Any:
+        network = modules.bind_axis(discriminator, collections, axis_name)
+
+        def loss(params: Any) -> Any:
+            logits, updated = modules.apply(network, params, collections, x, train=True, key=key)
+            return jnp.mean(logits), updated
+
+        (_, updated), slope = parallel.value_and_averaged_gradient(loss, params, axis_name)
+        return slope, updated
+
+    mesh = parallel.make_mesh({"data": 2})
+    mapped = jax.shard_map(partial(gradient, "data"), mesh=mesh, in_specs=(P(), P("data")), out_specs=P())
+    expected = jax.jit(partial(gradient, None))(params, x)
+    chex.assert_trees_all_close(jax.jit(mapped)(params, x), expected, atol=1e-5)
