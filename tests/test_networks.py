@@ -105,7 +105,12 @@ CONDITIONAL = {
 }
 
 
-@pytest.mark.parametrize("name", CONDITIONAL)
+def some_slow(name: str) -> Any:
+    """Residual networks take a CPU long to compile."""
+    return pytest.param(name, marks=pytest.mark.slow) if name.startswith("ResNet") else name
+
+
+@pytest.mark.parametrize("name", map(some_slow, CONDITIONAL))
 def test_conditional_networks_listen_to_the_label(name: str) -> None:
     network = CONDITIONAL[name]
     makes = "Generator" in name or "Decoder" in name
@@ -207,7 +212,7 @@ def test_spectral_normalisation_takes_away_the_scale_of_a_kernel() -> None:
     "network",
     [
         networks.DCGANDiscriminator(width=4, dtype="bfloat16", spectral_norm=True),
-        networks.ResNetDiscriminator(width=4, dtype="bfloat16"),
+        pytest.param(networks.ResNetDiscriminator(width=4, dtype="bfloat16"), marks=pytest.mark.slow),
         networks.MLPDiscriminator((16,), dtype="bfloat16"),
         networks.MaxoutDiscriminator((16,), dtype="bfloat16"),
         networks.ConvEncoder(3, width=4, dtype="bfloat16"),
@@ -225,7 +230,7 @@ def test_parameters_stay_float32_whatever_the_compute_type(network: Any) -> None
         assert not np.array_equal(got, wanted)
 
 
-@pytest.mark.parametrize("name", ["DCGANGenerator", "ResNetGenerator", "MLPGenerator"])
+@pytest.mark.parametrize("name", map(some_slow, ["DCGANGenerator", "ResNetGenerator", "MLPGenerator"]))
 def test_generators_compute_in_bfloat16_and_give_float32_images(name: str) -> None:
     network = CONDITIONAL[name].clone(num_classes=None, dtype="bfloat16")
     output, params, _ = run(network, jax.random.normal(jax.random.key(0), (4, 5)))
@@ -234,6 +239,7 @@ def test_generators_compute_in_bfloat16_and_give_float32_images(name: str) -> No
     assert 0 <= float(output.min()) <= float(output.max()) <= 1
 
 
+@pytest.mark.slow
 def test_residual_branches_without_normalisation_start_at_zero() -> None:
     _, params, collections = run(networks.ResNetDiscriminator(width=2, normalization=None), images(SHAPE))
     assert collections == {}
@@ -251,6 +257,7 @@ def test_maxout_is_the_largest_of_its_pieces() -> None:
     np.testing.assert_allclose(layer.apply({"params": params}, x), expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_gradients_of_penalties_reach_the_parameters() -> None:
     """Second derivatives through spectral norms, convolutions and leaky rectifiers: finite, and not zero."""
     network = networks.ResNetDiscriminator(width=2)
