@@ -596,8 +596,9 @@ def gan_step(
       Goodfellow et al. 2014, algorithm 1, with k = ``discriminator_steps``.
     """
     check_state(state, GANState)
+    batch = batches.select(batch)
     modules.check_label_range(batch.get("label"), gan.generator, gan.discriminator)
-    return _step(gan, state, batches.select(batch), key, axis_name=axis_name)
+    return _step(gan, state, batch, key, axis_name=axis_name)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -3,7 +3,7 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from jaxgen.keys import AxisName, named_key
 
@@ -110,9 +110,13 @@ def check_label_range(label: Any, *networks: Any) -> None:
       ValueError: a label is negative, or not below the smallest ``num_classes``.
     """
     classes = num_classes(*networks)
-    if label is None or classes is None or isinstance(label, jax.core.Tracer) or not jnp.size(label):
+    if label is None or classes is None or isinstance(label, jax.core.Tracer) or not np.size(label):
         return
-    low, high = int(jnp.min(label)), int(jnp.max(label))
+    # Read on the host: a computation on the device would wait for the steps queued there. Of an array that spans
+    # processes, each looks at its own part.
+    shards = getattr(label, "addressable_shards", None)
+    parts = [np.asarray(label)] if shards is None else [np.asarray(shard.data) for shard in shards]
+    low, high = min(int(part.min()) for part in parts), max(int(part.max()) for part in parts)
     if low < 0 or high >= classes:
         raise ValueError(
             f"labels must be from 0 to {classes - 1}, got values from {low} to {high}: the networks were made for "

@@ -122,6 +122,13 @@ def _check_labels(vae: VAE, label: Any) -> None:
     modules.check_label_range(label, *_layers(vae, vae.encoder), *_layers(vae, vae.decoder))
 
 
+def _select(vae: VAE, batch: Batch) -> Batch:
+    """What a compiled function uses of a batch; a concrete label out of range is refused here, outside of it."""
+    batch = batches.select(batch)
+    _check_labels(vae, batch.get("label"))
+    return batch
+
+
 def _named(name: str, layer: int) -> str:
     return f"{name} {layer}" if layer else name
 
@@ -529,8 +536,7 @@ def vae_step(
       Kingma & Welling 2014, algorithm 1.
     """
     check_state(state, VAEState)
-    _check_labels(vae, batch.get("label"))
-    return _step(vae, state, batches.select(batch), key, axis_name=axis_name)
+    return _step(vae, state, _select(vae, batch), key, axis_name=axis_name)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4))
@@ -568,8 +574,7 @@ def vae_evaluate(vae: VAE, state: VAEState, batch: Batch, key: jax.Array, num_sa
     """
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}")
-    _check_labels(vae, batch.get("label"))
-    return _evaluate(vae, state, batches.select(batch), key, num_samples)
+    return _evaluate(vae, state, _select(vae, batch), key, num_samples)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5))
@@ -633,8 +638,7 @@ def vae_log_likelihood(
     for name, size in (("num_samples", num_samples), ("chunk_size", chunk_size)):
         if size < 1:
             raise ValueError(f"{name} must be at least 1, got {size}")
-    _check_labels(vae, batch.get("label"))
-    return _log_likelihood(vae, state, batches.select(batch), key, num_samples, min(chunk_size, num_samples))
+    return _log_likelihood(vae, state, _select(vae, batch), key, num_samples, min(chunk_size, num_samples))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -665,8 +669,7 @@ def vae_encode(vae: VAE, state: VAEState, batch: Batch) -> Any:
       TypeError: the batch is of the wrong type.
       ValueError: shapes do not fit.
     """
-    _check_labels(vae, batch.get("label"))
-    return _encode_images(vae, state, batches.select(batch))
+    return _encode_images(vae, state, _select(vae, batch))
 
 
 def _generate(
@@ -767,5 +770,4 @@ def vae_reconstruct(vae: VAE, state: VAEState, batch: Batch, key: jax.Array) -> 
       TypeError: key or batch are of the wrong type.
       ValueError: shapes do not fit.
     """
-    _check_labels(vae, batch.get("label"))
-    return _reconstruct(vae, state, batches.select(batch), key)
+    return _reconstruct(vae, state, _select(vae, batch), key)

@@ -110,7 +110,7 @@ def some_slow(name: str) -> Any:
     return pytest.param(name, marks=pytest.mark.slow) if name.startswith("ResNet") else name
 
 
-@pytest.mark.parametrize("name", map(some_slow, CONDITIONAL))
+@pytest.mark.parametrize("name", [some_slow(name) for name in CONDITIONAL])
 def test_conditional_networks_listen_to_the_label(name: str) -> None:
     network = CONDITIONAL[name]
     makes = "Generator" in name or "Decoder" in name
@@ -230,7 +230,7 @@ def test_parameters_stay_float32_whatever_the_compute_type(network: Any) -> None
         assert not np.array_equal(got, wanted)
 
 
-@pytest.mark.parametrize("name", map(some_slow, ["DCGANGenerator", "ResNetGenerator", "MLPGenerator"]))
+@pytest.mark.parametrize("name", [some_slow(name) for name in ("DCGANGenerator", "ResNetGenerator", "MLPGenerator")])
 def test_generators_compute_in_bfloat16_and_give_float32_images(name: str) -> None:
     network = CONDITIONAL[name].clone(num_classes=None, dtype="bfloat16")
     output, params, _ = run(network, jax.random.normal(jax.random.key(0), (4, 5)))

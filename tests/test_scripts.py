@@ -256,7 +256,7 @@ BAD_COMMANDS: dict[str, tuple[list[str], str]] = {
     "unknown family": (["vea"], "unknown family 'vea'"),
     "unknown configuration": (
         ["vae", "--config", "nope"],
-        "unknown configuration 'nope' for vae: use one of flax_vae",
+        "unknown configuration 'nope' for vae: use one of .*flax_vae",
     ),
     "a configuration of the other family": (
         ["gan", "--config", "flax_vae"],

@@ -43,7 +43,7 @@ class Optimizer:
 
     Args:
       name: an optimizer of optax, e.g. ``"adam"``.
-      arguments: its arguments, numbers or `jaxgen.schedules`, as sorted pairs, e.g. ``(("b1", 0.5),
+      arguments: its arguments, numbers or schedules (step [] -> number []), as sorted pairs, e.g. ``(("b1", 0.5),
         ("learning_rate", 2e-4))``; see `optimizer`.
 
     Raises:
@@ -75,7 +75,7 @@ def optimizer(name: str, **arguments: float | Schedule) -> Optimizer:
 
     Args:
       name: an optimizer of optax.
-      **arguments: its arguments: numbers, or schedules of the step such as `jaxgen.schedules.Cosine`.
+      **arguments: its arguments: numbers, or schedules, step [] -> number [], such as `jaxgen.schedules.Cosine`.
 
     Returns:
       The optimizer, to be used wherever an optax transformation is.
