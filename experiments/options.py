@@ -73,6 +73,8 @@ class Options:
         for name in ("steps", "batch_size", "log_every", "eval_every", "sample_every", "checkpoint_every", "keep"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
+        if getattr(self, "log_likelihood_samples", None) is not None and self.log_likelihood_samples < 1:
+            raise ValueError(f"--log-likelihood-samples must be at least 1, got {self.log_likelihood_samples}")
         for name in ("hidden", "upper_hidden", "upper_latent_dims", "generator_hidden", "discriminator_hidden"):
             if any(size < 1 for size in getattr(self, name, ())):
                 raise ValueError(f"--{name.replace('_', '-')} must be sizes of at least 1, got {getattr(self, name)}")
@@ -132,6 +134,8 @@ class VAEOptions(Options):
     """Nats of KL divergence that each latent dimension has for free."""
     num_samples: int = 1
     """Latent samples per image in training."""
+    log_likelihood_samples: int | None = None
+    """At each evaluation also estimate log p(x) of the test split, by so many importance samples per image."""
     learning_rate: float = 1e-3
     """Adam's learning rate."""
     binarization: data.Binarization = "none"

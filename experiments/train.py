@@ -167,7 +167,8 @@ def train(options: VAEOptions | GANOptions) -> Path:
             say(f"already trained for {start} steps of {options.steps}: nothing to do")
             return directory
         run_key = jax.random.key(options.seed)
-        evaluation, pictures = Evaluation(spec, loaded.test, run_key), Pictures(spec, loaded.test, run_key)
+        evaluation = Evaluation(spec, loaded.test, run_key, getattr(options, "log_likelihood_samples", None))
+        pictures = Pictures(spec, loaded.test, run_key)
         with Monitor(directory, start) if topology.is_primary() else nullcontext() as monitor:
             drive(options, run, training, state, totals, checkpoints, monitor, evaluation, pictures, mesh)
     return directory

@@ -20,6 +20,7 @@ ROWS = 16  # classes in a grid, at most
 COLUMNS = 8  # samples of each class
 PAIRS = 32  # images and their reconstructions in a grid
 BATCH = 500  # images at a time
+LIKELIHOOD_CHUNK = 10  # importance samples of each of them at a time
 Dataset = dict[str, np.ndarray]
 
 
@@ -33,10 +34,11 @@ def class_rows(spec: Spec, columns: int = COLUMNS, rows: int = ROWS) -> np.ndarr
 
 
 class Evaluation:
-    """Measures a state on the test split: the ELBO of a VAE, a sample distance of a GAN."""
+    """Measures a state on the test split: the ELBO of a VAE and perhaps log p(x), a sample distance of a GAN."""
 
-    def __init__(self, spec: Spec, test: Dataset, key: jax.Array) -> None:
+    def __init__(self, spec: Spec, test: Dataset, key: jax.Array, log_likelihood_samples: int | None = None) -> None:
         self._spec = spec
+        self._log_likelihood_samples = log_likelihood_samples
         self._test = test
         self._key = named_key(key, "evaluation")
 
@@ -52,7 +54,12 @@ class Evaluation:
         for i in range(0, num, BATCH):
             batch = {name: array[i : i + BATCH] for name, array in self._test.items()}
             key = jax.random.fold_in(self._key, i)
-            for name, values in jaxgen.vae_evaluate(vae, state, batch, key).items():
+            measured = jaxgen.vae_evaluate(vae, state, batch, key)
+            if self._log_likelihood_samples is not None:
+                measured["log_likelihood"] = jaxgen.vae_log_likelihood(
+                    vae, state, batch, key, self._log_likelihood_samples, chunk_size=LIKELIHOOD_CHUNK
+                )
+            for name, values in measured.items():
                 sums[name] = sums.get(name, 0.0) + float(jnp.sum(values))
         means = {f"test_{name}": value / num for name, value in sums.items()}
         return means, means["test_elbo"]
