@@ -1,9 +1,9 @@
 """Convolutions that are fast on every platform: matrix products on the CPU, the platform's own convolution elsewhere.
 
 XLA's CPU compiler takes a slow path for convolutions inside loops (20 to 200 times slower, jax issue 12868) and for
-transposed ones everywhere. A convolution of stride s and kernel k is the same as space-to-depth (s x s pixels become
-channels) followed by one of stride 1 and ceil(k / s) taps a side, and that is one matrix product for each tap, on a
-shifted view of the image. Each function here is both, and the platform it is lowered for chooses.
+transposed ones everywhere. A convolution is the sum over the rows of its kernel of one matrix product each: of the
+lines that the row meets, s neighbouring pixels taken as channels and ceil(k / s) shifted copies side by side, with that
+row. Its transpose is derived from it. Each function here is both, and the platform it is lowered for chooses.
 """
 
 import functools
@@ -51,14 +51,6 @@ class _Side(NamedTuple):
         return self.coarse - 1 + self.taps
 
 
-def _depth_kernel(kernel: jax.Array, h: _Side, w: _Side) -> jax.Array:
-    """The kernel after space-to-depth: [kh, kw, I, O] -> [taps, sh * sw * I, O]."""
-    inputs, outputs = kernel.shape[2:]
-    kernel = jnp.pad(kernel, [(0, side.taps * side.stride - side.kernel) for side in (h, w)] + [(0, 0), (0, 0)])
-    kernel = kernel.reshape(h.taps, h.stride, w.taps, w.stride, inputs, outputs).transpose(0, 2, 1, 3, 4, 5)
-    return kernel.reshape(h.taps * w.taps, h.stride * w.stride * inputs, outputs)
-
-
 def _pad(x: jax.Array, *sides: tuple[int, int]) -> jax.Array:
     return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*side, 0) for side in sides), (0, 0, 0)])
 
@@ -72,38 +64,55 @@ def _sum(parts: list[jax.Array]) -> jax.Array:
     return functools.reduce(jnp.add, parts)
 
 
+def _row_kernels(kernel: jax.Array, w: _Side) -> jax.Array:
+    """The kernel with its columns padded to whole cells: [kh, kw, I, O] -> [kh, taps, stride * I, O]."""
+    kernel = jnp.pad(kernel, [(0, 0), (0, w.taps * w.stride - w.kernel), (0, 0), (0, 0)])
+    return kernel.reshape(kernel.shape[0], w.taps, w.stride * kernel.shape[2], kernel.shape[3])
+
+
 def _conv_by_products(x: jax.Array, kernel: jax.Array, h: _Side, w: _Side) -> jax.Array:
     batch, _, _, channels = x.shape
-    kernels = _depth_kernel(kernel, h, w)
-    x = _pad(x, *((side.low, side.stride * side.cells - side.fine - side.low) for side in (h, w)))
-    x = x.reshape(batch, h.cells, h.stride, w.cells, w.stride, channels).transpose(0, 1, 3, 2, 4, 5)
-    x = x.reshape(batch, h.cells, w.cells, h.stride * w.stride * channels)
-    shifts = [(i, j) for i in range(h.taps) for j in range(w.taps)]
-    taps, inputs, outputs = kernels.shape
-    if taps * outputs < inputs:  # less to shift after the products than before
-        products = _product(x, kernels.swapaxes(0, 1).reshape(inputs, taps * outputs))
-        parts = jnp.split(products, taps, axis=-1)
-        return _sum([y[:, i : i + h.coarse, j : j + w.coarse] for y, (i, j) in zip(parts, shifts, strict=True)])
-    shifted = [x[:, i : i + h.coarse, j : j + w.coarse] for i, j in shifts]
-    if inputs < _NARROW:
-        return _product(jnp.concatenate(shifted, axis=-1), kernels.reshape(-1, kernels.shape[-1]))
-    return _sum([_product(part, tap) for part, tap in zip(shifted, kernels, strict=True)])
+    kernels = _row_kernels(kernel, w)
+    num_rows, taps, inputs, outputs = kernels.shape
+    x = _pad(x, (h.low, h.high), (w.low, w.stride * w.cells - w.fine - w.low))
+    x = x.reshape(batch, -1, w.cells, w.stride * channels)  # pixels of a cell are neighbours in memory
+
+    def met(x: jax.Array, row: int, tap: int) -> jax.Array:
+        return x[:, row : row + h.stride * (h.coarse - 1) + 1 : h.stride, tap : tap + w.coarse]
+
+    if num_rows * taps * outputs < inputs:  # less to shift after the products than before
+        products = _product(x, kernels.transpose(2, 0, 1, 3).reshape(inputs, -1))
+        parts = jnp.split(products, num_rows * taps, axis=-1)
+        return _sum([met(part, *divmod(number, taps)) for number, part in enumerate(parts)])
+    rows = [jnp.concatenate([met(x, row, tap) for tap in range(taps)], axis=-1) for row in range(num_rows)]
+    if taps * inputs < _NARROW:
+        return _product(jnp.concatenate(rows, axis=-1), kernels.reshape(-1, outputs))
+    return _sum([_product(row, matrix.reshape(-1, outputs)) for row, matrix in zip(rows, kernels, strict=True)])
 
 
 def _conv_transpose_by_products(x: jax.Array, kernel: jax.Array, h: _Side, w: _Side) -> jax.Array:
-    """The transpose of `_conv_by_products`: the products are spread over the cells they meet, and added up."""
-    batch, features = x.shape[0], kernel.shape[3]
+    """The transpose of `_conv_by_products`: the products are spread over the lines they meet, and added up."""
+    batch, inputs, features = x.shape[0], x.shape[3], kernel.shape[3]
     # The convolution it is the transpose of reads the features and has its kernel flipped.
-    kernels = _depth_kernel(jnp.flip(kernel, (0, 1)).swapaxes(2, 3), h, w).swapaxes(1, 2)
-    if kernels.shape[-1] < _NARROW:
-        parts = jnp.split(_product(x, kernels.swapaxes(0, 1).reshape(x.shape[-1], -1)), len(kernels), axis=-1)
+    kernels = _row_kernels(jnp.flip(kernel, (0, 1)).swapaxes(2, 3), w)
+    num_rows, taps, outputs, _ = kernels.shape
+    matrices = kernels.reshape(num_rows, taps * outputs, inputs).swapaxes(1, 2)
+    if taps * outputs < _NARROW:
+        rows = jnp.split(_product(x, matrices.swapaxes(0, 1).reshape(inputs, -1)), num_rows, axis=-1)
     else:
-        parts = [_product(x, tap) for tap in kernels]
-    shifts = [(i, j) for i in range(h.taps) for j in range(w.taps)]
-    placed = [_pad(part, (i, h.taps - 1 - i), (j, w.taps - 1 - j)) for part, (i, j) in zip(parts, shifts, strict=True)]
-    y = _sum(placed).reshape(batch, h.cells, w.cells, h.stride, w.stride, features).transpose(0, 1, 3, 2, 4, 5)
-    y = y.reshape(batch, h.cells * h.stride, w.cells * w.stride, features)
-    return _pad(y, *((-side.low, side.fine + side.low - side.stride * side.cells) for side in (h, w)))
+        rows = [_product(x, matrix) for matrix in matrices]
+    num_lines = h.low + h.fine + h.high
+    last = h.stride * (h.coarse - 1) + 1
+
+    def placed(products: jax.Array, row: int) -> jax.Array:
+        parts = jnp.split(products, taps, axis=-1)
+        line = _sum([_pad(part, (0, 0), (tap, taps - 1 - tap)) for tap, part in enumerate(parts)])
+        edges = [(0, 0, 0), (row, num_lines - row - last, h.stride - 1), (0, 0, 0), (0, 0, 0)]
+        return lax.pad(line, jnp.zeros((), x.dtype), edges)
+
+    y = _sum([placed(products, row) for row, products in enumerate(rows)])
+    y = y.reshape(batch, num_lines, w.cells * w.stride, features)
+    return _pad(y, (-h.low, -h.high), (-w.low, w.fine + w.low - w.stride * w.cells))
 
 
 def _conv_by_platform(x: jax.Array, kernel: jax.Array, h: _Side, w: _Side) -> jax.Array:
