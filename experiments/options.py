@@ -70,11 +70,11 @@ class Options:
 
     def check(self) -> None:
         """Refuse numbers that make no sense, before anything is read or written."""
-        for name in ("steps", "batch_size", "log_every", "eval_every", "sample_every", "checkpoint_every", "keep"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
-        if getattr(self, "log_likelihood_samples", None) is not None and self.log_likelihood_samples < 1:
-            raise ValueError(f"--log-likelihood-samples must be at least 1, got {self.log_likelihood_samples}")
+        counts = ("steps", "batch_size", "log_every", "eval_every", "sample_every", "checkpoint_every", "keep")
+        for name in (*counts, "log_likelihood_samples"):
+            value = getattr(self, name, None)
+            if value is not None and value < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
         for name in ("hidden", "upper_hidden", "upper_latent_dims", "generator_hidden", "discriminator_hidden"):
             if any(size < 1 for size in getattr(self, name, ())):
                 raise ValueError(f"--{name.replace('_', '-')} must be sizes of at least 1, got {getattr(self, name)}")

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import configs, options, sample, train
+from experiments import configs, options, plot, sample, train
 from jaxgen import data
 from jaxgen.training.run import Run, from_plain, to_plain
 
@@ -246,6 +246,31 @@ def test_a_label_for_an_unconditional_model_is_refused(npz: str, tmp_path: Path,
     assert "trained without --conditional" in capsys.readouterr().err
 
 
+def test_curves_of_the_likelihood(npz: str, tmp_path: Path, capsys: Any) -> None:
+    """log p(x) is estimated where that is asked for, lies above the ELBO, and is drawn for several runs."""
+    workdir, out = str(tmp_path / "run"), tmp_path / "curves.png"
+    cadences = ["--steps", "4", "--eval-every", "2", "--log-likelihood-samples", "20"]
+    assert train.main([*TINY["vae"], "--dataset", npz, *cadences, "--workdir", workdir]) == 0
+    rows = [row for row in rows_without_time(Path(workdir)) if "test_elbo" in row]
+    assert [row["step"] for row in rows] == [2, 4]
+    assert all(row["test_elbo"] < row["test_log_likelihood"] < 0 for row in rows)
+    assert plot.read_curve(Path(workdir), "test_elbo") == ([2, 4], [row["test_elbo"] for row in rows])
+    assert plot.main([workdir, workdir, "--metric", "test_log_likelihood", "--out", str(out)]) == 0
+    with Image.open(out) as picture:
+        assert min(picture.size) > 300
+    capsys.readouterr()
+    for arguments, message in (
+        ([workdir, "--metric", "test_fid"], "no metric 'test_fid': use one of test_elbo, .*test_log_likelihood"),
+        ([str(tmp_path), "--metric", "elbo"], "holds no run"),
+        ([workdir, "--metric", "elbo", "--labels", "a", "b"], "--labels must be one a run, 1, got 2"),
+        ([workdir, "--metric", "elbo", "--steps-per-epoch", "0"], "--steps-per-epoch must be above 0, got 0"),
+        ([workdir, "--metric", "elbo", "--out", "curves.pdf"], "--out must end in .png, got curves.pdf"),
+        (["--metric", "elbo"], "name at least one run directory"),
+    ):
+        assert plot.main(arguments) == 1
+        assert re.search(message, capsys.readouterr().err)
+
+
 def test_options_override_a_configuration() -> None:
     parsed = options.parse(["vae", "--config", "flax_vae", "--seed", "3"])
     expected = dataclasses.replace(options.load_config("flax_vae", "vae"), seed=3)
@@ -271,6 +296,10 @@ BAD_COMMANDS: dict[str, tuple[list[str], str]] = {
     ),
     "layers of nothing": (["vae", "--hidden", "0"], "--hidden must be sizes of at least 1"),
     "no latents": (["vae", "--latent-dim", "0"], r"latent_dim must be at least 1"),
+    "no importance samples": (
+        ["vae", "--log-likelihood-samples", "0"],
+        "--log-likelihood-samples must be at least 1, got 0",
+    ),
     "negative beta": (["vae", "--beta", "-1"], "beta must be at least 0"),
     "scale 0": (["vae", "--likelihood", "gaussian", "--scale", "0"], "scale must be a finite number above 0"),
     "all dropped": (["gan", "--dropout-rate", "1"], r"dropout rate must be in \[0, 1\)"),
