@@ -3,7 +3,7 @@
 from typing import Any
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 
 from jaxgen.keys import AxisName, named_key
 
@@ -110,12 +110,14 @@ def check_label_range(label: Any, *networks: Any) -> None:
       ValueError: a label is negative, or not below the smallest ``num_classes``.
     """
     classes = num_classes(*networks)
-    if label is None or classes is None or isinstance(label, jax.core.Tracer) or not np.size(label):
+    if label is None or classes is None or isinstance(label, jax.core.Tracer):
         return
     # Read on the host: a computation on the device would wait for the steps queued there. Of an array that spans
     # processes, each looks at its own part.
-    shards = getattr(label, "addressable_shards", None)
-    parts = [np.asarray(label)] if shards is None else [np.asarray(shard.data) for shard in shards]
+    shards = jax.device_get([shard.data for shard in jnp.asarray(label).addressable_shards])
+    parts = [part for part in shards if part.size]
+    if not parts:
+        return
     low, high = min(int(part.min()) for part in parts), max(int(part.max()) for part in parts)
     if low < 0 or high >= classes:
         raise ValueError(

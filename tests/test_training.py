@@ -34,7 +34,9 @@ def make_loop(spec: Any, key: jax.Array, transform: Any = None) -> tuple[loop.Lo
     return training, state, training.zero_totals(state)
 
 
-@pytest.mark.parametrize("family", SPECS)
+@pytest.mark.parametrize(
+    "family", [f if f == "batch_norm_gan" else pytest.param(f, marks=pytest.mark.slow) for f in SPECS]
+)
 def test_chunks_of_any_length_give_the_same_bits(family: str, key: jax.Array) -> None:
     results = []
     for chunks in ([21], [1] * 21, [7, 7, 7], [0, 20, 1]):
