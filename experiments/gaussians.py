@@ -5,6 +5,10 @@
 One program trains all seeds of a method together (``vmap`` over keys). The protocol is PacGAN's: standard deviation
 0.05, a mode counts when at least one of 2,500 samples lies within 3 standard deviations of it and nearest to it; such
 samples are the good ones.
+
+Reached after 20,000 steps, means over 5 seeds of the moving average: plain 15.8 modes and 0.30 of the samples good, R1
+25.0 and 0.66, packing 2 25.0 and 0.57 (0.80 after 40,000 steps), packing 4 24.8 and 0.23, R1 with packing 2 25.0 and
+0.72; 66 to 190 s a method on one core of an Intel Xeon (Sapphire Rapids) virtual machine.
 """
 
 import dataclasses
