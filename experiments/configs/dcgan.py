@@ -2,7 +2,12 @@
 
     uv run experiments/train.py gan --config dcgan
 
-Radford et al. 2016: 4 x 4 kernels, BatchNorm, Adam 2e-4 with b1 0.5. The samples are of the moving average.
+Radford et al. 2016: 4 x 4 kernels, BatchNorm, Adam 2e-4 with b1 0.5. The samples are of the moving average. On the
+2,000 embedded images the discriminator wants augmentation:
+
+    uv run experiments/train.py gan --config dcgan --dataset fashion_mnist_small --augmentation diffaugment
+
+Reached with seed 0 in 5 minutes on one core of an Intel Xeon (Sapphire Rapids) virtual machine: docs/dcgan_samples.png.
 """
 
 from experiments.options import GANOptions

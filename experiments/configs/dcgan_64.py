@@ -9,10 +9,12 @@ options = GANOptions(
     architecture="dcgan",
     image_size=64,
     color="rgb",
-    steps=8000,
+    steps=4240,
     batch_size=32,
     width=32,
     latent_dim=100,
+    loss="hinge",
+    discriminator_normalization="spectral",
     ema_decay=0.999,
     ema_warmup=True,
 )
