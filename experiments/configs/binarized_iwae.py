@@ -2,8 +2,8 @@
 
     uv run experiments/train.py vae --config binarized_iwae
 
-Reached with seed 0, test log p(x) in nats with 500 importance samples, 28 minutes on one core of an Intel Xeon (Sapphire
-Rapids) virtual machine:
+Reached with seed 0, test log p(x) in nats with 500 importance samples, 28 minutes on one core of an Intel Xeon
+(Sapphire Rapids) virtual machine:
 
     epoch             5      10      15      20
     log p(x)    -105.84  -98.56  -95.97  -94.54
