@@ -12,6 +12,7 @@ from typing import Annotated
 
 import tyro
 
+from experiments.command import exit_status
 from jaxgen.training.run import Run
 
 
@@ -80,12 +81,7 @@ def plot(options: Options) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command: returns its exit status."""
-    try:
-        print(plot(tyro.cli(Options, args=arguments, prog="plot.py")))
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_status(lambda: print(plot(tyro.cli(Options, args=arguments, prog="plot.py"))))
 
 
 if __name__ == "__main__":

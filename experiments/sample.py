@@ -16,6 +16,7 @@ import numpy as np
 import tyro
 
 import jaxgen
+from experiments.command import exit_status
 from experiments.watching import COLUMNS, class_rows
 from jaxgen.training.monitor import image_grid, write_png
 from jaxgen.training.run import Run, Spec
@@ -85,12 +86,7 @@ def sample(options: Options) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command: returns its exit status."""
-    try:
-        print(sample(tyro.cli(Options, args=arguments, prog="sample.py")))
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_status(lambda: print(sample(tyro.cli(Options, args=arguments, prog="sample.py"))))
 
 
 if __name__ == "__main__":

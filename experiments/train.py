@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 import jaxgen
 from experiments import topology
+from experiments.command import exit_status
 from experiments.options import FAMILIES, GANOptions, VAEOptions, parse
 from experiments.watching import Dataset, Evaluation, Pictures
 from jaxgen import data
@@ -268,12 +269,7 @@ def _looks(options: VAEOptions | GANOptions, step: int) -> bool:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command: returns its exit status."""
-    try:
-        train(parse(sys.argv[1:] if arguments is None else arguments))
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_status(lambda: train(parse(sys.argv[1:] if arguments is None else arguments)))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 XLA's CPU compiler takes a slow path for convolutions inside loops (20 to 200 times slower, jax issue 12868) and for
 transposed ones everywhere. A convolution is the sum over the rows of its kernel of one matrix product each: of the
 lines that the row meets, s neighbouring pixels taken as channels and ceil(k / s) shifted copies side by side, with that
-row. Its transpose is derived from it. Each function here is both, and the platform it is lowered for chooses.
+row; its transpose spreads the same products. Each function here is both, and the platform it is lowered for chooses.
 """
 
 import functools
