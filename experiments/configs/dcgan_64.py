@@ -1,6 +1,10 @@
 """A DCGAN for one's own colour images at 64 x 64.
 
-uv run experiments/train.py gan --config dcgan_64 --dataset folder:PATH --image-size 64 --color rgb
+    uv run experiments/train.py gan --config dcgan_64 --dataset folder:PATH
+
+Spectral norm and the hinge loss instead of BatchNorm in the discriminator, which saturated on pictures with white
+backgrounds. Reached with seed 0 on 3,408 emoji in 23 minutes on one core of an Intel Xeon (Sapphire Rapids) virtual machine:
+docs/results.md, beside the other two.
 """
 
 from experiments.options import GANOptions

@@ -1,11 +1,14 @@
 """A small relativistic GAN with R1 and R2 in the manner of R3GAN, for one's own colour images at 64 x 64.
 
-    uv run experiments/train.py gan --config r3gan --dataset folder:PATH --image-size 64 --color rgb
+    uv run experiments/train.py gan --config r3gan --dataset folder:PATH
 
 Huang et al. 2024, "The GAN is dead; long live the GAN!": the paired relativistic loss, R1 and R2 of one weight, a
 discriminator without normalisation, Adam with b1 = 0, and a burn-in along a cosine of learning rate, b2 and weight of
 the penalties. The networks are DCGAN's, a tenth of the work of the paper's residual ones (``--architecture resnet
 --generator-normalization none``).
+
+Reached with seed 0 on 3,408 emoji in 23 minutes on one core of an Intel Xeon (Sapphire Rapids) virtual machine:
+docs/results.md, beside the other two.
 """
 
 from experiments.options import GANOptions
