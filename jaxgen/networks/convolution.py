@@ -135,7 +135,7 @@ def _choose(
     *sides: _Side,
 ) -> jax.Array:
     def on_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        # No CPU multiplies bfloat16: sums over the taps are at least kept in float32, as accelerators keep theirs.
+        # Few CPUs multiply bfloat16: sums over the taps are at least kept in float32, as accelerators keep theirs.
         wide = jnp.promote_types(x.dtype, jnp.float32)
         return by_products(x.astype(wide), kernel.astype(wide), *sides).astype(x.dtype)
 
