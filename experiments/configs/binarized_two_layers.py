@@ -11,7 +11,7 @@ Reached with seed 0, test log p(x) in nats with 50 importance samples, 7 minutes
     one layer                            -97.92 -94.32 -92.82
     one layer, warm-up over 20 epochs    -98.52 -94.76 -93.09
 
-Without a warm-up of the KL's weight latents are switched off early and hardly come back.
+After 100 epochs the KL is 20.2 nats without the warm-up and 26.4 with it.
 """
 
 import dataclasses

@@ -3,7 +3,7 @@
     uv run experiments/train.py vae --config binarized_vae
 
 Reached with seed 0, test log p(x) in nats with 500 importance samples, 6 minutes on one core of an Intel Xeon (Sapphire
-Rapids) virtual machine, five of them for the four evaluations:
+Rapids) virtual machine with the four evaluations:
 
     epoch             5      10      15      20
     log p(x)    -113.23 -103.21  -99.14  -97.10
