@@ -5,6 +5,7 @@ uv run experiments/plot.py runs/one runs/two --metric test_log_likelihood --out 
 
 import dataclasses
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Annotated
 import tyro
 
 from experiments.command import exit_status
+from jaxgen.training.monitor import rows_until
 from jaxgen.training.run import Run
 
 
@@ -38,7 +40,7 @@ def read_curve(directory: Path, metric: str) -> tuple[list[int], list[float]]:
     """The steps and the values of a metric of a run, in order."""
     Run.open(directory)  # refuses what is no run
     path = directory / "metrics.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    rows = [json.loads(line) for line in rows_until(path, math.inf)] if path.is_file() else []
     found = [(row["step"], float(row[metric])) for row in rows if metric in row]
     if not found:
         known = sorted({name for row in rows for name in row if name != "step"})

@@ -77,7 +77,7 @@ class Monitor:
 
         self._samples = directory / "samples"
         path = directory / "metrics.jsonl"
-        kept = _rows_until(path, step) if path.exists() else []
+        kept = rows_until(path, step) if path.exists() else []
         partial = path.with_name(".metrics.jsonl.partial")
         partial.write_text("".join(kept))
         partial.replace(path)
@@ -126,8 +126,19 @@ class Monitor:
         return path
 
 
-def _rows_until(path: Path, step: int) -> list[str]:
-    """Lines of the log up to a step; a last line cut short by a kill is dropped."""
+def rows_until(path: Path, step: float) -> list[str]:
+    """Lines of the log up to a step; a last line cut short by a kill is dropped.
+
+    Args:
+      path: a ``metrics.jsonl``.
+      step: the last step wanted.
+
+    Returns:
+      JSON objects, one a line.
+
+    Raises:
+      ValueError: a whole line is not a row of the log.
+    """
     lines = path.read_text().splitlines(keepends=True)
     if lines and not lines[-1].endswith("\n"):
         lines.pop()
