@@ -3,12 +3,18 @@
 import sys
 from collections.abc import Callable
 
+from jaxgen.training.stopping import Stopped
+
 
 def exit_status(command: Callable[[], object]) -> int:
-    """Run a command: 0, or 1 and one line on the standard error for what the person who called it can put right."""
+    """Run a command: 0; 1 and one line on the standard error for what the person who called it can put right; or 128
+    and the number of the signal that stopped it."""
     try:
         command()
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except Stopped as stopped:
+        print(f"{stopped}: everything is saved, go on with --resume", file=sys.stderr)
+        return stopped.status
+    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

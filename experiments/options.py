@@ -53,6 +53,12 @@ class Options:
     """Steps between checkpoints."""
     keep: int = 2
     """How many of the newest checkpoints to keep, besides the best."""
+    keep_every: int | None = None
+    """Keep for good the checkpoints whose step is a multiple of this."""
+    checkpointing: Literal["asynchronous", "synchronous"] = "asynchronous"
+    """Write checkpoints while the training goes on, or wait for each."""
+    skip_bad_steps: int = 0
+    """Leave out steps that make numbers that are not finite, and give up after so many; 0 stops at the first."""
     mesh: str | None = None
     """Devices by axis, such as data=8 or data=4,model=2: the batch is split over data, the state over model."""
     coordinator: str | None = None
@@ -71,13 +77,15 @@ class Options:
     def check(self) -> None:
         """Refuse numbers that make no sense, before anything is read or written."""
         counts = ("steps", "batch_size", "log_every", "eval_every", "sample_every", "checkpoint_every", "keep")
-        for name in (*counts, "log_likelihood_samples"):
+        for name in (*counts, "keep_every", "log_likelihood_samples"):
             value = getattr(self, name, None)
             if value is not None and value < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
         for name in ("hidden", "upper_hidden", "upper_latent_dims", "generator_hidden", "discriminator_hidden"):
             if any(size < 1 for size in getattr(self, name, ())):
                 raise ValueError(f"--{name.replace('_', '-')} must be sizes of at least 1, got {getattr(self, name)}")
+        if self.skip_bad_steps < 0:
+            raise ValueError(f"--skip-bad-steps must be at least 0, got {self.skip_bad_steps}")
         given = [self.coordinator, self.num_processes, self.process_id]
         if any(value is None for value in given) and any(value is not None for value in given):
             raise ValueError("--coordinator, --num-processes and --process-id go together: pass all of them or none")

@@ -57,6 +57,22 @@ def agree(value: float) -> float:
     return float(multihost_utils.broadcast_one_to_all(np.float64(value))) if jax.process_count() > 1 else value
 
 
+def agree_on_text(text: str) -> str:
+    """Process 0's text, everywhere."""
+    if jax.process_count() == 1:
+        return text
+    padded = np.frombuffer(text.encode().ljust(4096, b"\0")[:4096], np.uint8)
+    return np.asarray(multihost_utils.broadcast_one_to_all(padded)).tobytes().rstrip(b"\0").decode()
+
+
+def agree_on_chunk(limit: int, signum: int | None) -> tuple[int, int | None]:
+    """(process 0's limit, a signal that any process received or None), everywhere."""
+    if jax.process_count() == 1:
+        return limit, signum
+    everybodys = np.asarray(multihost_utils.process_allgather(np.array([limit, signum or 0], np.int64)))
+    return int(everybodys[0, 0]), int(everybodys[:, 1].max()) or None
+
+
 def total(number: int) -> int:
     """The sum of all processes' numbers, modulo 2^256."""
     if jax.process_count() == 1:

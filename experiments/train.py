@@ -9,28 +9,30 @@ A run directory is left behind: config.json, metrics.jsonl, tensorboard/, checkp
 
 import dataclasses
 import sys
-import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 import jaxgen
 from experiments import topology
 from experiments.command import exit_status
 from experiments.options import FAMILIES, GANOptions, VAEOptions, parse
+from experiments.session import Session, Start
 from experiments.watching import Dataset, Evaluation, Pictures
 from jaxgen import data
 from jaxgen.keys import named_key, step_key
 from jaxgen.training import loop
-from jaxgen.training.checkpoint import Checkpoints, shape_differences, summary
+from jaxgen.training.checkpoint import Checkpoints
+from jaxgen.training.files import exclusive
+from jaxgen.training.manifest import array_differences, arrays, summary
 from jaxgen.training.monitor import Monitor
 from jaxgen.training.run import Run, Spec, State, init_state, to_plain
+from jaxgen.training.stopping import StopRequest
 
 # What belongs to one invocation of the command and not to the run.
 NOT_SAVED = {"resume": False, "mesh": None, "coordinator": None, "num_processes": None, "process_id": None}
@@ -101,12 +103,17 @@ def identity(options: VAEOptions | GANOptions, spec: Spec, loaded: Data) -> dict
     }
 
 
-def next_free(parent: Path, family: str) -> Path:
-    """The first of FAMILY-001, FAMILY-002, ... that does not exist."""
+def claim_next_free(parent: Path, family: str) -> Path:
+    """Make the first of FAMILY-001, FAMILY-002, ... that does not exist, for this command alone."""
     number = 1
-    while (parent / f"{family}-{number:03d}").exists():
-        number += 1
-    return parent / f"{family}-{number:03d}"
+    while True:
+        directory = parent / f"{family}-{number:03d}"
+        try:
+            directory.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return directory
 
 
 def borrow_weights(state: State, source: Path) -> State:
@@ -118,7 +125,7 @@ def borrow_weights(state: State, source: Path) -> State:
     if type(other) is not type(state):
         raise ValueError(f"{source} holds a {type(other).__name__}, wanted a {type(state).__name__}")
     saved, wanted = ({name: getattr(s, name) for name in names} for s in (other, state))
-    differences = shape_differences(saved, wanted)
+    differences = array_differences(arrays(saved), arrays(wanted))
     if differences:
         raise ValueError(f"the weights of {source} do not fit: {summary(differences)}")
     return state._replace(**saved)
@@ -139,40 +146,78 @@ def train(options: VAEOptions | GANOptions) -> Path:
     topology.connect(options)
     mesh = topology.build_mesh(options.mesh)
     family = next(name for name, kind in FAMILIES.items() if isinstance(options, kind))
-    directory = options.workdir or next_free(Path("runs"), family)
-    run = Run.open(directory) if Run.exists(directory) else None
-    if run is not None and not options.resume:
-        raise FileExistsError(f"{directory} already holds a run: pass --resume to continue it, or another --workdir")
-    loaded = load_data(options, mesh)
-    spec: Any = options.spec(loaded.train["image"].shape[1:], loaded.num_classes)
-    run_identity = identity(options, spec, loaded)
-    if run is not None:
-        run.check_identity(run_identity)
-    training = build_loop(options, spec, loaded, mesh)
-    state = initial_state(options, spec, loaded, training, None if run is None else run.steps())
-    totals = training.zero_totals(state)
+    with ExitStack() as held:
+        run = Run.open(options.workdir) if options.workdir is not None and Run.exists(options.workdir) else None
+        if run is not None:
+            if topology.is_primary():
+                held.enter_context(run.lock())
+            if not options.resume:
+                raise FileExistsError(
+                    f"{run.directory} already holds a run: pass --resume to continue it, or another --workdir"
+                )
+        loaded = load_data(options, mesh)
+        spec: Any = options.spec(loaded.train["image"].shape[1:], loaded.num_classes)
+        run_identity = identity(options, spec, loaded)
+        if run is not None:
+            run.check_identity(run_identity)
+        training = build_loop(options, spec, loaded, mesh)
+        state = initial_state(options, spec, loaded, training, None if run is None else run.steps())
+        device, say = jax.devices()[0], print if topology.is_primary() else lambda *_: None
+        where = f"{device.platform} ({device.device_kind})" + (f", mesh {dict(mesh.shape)}" if mesh is not None else "")
+        say(f"{family} on {options.dataset}: {loaded.num_examples} images, {where}")
+        run = create_together(run, run_identity, family, options, held)
+        say(f"run directory: {run.directory}")
+        stop = held.enter_context(StopRequest())
+        checkpoints = held.enter_context(
+            run.checkpoints(
+                keep=options.keep,
+                keep_every=options.keep_every,
+                asynchronous=options.checkpointing == "asynchronous",
+            )
+        )
+        start = starting_point(options, run, training, state, checkpoints, say)
+        step = int(start.state.step)
+        if step >= options.steps and start.looked:
+            say(f"already trained for {step} steps of {options.steps}: nothing to do")
+            return run.directory
+        monitor = None
+        if topology.is_primary():
+            monitor = held.enter_context(Monitor(run.directory, step if start.looked else step - 1))
+        key = jax.random.key(options.seed)
+        session = Session(
+            options=options,
+            spec=spec,
+            run=run,
+            training=training,
+            checkpoints=checkpoints,
+            monitor=monitor,
+            evaluation=Evaluation(spec, loaded.test, key, getattr(options, "log_likelihood_samples", None)),
+            pictures=Pictures(spec, loaded.test, key),
+            mesh=mesh,
+            stop=stop,
+            start=start,
+        )
+        for picture in session.train():
+            say(f"picture: {picture}")
+    return run.directory
 
-    device, say = jax.devices()[0], print if topology.is_primary() else lambda *_: None
-    where = f"{device.platform} ({device.device_kind})" + (f", mesh {dict(mesh.shape)}" if mesh is not None else "")
-    say(f"{family} on {options.dataset}: {loaded.num_examples} images, {where}")
-    say(f"run directory: {directory}")
-    run = create_together(run, directory, run_identity, family, options)
-    with run.checkpoints(keep=options.keep) as checkpoints:
-        if options.resume and not checkpoints.steps():
+
+def starting_point(
+    options: VAEOptions | GANOptions, run: Run, training: loop.Loop, state: Any, checkpoints: Checkpoints, say: Any
+) -> Start:
+    """Where a session begins: at the newest whole checkpoint, or at the state given."""
+    totals = training.zero_totals(state)
+    if not checkpoints.steps():
+        if options.resume:
             say("no completed checkpoint: starting at step 0")
-        elif options.resume:
-            say(f"resuming from step {checkpoints.find('newest')}")
-            state, totals = checkpoints.restore(checkpoints.find("newest"), state, totals)
-        start = int(state.step)
-        if start >= options.steps:
-            say(f"already trained for {start} steps of {options.steps}: nothing to do")
-            return directory
-        run_key = jax.random.key(options.seed)
-        evaluation = Evaluation(spec, loaded.test, run_key, getattr(options, "log_likelihood_samples", None))
-        pictures = Pictures(spec, loaded.test, run_key)
-        with Monitor(directory, start) if topology.is_primary() else nullcontext() as monitor:
-            drive(options, run, training, state, totals, checkpoints, monitor, evaluation, pictures, mesh)
-    return directory
+        return Start(state, totals, looked=True, saved=False)
+    restored = checkpoints.restore_newest({"state": state, "totals": totals})
+    for reason in restored.damaged.values():
+        say(f"warning: {reason}")
+    run.check_identity(restored.manifest["config"]["identity"], f"checkpoint {restored.step}")
+    say(f"resuming from step {restored.step}")
+    looked = restored.manifest["looked"]
+    return Start(restored.items["state"], restored.items["totals"], looked=looked, saved=looked)
 
 
 def build_loop(options: VAEOptions | GANOptions, spec: Any, loaded: Data, mesh: jax.sharding.Mesh | None) -> loop.Loop:
@@ -181,7 +226,8 @@ def build_loop(options: VAEOptions | GANOptions, spec: Any, loaded: Data, mesh: 
     step: Any = partial(jaxgen.gan_step if isinstance(spec, jaxgen.GAN) else jaxgen.vae_step, spec)
     dynamic = getattr(options, "binarization", "none") == "dynamic"
     transform = dynamic_binarization(key) if dynamic else None
-    return loop.Loop(step, loaded.train, key, options.batch_size, transform, mesh, loaded.num_examples)
+    sentinel: Any = "skip" if options.skip_bad_steps else "watch"
+    return loop.Loop(step, loaded.train, key, options.batch_size, transform, mesh, loaded.num_examples, sentinel)
 
 
 def initial_state(
@@ -197,74 +243,21 @@ def initial_state(
 
 
 def create_together(
-    run: Run | None, directory: Path, run_identity: dict[str, Any], family: str, options: VAEOptions | GANOptions
+    run: Run | None, run_identity: dict[str, Any], family: str, options: VAEOptions | GANOptions, held: ExitStack
 ) -> Run:
-    """The run, made by one process after all have looked, and opened by the others after it is made."""
+    """The run, made and held by one process after all have looked, and opened by the others after it is made."""
     topology.wait_for_all("looked for a run")
-    if run is None and topology.is_primary():
+    if run is not None:
+        return run
+    directory = options.workdir
+    if topology.is_primary():
+        if directory is None:
+            directory = claim_next_free(Path("runs"), family)
+        directory.mkdir(parents=True, exist_ok=True)
+        held.enter_context(exclusive(directory))
         saved = {name: str(v) if isinstance(v, Path) else v for name, v in dataclasses.asdict(options).items()}
         Run.create(directory, run_identity, {"family": family, "options": {**saved, **NOT_SAVED}})
-    topology.wait_for_all("made a run")
-    return Run.open(directory)
-
-
-def drive(
-    options: VAEOptions | GANOptions,
-    run: Run,
-    training: loop.Loop,
-    state: Any,
-    totals: loop.Totals,
-    checkpoints: Checkpoints,
-    monitor: Monitor | None,
-    evaluation: Evaluation,
-    pictures: Pictures,
-    mesh: jax.sharding.Mesh | None,
-) -> None:
-    """Run the loop from stop to stop: log, evaluate, show, save. Without a monitor, only compute along."""
-    step, last = int(state.step), options.steps
-    cadences = (options.log_every, options.eval_every, options.sample_every, options.checkpoint_every)
-    zero = jax.device_get(training.zero_totals(state))
-    best = checkpoints.best_score()
-    since, since_step = time.perf_counter(), step
-    quiet, interval = monitor is None, 0.2 if sys.stderr.isatty() else 10.0
-    with tqdm(total=last, initial=step, unit=" steps", mininterval=interval, disable=quiet) as bar:
-        while step < last:
-            stop = loop.next_stop(step, last, cadences)
-            state, totals = training.run(state, totals, stop - step)
-            jax.block_until_ready(state)
-            bar.update(stop - step)
-            step = stop
-            if step % options.log_every == 0:
-                row, totals = loop.means(totals), training.place_totals(zero)
-                now = time.perf_counter()
-                speed = (step - since_step) / (now - since)
-                since, since_step = now, step
-                if monitor is not None:
-                    monitor.write(step, {**row, "time_steps_per_second": speed})
-                bar.set_postfix({name: f"{value:.4g}" for name, value in row.items()}, refresh=False)
-            score = None
-            whole = topology.local_copy(state, mesh) if _looks(options, step) else None
-            if step % options.eval_every == 0 or step == last:
-                measured, score = evaluation(whole)
-                score = topology.agree(score)
-                if step % options.eval_every == 0 and monitor is not None:
-                    monitor.write(step, measured)
-                listed = "  ".join(f"{name} {value:.4f}" for name, value in measured.items())
-                if monitor is not None:
-                    bar.write(f"step {step}: {listed}")
-            if (step % options.sample_every == 0 or step == last) and monitor is not None:
-                written = pictures(whole, step, monitor)
-            is_best = score is not None and (best is None or score > best)
-            best = score if is_best else best
-            if step % options.checkpoint_every == 0 or step == last or is_best:
-                checkpoints.save(step, state, totals, run.config, score)
-    for path in written if monitor is not None else ():
-        print(f"picture: {path}")
-
-
-def _looks(options: VAEOptions | GANOptions, step: int) -> bool:
-    """Whether somebody evaluates or shows the state of this step."""
-    return step % options.eval_every == 0 or step % options.sample_every == 0 or step == options.steps
+    return Run.open(Path(topology.agree_on_text(str(directory))))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

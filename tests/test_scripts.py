@@ -83,7 +83,7 @@ def test_train_leaves_a_run_and_sample_opens_it(family: str, npz: str, tmp_path:
     config = json.loads((workdir / "config.json").read_text())
     assert config["identity"]["model"]["type"] == family.upper()
     assert config["identity"]["seed"] == 0
-    assert {"checkpoints", "config.json", "metrics.jsonl", "samples", "tensorboard"} == {
+    assert {".lock", "checkpoints", "config.json", "metrics.jsonl", "samples", "tensorboard"} == {
         path.name for path in workdir.iterdir()
     }
     with Run.open(workdir).checkpoints(read_only=True) as checkpoints:

@@ -78,10 +78,11 @@ def test_checkpoints_move_between_meshes_bit_for_bit(before: str | None, after: 
     training, state, totals = make_loop(spec, MESHES.get(str(before)))
     state, totals = training.run(state, totals, 3)
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(3, state, totals, {}, None)
+        checkpoints.save(3, {"state": state, "totals": totals})
     training, fresh, zero = make_loop(spec, MESHES.get(str(after)))
     with Checkpoints(tmp_path) as checkpoints:
-        restored, restored_totals = checkpoints.restore(3, fresh, zero)
+        items = checkpoints.restore(3, {"state": fresh, "totals": zero}).items
+    restored, restored_totals = items["state"], items["totals"]
     chex.assert_trees_all_equal(jax.device_get((restored, restored_totals)), jax.device_get((state, totals)))
     assert jax.tree.map(lambda leaf: leaf.sharding, restored) == jax.tree.map(lambda leaf: leaf.sharding, fresh)
     training.run(restored, restored_totals, 2)

@@ -1,121 +1,140 @@
-"""Checkpoints of a run, through Orbax."""
+"""Checkpoints of a run, through Orbax, each with a manifest by which it is verified when it is read."""
 
 import math
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers
+
+from jaxgen.training import manifest
 
 _DELETED = "deleted"
+_DAMAGED = "damaged"
 Which = Literal["newest", "best"] | int
 
 
-def shape_differences(saved: Any, wanted: Any) -> list[str]:
-    """Where two trees of arrays differ in structure, shape or type, in words.
+class DamagedCheckpointError(OSError):
+    """A checkpoint cannot be read back as it was saved."""
+
+
+class Restored(NamedTuple):
+    """What `Checkpoints.restore_newest` found.
 
     Args:
-      saved: tree of arrays or of their descriptions.
-      wanted: the tree it ought to be like.
-
-    Returns:
-      One line per difference, naming the leaf's path; empty when there is none.
+      step: the checkpoint's step.
+      items: trees of arrays of any shapes by name.
+      manifest: its manifest, plain data.
+      damaged: why each newer checkpoint could not be used, by its step.
     """
 
-    def describe(tree: Any) -> dict[str, str]:
-        leaves = jax.tree_util.tree_leaves_with_path(tree)
-        return {
-            jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
-            for path, leaf in leaves
-        }
-
-    old, new = describe(saved), describe(wanted)
-    # Parameters first: the rest follows from them.
-    paths = sorted(old.keys() | new.keys(), key=lambda path: ("params" not in path.partition("/")[0], path))
-    return [
-        f"{path}: saved {old.get(path, 'nothing')}, wanted {new.get(path, 'nothing')}"
-        for path in paths
-        if old.get(path) != new.get(path)
-    ]
+    step: int
+    items: dict[str, Any]
+    manifest: dict[str, Any]
+    damaged: dict[int, str]
 
 
-def summary(differences: list[str], most: int = 6) -> str:
-    """The first few of a list of differences, on one line.
+class _Retention:
+    """Which checkpoints stay: the newest few, every m-th step, and the best."""
 
-    Args:
-      differences: one line each.
-      most: how many to show.
+    def __init__(self, newest: int, every: int | None) -> None:
+        self._newest = newest
+        self._every = every
+        self.scores: dict[int, float] = {}
 
-    Returns:
-      Those lines, and how many more there are.
-    """
-    more = len(differences) - most
-    return "; ".join([*differences[:most], *([f"and {more} more"] if more > 0 else [])])
+    def best(self, steps: Sequence[int]) -> int | None:
+        """The step with the highest score, the latest of equals."""
+        scored = [step for step in steps if step in self.scores]
+        return max(scored, key=lambda step: (self.scores[step], step), default=None)
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Orbax's question."""
+        steps = [info.step for info in checkpoints]
+        kept = {*steps[-self._newest :], self.best(steps)}
+        return [step in kept or (self._every is not None and step % self._every == 0) for step in steps]
 
 
 class Checkpoints:
-    """The checkpoints of one run: the newest few, and the best by its score.
+    """The checkpoints of one run: the newest few, every m-th for good, and the best by its score.
 
-    A context manager. Saving is synchronous: when `save` returns, the checkpoint is on the disk.
+    A context manager: leaving it waits until everything is on the disk. A checkpoint becomes visible whole or not at
+    all; it holds a manifest with the SHA-256 of every array, and is verified against it whenever it is read.
 
     Args:
       directory: where they lie; made when it does not exist, unless read_only.
       keep: how many of the newest to keep.
+      keep_every: keep for good those whose step is a multiple of this; None for none.
+      asynchronous: write while the program goes on; otherwise `save` returns when all is on the disk.
       read_only: only look.
 
     Raises:
-      ValueError: keep is below 1.
+      ValueError: keep or keep_every is below 1.
     """
 
-    def __init__(self, directory: Path, *, keep: int = 2, read_only: bool = False) -> None:
-        if keep < 1:
-            raise ValueError(f"at least 1 checkpoint must be kept, got {keep}")
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        keep: int = 2,
+        keep_every: int | None = None,
+        asynchronous: bool = False,
+        read_only: bool = False,
+    ) -> None:
+        if keep < 1 or (keep_every is not None and keep_every < 1):
+            raise ValueError(f"keep and keep_every must be at least 1, got {keep} and {keep_every}")
         self.directory = directory.absolute()
-        policies = [checkpoint_managers.LatestN(keep), checkpoint_managers.BestN(get_metric_fn=_rank, n=1)]
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
-            best_fn=_rank,
-            best_mode="max",
-            enable_async_checkpointing=False,
-            cleanup_tmp_directories=not read_only,
-            # Renamed first and removed after: a killed deletion cannot leave half a checkpoint listed.
-            todelete_subdir=None if read_only else _DELETED,
-            save_root_metadata=not read_only,
-            create=not read_only,
-        )
-        if not read_only:
-            self._remove_deleted()
-        handlers = {
-            "state": ocp.StandardCheckpointHandler(),
-            "totals": ocp.StandardCheckpointHandler(),
-            "config": ocp.JsonCheckpointHandler(),
-        }
-        self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
+        self._read_only = read_only
+        self._asynchronous = asynchronous
+        self._retention = _Retention(keep, keep_every)
+        self._saving: int | None = None
 
     def __enter__(self) -> "Checkpoints":
+        if not self._read_only:
+            self._clean()
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=self._retention,
+            enable_async_checkpointing=self._asynchronous,
+            cleanup_tmp_directories=not self._read_only,
+            # Renamed first and removed after: a killed deletion cannot leave half a checkpoint listed.
+            todelete_subdir=None if self._read_only else _DELETED,
+            save_root_metadata=False,
+            create=not self._read_only,
+            # Nothing is read before it is verified.
+            lightweight_initialize=True,
+        )
+        self._manager = ocp.CheckpointManager(self.directory, options=options)
+        for step in self.steps():
+            try:
+                self._set_score(step, self.manifest(step)["score"])
+            except DamagedCheckpointError:
+                continue  # it has no score; whoever restores it is told why
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._manager.close()
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
 
     def steps(self) -> list[int]:
-        """Steps of the completed checkpoints, ascending; no shapes involved."""
-        return sorted(self._manager.all_steps())
+        """Steps of the completed checkpoints, ascending, damaged ones included; no shapes involved."""
+        if not self.directory.is_dir():
+            return []
+        return sorted(int(path.name) for path in self.directory.iterdir() if path.name.isdecimal() and path.is_dir())
 
     def best_step(self) -> int | None:
         """Step of the checkpoint with the highest score, or None when none was scored."""
-        return self._manager.best_step() if self.best_score() is not None else None
+        return self._retention.best(self.steps())
 
     def best_score(self) -> float | None:
         """The highest score among the checkpoints, or None when none was scored."""
-        step = self._manager.best_step()
-        rank = -math.inf if step is None else _rank(self._manager.metrics(step))
-        return None if rank == -math.inf else rank
+        step = self.best_step()
+        return None if step is None else self._retention.scores[step]
 
     def find(self, which: Which) -> int:
         """Find a checkpoint.
@@ -135,87 +154,199 @@ class Checkpoints:
             raise FileNotFoundError(f"no {which} checkpoint in {self.directory}: there are {steps or 'none'}")
         return int(found)
 
-    def save(self, step: int, state: Any, totals: Any, config: dict[str, Any], score: float | None) -> None:
-        """Save a checkpoint and wait until it is on the disk.
+    def save(
+        self,
+        step: int,
+        items: Mapping[str, Any],
+        score: float | None = None,
+        notes: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Save a checkpoint; one of the same step is replaced.
 
         Args:
           step: number of steps done.
-          state: the state, arrays of any shapes.
-          totals: sums of the metrics since the last row of the log.
-          config: the run's config, plain data.
+          items: trees of arrays of any shapes by name, such as ``state``.
           score: what makes the best one, higher is better; None when it was not evaluated here.
+          notes: plain data for the manifest, by name.
 
         Raises:
-          RuntimeError: Orbax did not save, for instance because later steps are there.
+          ValueError: an array is not finite.
+          FileExistsError: later steps are there.
+          OSError: it, or the one before it, could not be written; the error names the folder.
         """
-        latest = self._manager.latest_step()
-        saved = (latest is None or step > latest) and self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
-                totals=ocp.args.StandardSave(totals),
-                config=ocp.args.JsonSave(config),
-            ),
-            metrics={"score": score},
-            force=True,
-        )
-        self._manager.wait_until_finished()
-        self._remove_deleted()
-        if not saved:
-            raise RuntimeError(
-                f"checkpoint {step} was not saved in {self.directory}, which holds {self.steps()}: "
-                "use another --workdir, or remove the later steps"
+        score = None if score is None or math.isnan(score) else float(score)
+        contents = manifest.build(step, dict(items), {"score": score, **(notes or {})})
+        self.wait()
+        later = [other for other in self.steps() if other > step]
+        if later:
+            raise FileExistsError(
+                f"checkpoint {step} was not saved in {self.directory}, which holds {later}: use another --workdir, or "
+                "remove the later steps"
             )
+        self._set_score(step, score)
+        arrays = {name: ocp.args.StandardSave(item) for name, item in items.items()}
+        try:
+            if step in self.steps():
+                self._manager.delete(step)
+            saved = self._manager.save(
+                step, args=ocp.args.Composite(manifest=ocp.args.JsonSave(contents), **arrays), force=True
+            )
+        except (OSError, ValueError, jax.errors.JaxRuntimeError) as error:
+            raise self._not_written(step, error) from error
+        if not saved:
+            raise OSError(f"checkpoint {step} was not saved in {self.directory}, which holds {self.steps()}")
+        self._saving = step
+        if not self._asynchronous:
+            self.wait()
 
-    def restore(self, step: int, state: Any, totals: Any) -> tuple[Any, Any]:
+    def wait(self) -> None:
+        """Wait until everything saved so far is on the disk.
+
+        Raises:
+          OSError: something could not be written; the error names the folder.
+        """
+        step, self._saving = self._saving, None
+        if step is None:
+            return
+        try:
+            self._manager.wait_until_finished()
+        except (OSError, ValueError, jax.errors.JaxRuntimeError) as error:
+            raise self._not_written(step, error) from error
+        if step not in self.steps():
+            raise self._not_written(step, OSError("Orbax reports no error, but it is not there"))
+        self._clean()
+
+    def _not_written(self, step: int, error: Exception) -> OSError:
+        self._retention.scores.pop(step, None)
+        if jax.process_index() == 0:
+            # What was written of it would fill a disk that is full already.
+            for path in self.directory.glob(f"{step}.*tmp*"):
+                shutil.rmtree(path, ignore_errors=True)
+        return OSError(
+            f"checkpoint {step} could not be written in {self.directory} ({_first_line(error)}): the earlier ones, "
+            f"{self.steps() or 'none'}, are intact; make room or repair the disk, then go on with --resume"
+        )
+
+    def manifest(self, step: int) -> dict[str, Any]:
+        """The manifest of a checkpoint, verified.
+
+        Args:
+          step: its step.
+
+        Returns:
+          Plain data: ``step``, ``score``, ``leaves``, ``versions``, ``topology`` and what it was saved with.
+
+        Raises:
+          DamagedCheckpointError: it cannot be read, or not as it was written.
+        """
+        try:
+            read = self._manager.restore(step, args=ocp.args.Composite(manifest=ocp.args.JsonRestore()))
+            manifest.check(read["manifest"], step)
+        except Exception as error:
+            raise self._damaged(step, error) from error
+        return read["manifest"]
+
+    def restore(self, step: int, items: Mapping[str, Any]) -> Restored:
         """Read a checkpoint back, bit for bit.
 
         Args:
           step: its step.
-          state: a state of the shapes and types wanted, or their descriptions.
-          totals: likewise.
+          items: trees of arrays of any shapes, or of their descriptions, as they are wanted; what else the checkpoint
+            holds is not read.
 
         Returns:
-          (state, totals), where the arrays given lie; on this process's first device when only described.
+          The trees, where the arrays given lie; on this process's first device when only described.
 
         Raises:
           ValueError: the saved arrays are not of those shapes and types; the error names each that differs.
+          DamagedCheckpointError: they cannot be read, or not as they were written.
         """
-        restored = self._restore(step, state=state, totals=totals)
-        return restored["state"], restored["totals"]
-
-    def restore_state(self, step: int, state: Any) -> Any:
-        """Read only the state of a checkpoint back, bit for bit.
-
-        Args:
-          step: its step.
-          state: a state of the shapes and types wanted, or their descriptions.
-
-        Returns:
-          The state, where the arrays given lie; on this process's first device when only described.
-
-        Raises:
-          ValueError: the saved arrays are not of those shapes and types; the error names each that differs.
-        """
-        return self._restore(step, state=state)["state"]
-
-    def _restore(self, step: int, **items: Any) -> Any:
-        saved = self._manager.item_metadata(step)
-        differences = [line for name, wanted in items.items() for line in shape_differences(saved[name].tree, wanted)]
-        if differences:
-            raise ValueError(f"checkpoint {step} in {self.directory} is of another model: {summary(differences)}")
+        contents = self.manifest(step)
+        leaves = {path: leaf for path, leaf in contents["leaves"].items() if path.split("/")[0] in items}
+        differing = manifest.array_differences(
+            {path: leaf["array"] for path, leaf in leaves.items()}, manifest.arrays(dict(items))
+        )
+        if differing:
+            raise ValueError(
+                f"checkpoint {step} in {self.directory} is of another model: {manifest.summary(differing)}"
+            )
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         wanted = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None) or here), items
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None) or here), dict(items)
         )
-        arguments = {name: ocp.args.StandardRestore(item) for name, item in wanted.items()}
-        return self._manager.restore(step, args=ocp.args.Composite(**arguments))
+        try:
+            arguments = {name: ocp.args.StandardRestore(item) for name, item in wanted.items()}
+            read = dict(self._manager.restore(step, args=ocp.args.Composite(**arguments)))
+            bad = [path for path, leaf in manifest.describe_leaves(read).items() if leaf != leaves[path]]
+        except (MemoryError, jax.errors.JaxRuntimeError):
+            raise  # says nothing about the checkpoint
+        except Exception as error:
+            raise self._damaged(step, error) from error
+        if bad:
+            raise self._damaged(step, ValueError(f"not the bits that were saved: {manifest.summary(bad)}"))
+        return Restored(step, read, contents, {})
 
-    def _remove_deleted(self) -> None:
+    def restore_newest(self, items: Mapping[str, Any]) -> Restored:
+        """Read the newest checkpoint that is whole; newer, damaged ones are moved to the folder ``damaged``.
+
+        Args:
+          items: as for `restore`.
+
+        Returns:
+          The trees, and why each newer checkpoint could not be used.
+
+        Raises:
+          FileNotFoundError: there is no checkpoint at all.
+          ValueError: the newest whole one is of another model; the error names each array that differs.
+          DamagedCheckpointError: none is whole; the error says why of each.
+        """
+        damaged: dict[int, str] = {}
+        steps = self.steps()
+        if not steps:
+            raise FileNotFoundError(f"no checkpoint in {self.directory}")
+        for step in reversed(steps):
+            try:
+                restored = self.restore(step, items)
+            except DamagedCheckpointError as error:
+                damaged[step] = str(error)
+                continue
+            if damaged and not self._read_only:
+                self._set_aside(list(damaged))
+            return restored._replace(damaged=damaged)
+        raise DamagedCheckpointError(
+            f"no checkpoint in {self.directory} can be used: {'; '.join(damaged.values())}: put one back from a copy, "
+            "or start again in another --workdir"
+        )
+
+    def _set_aside(self, steps: list[int]) -> None:
+        """Make room for checkpoints of the same steps; what is damaged may still be of use to somebody."""
+        if jax.process_index() == 0:
+            for step in steps:
+                number = 0
+                while (place := self.directory / _DAMAGED / f"{step}-{number}").exists():
+                    number += 1
+                place.parent.mkdir(exist_ok=True)
+                (self.directory / str(step)).rename(place)
+        for step in steps:
+            self._retention.scores.pop(step, None)
+        self._manager.reload()
+
+    def _damaged(self, step: int, error: Exception) -> DamagedCheckpointError:
+        return DamagedCheckpointError(f"checkpoint {step} in {self.directory} is damaged: {_first_line(error)}")
+
+    def _set_score(self, step: int, score: float | None) -> None:
+        if score is not None:
+            self._retention.scores[step] = score
+        else:
+            self._retention.scores.pop(step, None)
+
+    def _clean(self) -> None:
         if jax.process_index() == 0 and (self.directory / _DELETED).exists():
             shutil.rmtree(self.directory / _DELETED)
 
 
-def _rank(metrics: dict[str, float | None]) -> float:
-    score = metrics["score"]
-    return -math.inf if score is None or math.isnan(score) else score
+def _first_line(error: Exception) -> str:
+    line = (str(error).strip().splitlines() or [""])[0]
+    if len(line) > 400:  # what was done comes first, the system's reason last
+        line = f"{line[:200]} ... {line[-200:]}"
+    return line if type(error) is ValueError else f"{type(error).__name__}: {line}"

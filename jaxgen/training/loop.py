@@ -1,12 +1,12 @@
 """The training loop: many steps in one compiled program, stopped only where somebody wants to look.
 
 Every chunk, one of a single step too, is the same `fori_loop` with a traced length. Where the chunks end
-therefore changes no bit of the run.
+therefore changes no bit of the run. That also makes watching for numbers that are not finite cheap: a chunk looks once,
+at its end, as one that went wrong can be run again in smaller pieces until the step is found.
 """
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,15 +21,32 @@ Transform = Callable[[dict[str, jax.Array], jax.Array], dict[str, jax.Array]]
 
 
 class Totals(NamedTuple):
-    """Sums of the steps' metrics since the last row of the log; saved with the state, so no step is lost.
+    """What a loop has counted; saved with the state, so no step is lost.
 
     Args:
-      sums: sum of each metric, float32 [].
+      sums: sum of each metric since the last row of the log, float32 [].
       steps: number of steps in them, int32 [].
+      skipped: number of steps skipped since the run began, int32 [].
+      finite: whether the sums, and the state after the last chunk, hold no NaN and no infinity, bool [].
     """
 
     sums: dict[str, Any]
     steps: Any
+    skipped: Any
+    finite: Any
+
+
+def all_finite(tree: Any) -> jax.Array:
+    """Whether a tree holds no NaN and no infinity.
+
+    Args:
+      tree: arrays of any shapes and types; integers and booleans are always finite.
+
+    Returns:
+      bool [].
+    """
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in leaves], jnp.bool_))
 
 
 def batch_at(
@@ -114,6 +131,8 @@ class Loop:
       transform: (batch, step) -> batch, applied to each batch on the device (dynamic binarisation).
       mesh: a mesh with an axis ``data`` and perhaps an axis ``model``; None for one device.
       num_examples: size of the whole data set, N; that of ``dataset`` when None.
+      sentinel: what becomes of numbers that are not finite: ``"watch"`` says so in `Totals.finite`; ``"skip"`` leaves
+        out every step whose metrics or new state hold any, and counts it (a look at the whole state a step); ``"off"``.
 
     Raises:
       ValueError: the batch size is not positive, larger than the data set, or not divisible by the axis ``data``.
@@ -128,6 +147,7 @@ class Loop:
         transform: Transform | None = None,
         mesh: jax.sharding.Mesh | None = None,
         num_examples: int | None = None,
+        sentinel: Literal["watch", "skip", "off"] = "watch",
     ) -> None:
         total = len(dataset["image"]) if num_examples is None else num_examples
         self._mesh = mesh
@@ -142,25 +162,45 @@ class Loop:
                 )
             self._dataset = split_rows(dataset, mesh, total)
 
-        def advance(dataset: dict[str, jax.Array], key: jax.Array, state: Any) -> tuple[Any, dict[str, jax.Array]]:
-            batch = batch_at(dataset, key, state.step, total, batch_size)
+        def batch_of(dataset: dict[str, jax.Array], key: jax.Array, step: jax.Array) -> dict[str, jax.Array]:
+            batch = batch_at(dataset, key, step, total, batch_size)
             if mesh is not None:
                 batch = jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, PartitionSpec("data")))
-            batch = transform(batch, state.step) if transform else batch
+            return transform(batch, step) if transform else batch
+
+        def advance(dataset: dict[str, jax.Array], key: jax.Array, state: Any) -> tuple[Any, dict[str, jax.Array]]:
+            batch = batch_of(dataset, key, state.step)
             state, metrics = step(state if mesh is None else gather_networks(state, mesh), batch, key)
             return self.place(state), metrics
 
-        @functools.partial(jax.jit, donate_argnums=(0, 1))
+        def body(dataset: dict[str, jax.Array], key: jax.Array, state: Any, totals: Totals) -> tuple[Any, Totals]:
+            new, metrics = advance(dataset, key, state)
+            counted: Any = jnp.ones((), jnp.bool_)
+            if sentinel == "skip":
+                counted = all_finite((new, metrics))
+                new, metrics = jax.tree.map(
+                    lambda now, before: jnp.where(counted, now, before),
+                    (new, metrics),
+                    (state._replace(step=new.step), jax.tree.map(jnp.zeros_like, metrics)),
+                )
+            return new, totals._replace(
+                sums=jax.tree.map(jnp.add, totals.sums, metrics),
+                steps=totals.steps + counted,
+                skipped=totals.skipped + ~counted,
+            )
+
+        # The state given is not donated: it is the last good one, should this chunk go wrong.
+        @jax.jit
         def run(
             state: Any, totals: Totals, dataset: dict[str, jax.Array], key: jax.Array, num_steps: jax.Array
         ) -> tuple[Any, Totals]:
-            def body(_: jax.Array, carry: tuple[Any, Totals]) -> tuple[Any, Totals]:
-                state, totals = carry
-                state, metrics = advance(dataset, key, state)
-                return state, Totals(jax.tree.map(jnp.add, totals.sums, metrics), totals.steps + 1)
+            state, totals = jax.lax.fori_loop(
+                0, num_steps, lambda _, carry: body(dataset, key, *carry), (state, totals)
+            )
+            finite = jnp.ones((), jnp.bool_) if sentinel == "off" else all_finite((state, totals.sums))
+            return state, totals._replace(finite=finite)
 
-            return jax.lax.fori_loop(0, num_steps, body, (state, totals))
-
+        self._batch = jax.jit(batch_of)
         self._advance = advance
         self._run = run
 
@@ -177,7 +217,8 @@ class Loop:
           ValueError: the batch does not fit the data set, or the state does not fit the step.
         """
         _, metrics = jax.eval_shape(self._advance, self._dataset, self._key, state)
-        return self.place_totals(Totals({name: np.zeros((), np.float32) for name in metrics}, np.zeros((), np.int32)))
+        sums = {name: np.zeros((), np.float32) for name in metrics}
+        return self.place_totals(Totals(sums, np.zeros((), np.int32), np.zeros((), np.int32), np.ones((), np.bool_)))
 
     def place_totals(self, totals: Totals) -> Totals:
         """Put totals on the device, or on every device of the mesh.
@@ -204,7 +245,7 @@ class Loop:
         return jax.lax.with_sharding_constraint(state, state_shardings(state, self._mesh))
 
     def run(self, state: Any, totals: Totals, num_steps: int) -> tuple[Any, Totals]:
-        """Train for some steps. The state and totals given are donated: do not use them again.
+        """Train for some steps.
 
         Args:
           state: the state; its own step says where in the data the run is.
@@ -212,9 +253,43 @@ class Loop:
           num_steps: number of steps, at least 0.
 
         Returns:
-          (state, totals) after those steps.
+          (state, totals) after those steps; not to be used further when ``totals.finite`` is False.
         """
         return self._run(state, totals, self._dataset, self._key, jnp.asarray(num_steps, jnp.int32))
+
+    def batch(self, step: int) -> dict[str, jax.Array]:
+        """The batch of a step, as the step is given it.
+
+        Args:
+          step: number of steps done before.
+
+        Returns:
+          ``image`` [B, ...] and, where there are labels, ``label`` [B].
+        """
+        return self._batch(self._dataset, self._key, jnp.asarray(step, jnp.int32))
+
+    def before_the_bad_step(self, state: Any, totals: Totals, num_steps: int) -> tuple[Any, Totals]:
+        """Find the first step of a chunk that made a number that is not finite, by halving the chunk.
+
+        The same steps give the same bits, so a chunk that went wrong does so again.
+
+        Args:
+          state: the state before the chunk, arrays of any shape.
+          totals: the totals before the chunk.
+          num_steps: length of the chunk, at least 1.
+
+        Returns:
+          (state, totals) just before that step; before the chunk's last step when none goes wrong this time.
+        """
+        while num_steps > 1:
+            half = num_steps // 2
+            middle = self.run(state, totals, half)
+            if bool(middle[1].finite):
+                state, totals = middle
+                num_steps -= half
+            else:
+                num_steps = half
+        return state, totals
 
 
 def next_stop(step: int, last: int, cadences: Sequence[int]) -> int:

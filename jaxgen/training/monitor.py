@@ -3,11 +3,15 @@
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+
+from jaxgen.training.events import EventFile
+from jaxgen.training.files import naming, replacing
 
 
 def image_grid(images: np.ndarray, columns: int | None = None, padding: int = 2) -> np.ndarray:
@@ -52,37 +56,32 @@ def write_png(path: Path, picture: np.ndarray, scale: int = 2) -> None:
     """
     from PIL import Image
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    Image.fromarray(picture.repeat(scale, axis=0).repeat(scale, axis=1)).save(partial, format="PNG")
-    partial.replace(path)
+    with replacing(path) as partial:
+        Image.fromarray(picture.repeat(scale, axis=0).repeat(scale, axis=1)).save(partial, format="PNG")
 
 
 class Monitor:
     """Writes a run's metrics to ``metrics.jsonl`` and TensorBoard, and its pictures to ``samples/``.
 
-    A context manager. Rows of the log past ``step`` are dropped: they belong to steps that a resumed run does
-    again.
+    A context manager. What was logged past ``step`` is cut off: it belongs to steps that a resumed run does again.
 
     Args:
       directory: the run's directory.
-      step: number of steps done so far.
+      step: the last step whose rows are kept.
 
     Raises:
       ValueError: ``metrics.jsonl`` holds a whole line that is not a row of the log.
+      OSError: a file cannot be written; the error names it.
     """
 
     def __init__(self, directory: Path, step: int) -> None:
-        from tensorboardX import SummaryWriter
-
         self._samples = directory / "samples"
-        path = directory / "metrics.jsonl"
-        kept = rows_until(path, step) if path.exists() else []
-        partial = path.with_name(".metrics.jsonl.partial")
-        partial.write_text("".join(kept))
-        partial.replace(path)
-        self._rows = path.open("a")
-        self._tensorboard = SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1)
+        self._path = directory / "metrics.jsonl"
+        kept = "".join(rows_until(self._path, step)) if self._path.exists() else ""
+        with naming(self._path):
+            self._rows = self._path.open("a")
+            self._rows.truncate(len(kept.encode()))
+        self._events = EventFile(directory / "tensorboard", step)
 
     def __enter__(self) -> "Monitor":
         return self
@@ -90,39 +89,46 @@ class Monitor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._rows.close()
-        self._tensorboard.close()
+        with self._events, self._rows:
+            pass
 
-    def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Add a row to the log.
+    def write(self, step: int, metrics: Mapping[str, float | str]) -> None:
+        """Add a row to the log; when this returns, it is on the disk.
 
         Args:
           step: number of steps done.
-          metrics: numbers by name; names of wall-clock fields begin with ``time_``.
+          metrics: numbers or words by name; names of wall-clock fields begin with ``time_``.
         """
-        row = {name: value if math.isfinite(value) else str(value) for name, value in metrics.items()}
-        self._rows.write(json.dumps({"step": step, **row}) + "\n")
-        self._rows.flush()
-        os.fsync(self._rows.fileno())
+        finite = {n: v if isinstance(v, str) or math.isfinite(v) else str(v) for n, v in metrics.items()}
+        with naming(self._path):
+            self._rows.write(json.dumps({"step": step, **finite}) + "\n")
+            self._rows.flush()
+            os.fsync(self._rows.fileno())
         for name, value in metrics.items():
-            self._tensorboard.add_scalar(name, value, step)
+            if not isinstance(value, str):
+                self._events.scalar(name, value, step)
 
     def show(self, step: int, name: str, images: np.ndarray, columns: int | None = None) -> Path:
         """Write a grid of images.
 
         Args:
           step: number of steps done.
-          name: what it shows, the beginning of the file's name.
+          name: what it shows, the beginning of the file's name: letters, digits, ``_`` and ``-``.
           images: floats in [0, 1], uint8 or bool, [N, H, W, 1 or 3].
           columns: images in a row.
 
         Returns:
           The PNG file.
+
+        Raises:
+          ValueError: the name could lead out of the folder, or the images cannot be shown.
         """
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+            raise ValueError(f"a picture's name must be of letters, digits, _ and -, got {name!r}")
         grid = image_grid(images, columns)
         path = self._samples / f"{name}_{step:08d}.png"
         write_png(path, grid)
-        self._tensorboard.add_image(name, grid, step, dataformats="HWC")
+        self._events.picture(name, grid, step)
         return path
 
 

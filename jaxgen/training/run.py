@@ -4,9 +4,11 @@ A spec becomes plain data through registered names: a registered class by its na
 function by its name. Register your own with `register` before you create or open a run that uses it.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from jaxgen import augmentation, losses, networks, schedules
 from jaxgen.gan import GAN, GANState, gan_init
 from jaxgen.spec import Schedule
 from jaxgen.training.checkpoint import Checkpoints, Which
+from jaxgen.training.files import exclusive, replacing
+from jaxgen.training.manifest import versions
 from jaxgen.vae import VAE, VAEState, vae_init
 
 Plain = Any  # None, bool, int, float, str, and lists and dictionaries of them
@@ -290,12 +294,9 @@ class Run:
             raise FileExistsError(
                 f"{directory} already holds a run: pass --resume to continue it, or another --workdir"
             )
-        versions = {"jax": jax.__version__, "optax": optax.__version__}
-        config = {"format": _FORMAT, "identity": identity, "settings": settings, "versions": versions}
-        directory.mkdir(parents=True, exist_ok=True)
-        partial = directory / ".config.json.partial"
-        partial.write_text(json.dumps(config, indent=2) + "\n")
-        partial.replace(directory / "config.json")
+        config = {"format": _FORMAT, "identity": identity, "settings": settings, "versions": versions()}
+        with replacing(directory / "config.json") as partial:
+            partial.write_text(json.dumps(config, indent=2) + "\n")
         return cls(directory, config)
 
     @classmethod
@@ -326,11 +327,12 @@ class Run:
             )
         return cls(directory, config)
 
-    def check_identity(self, identity: Plain) -> None:
+    def check_identity(self, identity: Plain, what: str = "what is asked for") -> None:
         """Refuse to go on as another run.
 
         Args:
           identity: plain data of the run requested.
+          what: whose identity it is.
 
         Raises:
           ValueError: it differs from the saved one; the error names each field with its old and new value.
@@ -338,7 +340,8 @@ class Run:
         changed = differences(self.config["identity"], json.loads(json.dumps(identity)))
         if changed:
             raise ValueError(
-                f"{self.directory} holds another run: {'; '.join(changed)}: use the old values, or another --workdir"
+                f"{self.directory} holds another run than {what}: {'; '.join(changed)}: use the old values, or another "
+                "--workdir"
             )
 
     @property
@@ -346,24 +349,24 @@ class Run:
         """The run's GAN or VAE, rebuilt from the config."""
         return from_plain(self.config["identity"]["model"])
 
-    def checkpoints(self, *, keep: int = 2, read_only: bool = False) -> Checkpoints:
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the run for this process alone, in a ``with`` statement; see `jaxgen.training.files.exclusive`."""
+        return exclusive(self.directory)
+
+    def checkpoints(self, **options: Any) -> Checkpoints:
         """The run's checkpoints, to be used in a ``with`` statement.
 
         Args:
-          keep: how many of the newest to keep.
-          read_only: only look.
+          **options: of `Checkpoints`.
 
         Returns:
           The checkpoints; no shapes involved.
         """
-        return Checkpoints(self.directory / "checkpoints", keep=keep, read_only=read_only)
+        return Checkpoints(self.directory / "checkpoints", **options)
 
     def steps(self) -> list[int]:
         """Steps of the completed checkpoints, ascending; none before the first one."""
-        if not (self.directory / "checkpoints").is_dir():
-            return []
-        with self.checkpoints(read_only=True) as checkpoints:
-            return checkpoints.steps()
+        return self.checkpoints(read_only=True).steps()
 
     def shapes(self) -> State:
         """Shapes and types of the run's state, as a state of `jax.ShapeDtypeStruct`."""
@@ -377,16 +380,25 @@ class Run:
         """Read a state of the run.
 
         Args:
-          which: ``"newest"``, ``"best"`` or a step.
+          which: ``"newest"`` (the newest whole one, with a warning when a newer one is damaged), ``"best"`` or a step.
 
         Returns:
           The state, bit for bit as it was saved, arrays of the shapes of `shapes`.
 
         Raises:
           FileNotFoundError: there is no such checkpoint.
-          ValueError: it is of another model.
+          ValueError: it is of another model, or of another run than the directory's config.
+          DamagedCheckpointError: it is damaged, or with ``"newest"`` all are.
         """
         if not self.steps():
             raise FileNotFoundError(f"{self.directory} has no checkpoint yet: train it first")
+        wanted = {"state": self.shapes()}
         with self.checkpoints(read_only=True) as checkpoints:
-            return checkpoints.restore_state(checkpoints.find(which), self.shapes())
+            if which == "newest":
+                restored = checkpoints.restore_newest(wanted)
+            else:
+                restored = checkpoints.restore(checkpoints.find(which), wanted)
+        for reason in restored.damaged.values():
+            warnings.warn(f"{reason}: using checkpoint {restored.step}", RuntimeWarning, stacklevel=2)
+        self.check_identity(restored.manifest["config"]["identity"], f"checkpoint {restored.step}")
+        return restored.items["state"]

@@ -1,0 +1,195 @@
+"""A session of a run: from where it stands to its last step, unless it is asked to stop or something goes wrong."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from tqdm import tqdm
+
+from experiments import topology
+from experiments.options import GANOptions, VAEOptions
+from experiments.watching import Evaluation, Pictures
+from jaxgen.training import loop, sentinel
+from jaxgen.training.checkpoint import Checkpoints
+from jaxgen.training.monitor import Monitor
+from jaxgen.training.run import Run
+from jaxgen.training.stopping import Stopped, StopRequest
+
+CHUNK_SECONDS = 1.0  # a signal waits for the end of a chunk
+
+
+class Start(NamedTuple):
+    """Where a session begins."""
+
+    state: Any
+    totals: loop.Totals
+    looked: bool  # whether what is due after this step (log, evaluation, pictures) is done
+    saved: bool  # whether the newest checkpoint is of this step, and of it looked at
+
+
+class Session:
+    """Drives the loop from stop to stop: log, evaluate, show, save.
+
+    State and totals always belong together and are finite; ``looked`` says whether what is due after their step is
+    done. All three are saved, so a run that is stopped anywhere, in the middle of an evaluation too, goes on as if it
+    had not been.
+    """
+
+    def __init__(
+        self,
+        *,
+        options: VAEOptions | GANOptions,
+        spec: Any,
+        run: Run,
+        training: loop.Loop,
+        checkpoints: Checkpoints,
+        monitor: Monitor | None,
+        evaluation: Evaluation,
+        pictures: Pictures,
+        mesh: jax.sharding.Mesh | None,
+        stop: StopRequest,
+        start: Start,
+    ) -> None:
+        self.options, self.spec, self.run, self.training = options, spec, run, training
+        self.checkpoints, self.monitor, self.evaluation, self.pictures = checkpoints, monitor, evaluation, pictures
+        self.mesh, self.stop = mesh, stop
+        self.state, self.totals, self.looked = start.state, start.totals, start.looked
+        self.step = int(start.state.step)
+        self.saved = self.step if start.saved else None
+        self.best = checkpoints.best_score()
+        self.zero = jax.device_get(training.zero_totals(start.state))
+        self.chunk_limit = 1
+        self.since, self.since_step = time.perf_counter(), self.step
+        self.signum: int | None = None
+        self.written: list[Path] = []
+
+    def train(self) -> list[Path]:
+        """Go on to the last step; returns the last pictures."""
+        interval = 0.2 if sys.stderr.isatty() else 10.0
+        self.bar = tqdm(
+            total=self.options.steps,
+            initial=self.step,
+            unit=" steps",
+            mininterval=interval,
+            disable=self.monitor is None,
+        )
+        with self.bar:
+            try:
+                if not self.looked:
+                    self.look()
+                while self.step < self.options.steps and not self.must_stop():
+                    self.advance()
+                    self.look()
+                if self.saved != self.step:
+                    self.save(None)
+                self.checkpoints.wait()
+            except BaseException as error:
+                self.rescue(error)
+                raise
+        if self.signum is not None:
+            raise Stopped(self.signum)
+        return self.written
+
+    def must_stop(self) -> bool:
+        """Whether any process of the run was asked to stop; they also agree on how long a chunk may be."""
+        self.chunk_limit, self.signum = topology.agree_on_chunk(self.chunk_limit, self.stop.signum)
+        return self.signum is not None
+
+    def advance(self) -> None:
+        """Run the next chunk: to where somebody wants to look, but not for much longer than a second."""
+        options = self.options
+        cadences = (options.log_every, options.eval_every, options.sample_every, options.checkpoint_every)
+        num_steps = min(loop.next_stop(self.step, options.steps, cadences) - self.step, self.chunk_limit)
+        began = time.perf_counter()
+        state, totals = self.training.run(self.state, self.totals, num_steps)
+        finite = bool(totals.finite)  # waits for the chunk
+        seconds = time.perf_counter() - began
+        self.chunk_limit = max(1, min(4 * self.chunk_limit, int(CHUNK_SECONDS / seconds * num_steps)))
+        if not finite:
+            raise self.bad_step(num_steps)
+        if options.skip_bad_steps and int(totals.skipped) > options.skip_bad_steps:
+            raise sentinel.NonFiniteError(
+                f"more than --skip-bad-steps {options.skip_bad_steps} steps made numbers that are not finite by step "
+                f"{self.step + num_steps}: lower the learning rate, or go back further"
+            )
+        self.state, self.totals, self.looked = state, totals, False
+        self.step += num_steps
+        self.bar.update(num_steps)
+
+    def look(self) -> None:
+        """Do what is due after this step: a row of the log, an evaluation, pictures, a checkpoint."""
+        options, step, last = self.options, self.step, self.step == self.options.steps
+        logs = step % options.log_every == 0
+        evaluates = step % options.eval_every == 0 or last
+        shows = step % options.sample_every == 0 or last
+        whole = topology.local_copy(self.state, self.mesh) if evaluates or shows else None
+        if logs:
+            self.log()
+        score = self.evaluate(whole, step % options.eval_every == 0) if evaluates else None
+        if shows and self.monitor is not None:
+            self.written = self.pictures(whole, step, self.monitor)
+        if logs:
+            self.totals = self.training.place_totals(self.zero._replace(skipped=jax.device_get(self.totals.skipped)))
+        self.looked = True
+        is_best = score is not None and (self.best is None or score > self.best)
+        self.best = score if is_best else self.best
+        if is_best or last or step % options.checkpoint_every == 0:
+            self.save(score)
+
+    def log(self) -> None:
+        """Write a row of the log."""
+        row = loop.means(self.totals)
+        if self.options.skip_bad_steps:
+            row["skipped_steps"] = float(self.totals.skipped)
+        now = time.perf_counter()
+        speed = (self.step - self.since_step) / (now - self.since)
+        self.since, self.since_step = now, self.step
+        if self.monitor is not None:
+            self.monitor.write(self.step, {**row, "time_steps_per_second": speed})
+        self.bar.set_postfix({name: f"{value:.4g}" for name, value in row.items()}, refresh=False)
+
+    def evaluate(self, whole: Any, logs: bool) -> float:
+        """Evaluate the state; returns its score, the same in every process."""
+        measured, score = self.evaluation(whole)
+        if self.monitor is not None:
+            if logs:
+                self.monitor.write(self.step, measured)
+            listed = "  ".join(f"{name} {value:.4f}" for name, value in measured.items())
+            self.bar.write(f"step {self.step}: {listed}")
+        return topology.agree(score)
+
+    def save(self, score: float | None) -> None:
+        """Save the state, and how far it was looked at."""
+        items = {"state": self.state, "totals": self.totals}
+        self.checkpoints.save(self.step, items, score, {"looked": self.looked, "config": self.run.config})
+        self.saved = self.step if self.looked else None
+
+    def rescue(self, error: BaseException) -> None:
+        """Save what there is before an error ends the session; the processes of a larger run may not all be here."""
+        if self.saved == self.step or (jax.process_count() > 1 and not isinstance(error, Stopped)):
+            return
+        try:
+            self.save(None)
+            self.checkpoints.wait()
+        except (OSError, ValueError) as second:
+            error.add_note(f"the state of step {self.step} was not saved either: {second}")
+
+    def bad_step(self, num_steps: int) -> sentinel.NonFiniteError:
+        """Find the step of the chunk ahead that makes numbers that are not finite, keep it, and describe it."""
+        state, _ = self.training.before_the_bad_step(self.state, self.totals, num_steps)
+        after, totals = self.training.run(state, self.training.place_totals(self.zero), 1)
+        step = int(state.step)
+        key = jax.random.key(self.options.seed)
+        batch = {name: sentinel.on_host(array) for name, array in self.training.batch(step).items()}
+        metrics = {name: float(value) for name, value in totals.sums.items()}
+        whole, whole_after = (topology.local_copy(each, self.mesh) for each in (state, after))
+        findings = sentinel.find(self.spec, whole, batch, key, whole_after, totals.sums)
+        bad = sentinel.BadStep(state, batch, key, metrics, findings)
+        folder = sentinel.keep(self.run.directory, bad, self.run.config)
+        return sentinel.NonFiniteError(
+            f"{bad}; {folder} keeps the state before it and its batch (experiments/replay.py {self.run.directory} does "
+            "it again). The same run would come here again: lower the learning rate, clip or penalise, or pass "
+            "--skip-bad-steps"
+        )

@@ -1,0 +1,114 @@
+"""TensorBoard's file of events, written so that a run that was killed goes on in it without a hole or a repetition.
+
+tensorboardX writes in a thread, whose queue a kill empties, and begins another file at every start. Here every event is
+in the file when the call returns, and what a resumed run does again is cut off first.
+"""
+
+import struct
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from jaxgen.training.files import naming
+
+_HEADER = struct.Struct("<QI")  # length of the event and a checksum of that
+_FOOTER = struct.Struct("<I")  # checksum of the event
+
+
+def _masked_checksum(data: bytes) -> int:
+    from tensorboardX.crc32c import crc32c
+
+    value = crc32c(data)
+    return ((value >> 15 | value << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def read_events(path: Path) -> list[tuple[Any, int]]:
+    """Read the whole events of a file; one cut short by a kill, and what follows it, is left out.
+
+    Args:
+      path: a file of TensorBoard events.
+
+    Returns:
+      (event, its end in the file in bytes) of each.
+    """
+    from tensorboardX.proto.event_pb2 import Event
+
+    data, place = path.read_bytes(), 0
+    events = []
+    while place + _HEADER.size <= len(data):
+        length, _ = _HEADER.unpack_from(data, place)
+        start = place + _HEADER.size
+        place = start + length + _FOOTER.size
+        if place > len(data) or _FOOTER.unpack_from(data, start + length)[0] != _masked_checksum(
+            data[start : start + length]
+        ):
+            break
+        events.append((Event.FromString(data[start : start + length]), place))
+    return events
+
+
+class EventFile:
+    """Appends scalars and pictures to a run's file of TensorBoard events. A context manager.
+
+    Args:
+      directory: its folder, for TensorBoard's ``--logdir``.
+      step: events of later steps are cut off: a resumed run writes them again.
+    """
+
+    def __init__(self, directory: Path, step: int) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._path = directory / "events.out.tfevents.jaxgen"
+        with naming(self._path):
+            directory.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("ab", buffering=0)
+            self._file.truncate(max([end for event, end in read_events(self._path) if event.step <= step], default=0))
+        if self._file.seek(0, 2) == 0:
+            self._append(Event(wall_time=time.time(), file_version="brain.Event:2"))
+
+    def __enter__(self) -> "EventFile":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def _append(self, event: Any) -> None:
+        data = event.SerializeToString()
+        length = len(data).to_bytes(8, "little")
+        header = _HEADER.pack(len(data), _masked_checksum(length))
+        with naming(self._path):
+            self._file.write(header + data + _FOOTER.pack(_masked_checksum(data)))
+
+    def _add(self, summary: Any, step: int) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._append(Event(wall_time=time.time(), step=step, summary=summary))
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        """Add a number.
+
+        Args:
+          name: its name.
+          value: the number.
+          step: number of steps done.
+        """
+        from tensorboardX.summary import scalar
+
+        self._add(scalar(name, value), step)
+
+    def picture(self, name: str, picture: np.ndarray, step: int) -> None:
+        """Add a picture.
+
+        Args:
+          name: its name.
+          picture: uint8 [height, width, 3].
+          step: number of steps done.
+        """
+        from tensorboardX.summary import image
+
+        self._add(image(name, picture, dataformats="HWC"), step)

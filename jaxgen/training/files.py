@@ -1,0 +1,84 @@
+"""Files of a run: written whole or not at all, by one process at a time."""
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+_LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name a path in the errors of what is written there: the system's own often say only that the disk is full.
+
+    Args:
+      path: what is written.
+
+    Returns:
+      A context in which an `OSError` without a path is given this one.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Write a file whole or not at all: what is there stays until the new one is complete and on the disk.
+
+    Args:
+      path: the file; its folder is made.
+
+    Returns:
+      A context that gives the path to write to, of the same suffix.
+    """
+    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            with partial.open("rb") as written:
+                os.fsync(written.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def exclusive(directory: Path) -> Iterator[None]:
+    """Hold a directory for this process alone; the system takes the lock back when the process ends, however it ends.
+
+    Args:
+      directory: an existing folder; ``.lock`` in it says who holds it. On POSIX systems.
+
+    Returns:
+      A context in which the lock is held.
+
+    Raises:
+      BlockingIOError: another process holds it; the error names that process.
+    """
+    import fcntl
+
+    # Never removed: a process that waits at a removed file would not see the one that is made next.
+    with (directory / _LOCK).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read().strip() or "a process that has just begun"
+            raise BlockingIOError(
+                f"{directory} is in use by {holder}: wait for it, stop it, or use another --workdir"
+            ) from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {json.dumps(socket.gethostname())}\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)

@@ -1,0 +1,68 @@
+"""Being asked to stop: SIGTERM and SIGINT, which machines send before they are taken away, and people too."""
+
+import os
+import signal
+import threading
+from types import TracebackType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(Exception):  # noqa: N818 - it is no error
+    """A run was asked to stop, and did.
+
+    Args:
+      signum: the signal's number.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        self.status = 128 + signum
+
+
+class StopRequest:
+    """Notices SIGINT and SIGTERM; the first one asks to stop, the second ends the process at once.
+
+    A context manager for the main thread; in another one, where Python delivers no signals, it notices nothing. The
+    signals are seen by a thread of its own, since a handler in Python waits until compiled code has ended.
+    ``signum`` is the signal that came, or None.
+    """
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+
+    def __enter__(self) -> "StopRequest":
+        self._previous = {}
+        if threading.current_thread() is threading.main_thread():
+            reading, self._writing = os.pipe()
+            os.set_blocking(self._writing, False)
+            threading.Thread(target=self._watch, args=(reading,), daemon=True).start()
+            self._previous = {s: signal.signal(s, lambda *_: None) for s in SIGNALS}
+            self._previous_fd = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._previous:
+            signal.set_wakeup_fd(self._previous_fd)
+            for signum, handler in self._previous.items():
+                signal.signal(signum, handler)
+            os.close(self._writing)
+
+    def _watch(self, reading: int) -> None:
+        while byte := os.read(reading, 1):
+            signum = byte[0]
+            if signum not in SIGNALS:
+                continue
+            if self.signum is not None:
+                os.write(2, b"\nasked again: ending at once, without saving\n")
+                os._exit(128 + signum)
+            os.write(2, b"\nasked to stop: saving; ask again to end at once\n")
+            self.signum = signum
+        os.close(reading)
+
+    def check(self) -> None:
+        """Raise `Stopped` when a signal came."""
+        if self.signum is not None:
+            raise Stopped(self.signum)
