@@ -1,5 +1,6 @@
 """Input that may come from anybody: what bad data say, bombs that are not expanded, and no code run from a file."""
 
+import ast
 import gzip
 import io
 import pickle
@@ -16,10 +17,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import jaxgen
 from jaxgen import data
-from jaxgen.data import limits
+from jaxgen.data import files, limits
 from tests import tiny_tfds
 from tests.test_data import write_idx, write_pictures
+
+ROOT = Path(jaxgen.__file__).parent.parent
 
 
 def save_npz(path: Path, **arrays: Any) -> str:
@@ -457,3 +461,98 @@ def test_the_canary_sings(tmp_path: Path) -> None:
     """Where pickles are allowed: the test above could fail."""
     np.load(io.BytesIO(canary_npy(tmp_path)), allow_pickle=True)
     assert (tmp_path / "sings").exists()
+
+
+PICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+RUNNERS = {"eval", "exec", "compile", "__import__"}
+LOADERS = {"yaml": {"load", "load_all", "unsafe_load", "full_load"}, "torch": {"load"}}
+
+
+def runs_code(source: str) -> list[str]:
+    """What in a program could run code that a file brings: one line each."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        text = ast.unparse(node).partition("\n")[0]
+        match node:
+            case ast.Import(names=names):
+                bad = any(alias.name.partition(".")[0] in PICKLERS for alias in names)
+            case ast.ImportFrom(module=str(module), names=names):
+                package = module.partition(".")[0]
+                hidden = LOADERS.get(module, set()) | (RUNNERS if module == "builtins" else set())
+                bad = package in PICKLERS or any(alias.name in hidden for alias in names)
+            case ast.Name(id=name):
+                bad = name in RUNNERS
+            case ast.Call(func=function, args=arguments, keywords=keywords):
+                called = ast.unparse(function)
+                given = {keyword.arg: ast.unparse(keyword.value) for keyword in keywords}
+                bad = (
+                    given.get("allow_pickle", "False") != "False"
+                    or (called in ("np.load", "numpy.load") and len(arguments) > 2)  # the third is allow_pickle
+                    or (called == "torch.load" and given.get("weights_only") != "True")
+                    or any(called == f"yaml.{name}" for name in LOADERS["yaml"])
+                    or (called.endswith("import_module") and any(ast.unparse(a)[1:-1] in PICKLERS for a in arguments))
+                    or called.endswith("read_pickle")
+                    or called in {f"builtins.{name}" for name in RUNNERS}
+                )
+            case _:
+                bad = False
+        if bad:
+            found.append(f"line {getattr(node, 'lineno', 0)}: {text}")
+    return found
+
+
+SOURCES = sorted(path for folder in ("jaxgen", "experiments", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_program_runs_code_from_files(path: Path) -> None:
+    assert runs_code(path.read_text()) == []
+
+
+def test_the_programs_are_found() -> None:
+    assert {path.relative_to(ROOT).parts[0] for path in SOURCES} == {"jaxgen", "experiments", "benchmarks"}
+    assert Path(files.__file__) in SOURCES
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import pickle",
+        "import os, joblib.memory",
+        "from dill import loads",
+        "def f():\n    import marshal",
+        "importlib.import_module('shelve')",
+        "__import__('pickle')",
+        "np.load(path, allow_pickle=True)",
+        "np.load(path, allow_pickle=flag)",
+        "np.load(path, None, True)",
+        "eval(text)",
+        "run = exec",
+        "builtins.exec(text)",
+        "from builtins import eval as calculate",
+        "compile(text, '', 'exec')",
+        "yaml.load(text)",
+        "from yaml import load",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "from torch import load",
+        "pandas.read_pickle(path)",
+    ],
+)
+def test_the_test_of_programs_can_fail(line: str) -> None:
+    assert runs_code(f"x = 1\n{line}\n") != []
+
+
+def test_the_test_of_programs_lets_good_ones_pass() -> None:
+    good = """
+import json, re, importlib
+import torch
+pattern = re.compile("a")
+step = jax.jit(f).lower(x).compile()
+model.eval()
+np.load(path, allow_pickle=False)
+torch.load(path, weights_only=True)
+yaml.safe_load(text)
+importlib.import_module("experiments.configs")
+"""
+    assert runs_code(good) == []
