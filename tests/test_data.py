@@ -1,4 +1,4 @@
-"""Data sets by name: what is loaded, and what bad ones say."""
+"""Data sets by name: what is loaded; what bad ones say is in test_input_safety.py."""
 
 import gzip
 import importlib.util
@@ -226,105 +226,6 @@ def test_pictures_are_cropped_to_the_centre_and_laid_over_white(tmp_path: Path) 
     np.testing.assert_array_equal(images[0], np.broadcast_to([200, 100, 50], (4, 4, 3)))
     images = data.load(f"folder:{tmp_path}", "all")["image"]
     np.testing.assert_array_equal(images[0][0, 0], [255, 255, 255])
-
-
-def save_npz(path: Path, **arrays: Any) -> str:
-    np.savez(path / "bad.npz", **arrays)
-    return f"npz:{path / 'bad.npz'}"
-
-
-def empty_folder(path: Path) -> str:
-    (path / "empty").mkdir()
-    return f"folder:{path / 'empty'}"
-
-
-def truncated_picture(path: Path) -> str:
-    write_pictures(path, size=64)
-    whole = (path / "01.png").read_bytes()
-    (path / "01.png").write_bytes(whole[: len(whole) // 2])
-    return f"folder:{path}"
-
-
-def not_a_picture(path: Path) -> str:
-    write_pictures(path)
-    (path / "00.png").write_text("not a picture")
-    return f"folder:{path}"
-
-
-def mixed_sizes(path: Path) -> str:
-    write_pictures(path / "a", size=8)
-    write_pictures(path / "b", size=9)
-    return f"folder:{path}"
-
-
-def mixed_modes(path: Path) -> str:
-    write_pictures(path / "a")
-    write_pictures(path / "b", mode="RGB")
-    return f"folder:{path}"
-
-
-def sixteen_bits(path: Path) -> str:
-    write_pictures(path)
-    Image.fromarray(np.full((8, 8), 1000, np.uint16)).save(path / "deep.png")
-    return f"folder:{path}"
-
-
-def pictures_beside_folders(path: Path) -> str:
-    write_pictures(path, num=3)
-    write_pictures(path / "a", num=3)
-    return f"folder:{path}"
-
-
-def pickled(path: Path) -> str:
-    np.savez(path / "bad.npz", image=np.array([object()], dtype=object))
-    return f"npz:{path / 'bad.npz'}"
-
-
-GREY = np.full((10, 4, 4, 1), 0.5, np.float32)
-BAD_DATA: dict[str, tuple[Any, str]] = {
-    "unknown set": (lambda p: "minst", r"unknown data set 'minst', did you mean mnist.*fashion_mnist_small"),
-    "no images in TFDS": (lambda p: "glue", "unknown data set 'glue'|not a set of images"),
-    "unknown split": (
-        lambda p: ("fashion_mnist_small", "valid"),
-        "unknown split 'valid': use one of test, train",
-    ),
-    "no path": (lambda p: "folder:", "give a path after the colon"),
-    "missing folder": (lambda p: f"folder:{p / 'nowhere'}", "no such folder"),
-    "missing file": (lambda p: f"npz:{p / 'nowhere.npz'}", "no such file"),
-    "empty folder": (empty_folder, "no PNG or JPEG pictures"),
-    "truncated picture": (truncated_picture, r"cannot read .*01\.png"),
-    "not a picture": (not_a_picture, r"cannot read .*00\.png: not a PNG or JPEG picture"),
-    "mixed sizes": (mixed_sizes, r"00\.png is \[8, 8\] pixels, .*00\.png is \[9, 9\]: give one size"),
-    "mixed modes": (mixed_modes, r"is grey, .* is rgb: .*--color"),
-    "16-bit pictures": (sixteen_bits, "8-bit grey or RGB, got mode I;16"),
-    "pictures beside folders": (pictures_beside_folders, "subfolders are labels"),
-    "no room to hold out": (lambda p: save_npz(p, image=GREY[:5]), "at least 10 images are needed"),
-    "no archive": (lambda p: (p / "bad.npz").write_text("text") and f"npz:{p / 'bad.npz'}", "not a readable"),
-    "pickled objects": (pickled, "not a readable .npz archive of plain arrays"),
-    "no image array": (lambda p: save_npz(p, pictures=GREY), r"expected an array 'image'.*\['pictures'\]"),
-    "no images": (lambda p: (save_npz(p, image=GREY[:0]), "all"), "no images"),
-    "NaN": (lambda p: save_npz(p, image=np.full_like(GREY, np.nan)), "NaN or infinite"),
-    "above 1": (lambda p: save_npz(p, image=GREY * 300), r"in \[0, 1\], got values from 150 to 150"),
-    "binary as uint8": (lambda p: save_npz(p, image=GREY.astype(np.uint8)), "store binary images as bool"),
-    "int32 images": (lambda p: save_npz(p, image=GREY.astype(np.int32)), "uint8, bool or float, got int32"),
-    "wrong rank": (lambda p: save_npz(p, image=np.zeros((10, 2, 2, 2, 2), np.float32)), r"\[N, H, W, C\]"),
-    "too few labels": (
-        lambda p: (save_npz(p, image=GREY, label=np.arange(9)), "all"),
-        "one integer per image",
-    ),
-    "negative label": (lambda p: save_npz(p, image=GREY, label=np.arange(10) - 1), "at least 0"),
-    "no size": (lambda p: ("fashion_mnist_small", "train", 0), "at least 1 pixel"),
-}
-
-
-@pytest.mark.parametrize("name", BAD_DATA)
-def test_bad_data_get_one_clear_line(name: str, tmp_path: Path) -> None:
-    make, message = BAD_DATA[name]
-    made = make(tmp_path)
-    dataset, split, image_size = (made, "train", None) if isinstance(made, str) else (*made, None)[:3]
-    with pytest.raises((ValueError, OSError), match=message) as caught:
-        data.load(dataset, split, image_size=image_size)
-    assert "\n" not in str(caught.value)
 
 
 def test_binarization(key: jax.Array) -> None:

@@ -1,6 +1,7 @@
 """Named data sets as arrays, and the order of their examples as a pure function."""
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from jaxgen.data.binarization import Binarization, binarize, binarize_set
 from jaxgen.data.files import load_folder, load_idx, load_npz
 from jaxgen.data.images import Color, check_dataset, resize_images
+from jaxgen.data.limits import MAX_PIXELS
 from jaxgen.data.order import batch_indices, permute
 
 __all__ = [
@@ -55,16 +57,20 @@ def load(
       ``image`` [N, H, W, C] or [N, D], uint8, bool or float32; and ``label`` int32 [N] where there are labels.
 
     Raises:
-      ValueError: the name or the split is unknown, or the images are empty, damaged, of many sizes, NaN or out of
-        range; each error says what to do.
+      ValueError: the name or the split is unknown, or the images are empty, damaged, of many sizes, NaN, out of
+        range, or more than fits into this machine's memory; each error says what to do.
       FileNotFoundError: a named file or folder is missing.
       ConnectionError: a TFDS set is not prepared and its files cannot be reached.
       ModuleNotFoundError: TFDS is missing, or TensorFlow where preparing or reading this set needs it.
     """
-    if image_size is not None and image_size < 1:
-        raise ValueError(f"image size must be at least 1 pixel, got {image_size}")
+    largest = math.isqrt(MAX_PIXELS)
+    if image_size is not None and not 1 <= image_size <= largest:
+        raise ValueError(f"image size must be at least 1 pixel and at most {largest}, got {image_size}")
     kind, _, location = name.partition(":")
-    path = Path(location).expanduser()
+    try:
+        path = Path(location).expanduser()
+    except RuntimeError as error:  # a ~user that there is not
+        raise FileNotFoundError(f"{name}: no such file or folder ({error}): give its full path") from error
     if kind in ("folder", "npz", "idx") and not location:
         raise ValueError(f"{name}: give a path after the colon, e.g. {kind}:path/to/data")
     if kind == "folder":

@@ -1,9 +1,11 @@
 """Pictures of any size and mode to arrays of one shape, and the checks that every data set passes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+
+from jaxgen.data.limits import check_memory
 
 Color = Literal["grey", "rgb"]
 _GREY_MODES = {"1", "L", "LA"}
@@ -74,10 +76,13 @@ def resize_images(images: Sequence[np.ndarray], image_size: int | None, color: C
       One array, [N, H, W, C].
 
     Raises:
-      ValueError: the sizes or colours differ and nothing was said about them, or only 8-bit images could be resized.
+      ValueError: there are no images, the sizes or colours differ and nothing was said about them, only 8-bit images
+        could be resized, or the result is larger than this machine's memory.
     """
     from PIL import Image
 
+    if len(images) == 0:
+        raise ValueError(f"{name}: no images")
     shapes = sorted({image.shape for image in images})
     channels = {"grey": 1, "rgb": 3}.get(color or "")
     same_size = len(shapes) == 1 and image_size in (None, shapes[0][0]) and image_size in (None, shapes[0][1])
@@ -95,9 +100,34 @@ def resize_images(images: Sequence[np.ndarray], image_size: int | None, color: C
         )
     if color is None:
         color = "rgb" if shapes[0][2] == 3 else "grey"
+    if image_size is not None:
+        check_memory(len(images) * image_size**2 * (3 if color == "rgb" else 1), name)
     return np.stack(
         [picture_to_array(Image.fromarray(i[..., 0] if i.shape[2] == 1 else i), image_size, color) for i in images]
     )
+
+
+def check_types(dataset: Mapping[str, np.ndarray], name: str) -> None:
+    """Check what can be known of a data set without its values.
+
+    Args:
+      dataset: ``image`` [N, ...] and optionally ``label`` [N].
+      name: what to call it in errors.
+
+    Raises:
+      ValueError: the arrays are empty, or of shapes or types that no data set has.
+    """
+    image, label = dataset["image"], dataset.get("label")
+    if image.size == 0:
+        raise ValueError(f"{name}: no images: got an array of shape {list(image.shape)}")
+    if image.ndim not in (2, 3, 4):
+        raise ValueError(f"{name}: images must be [N, H, W, C] or [N, D], got shape {list(image.shape)}")
+    if image.dtype not in (np.uint8, np.bool_) and not np.issubdtype(image.dtype, np.floating):
+        raise ValueError(f"{name}: images must be uint8, bool or float, got {image.dtype}: convert them")
+    if label is not None and not (np.issubdtype(label.dtype, np.integer) and label.shape == image.shape[:1]):
+        raise ValueError(
+            f"{name}: labels must be one integer per image, [{len(image)}], got {label.dtype} {list(label.shape)}"
+        )
 
 
 def check_dataset(dataset: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
@@ -114,37 +144,30 @@ def check_dataset(dataset: dict[str, np.ndarray], name: str) -> dict[str, np.nda
       ValueError: it is empty; has NaN or floats outside [0, 1]; is 8-bit with no value above 1 (binary data must be
         bool); or its labels do not fit.
     """
-    image = np.asarray(dataset["image"])
-    if image.size == 0:
-        raise ValueError(f"{name}: no images: got an array of shape {list(image.shape)}")
+    dataset = {key: np.asarray(array) for key, array in dataset.items()}
+    check_types(dataset, name)
+    image = dataset["image"]
     if image.ndim == 3:  # [N, H, W]: grey images without their channel axis
         image = image[..., None]
-    if image.ndim not in (2, 4):
-        raise ValueError(f"{name}: images must be [N, H, W, C] or [N, D], got shape {list(image.shape)}")
     if np.issubdtype(image.dtype, np.floating):
-        low, high = float(image.min()), float(image.max())
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
+            image = image.astype(np.float32, copy=False)
         if not np.isfinite(image).all():
-            raise ValueError(f"{name}: images hold NaN or infinite values: remove or repair those images")
+            raise ValueError(f"{name}: images hold NaN or infinite values as float32: remove or repair those images")
+        low, high = float(image.min()), float(image.max())
         if image.ndim == 4 and (low < 0 or high > 1):
             raise ValueError(
                 f"{name}: float images must be in [0, 1], got values from {low:g} to {high:g}: rescale them, "
                 "or store 0..255 as uint8"
             )
-        image = image.astype(np.float32, copy=False)
-    elif image.dtype == np.uint8:
-        if image.max() <= 1:
-            raise ValueError(
-                f"{name}: 8-bit images must span 0..255, got no value above {image.max()}: store binary images as bool"
-            )
-    elif image.dtype != np.bool_:
-        raise ValueError(f"{name}: images must be uint8, bool or float, got {image.dtype}: convert them")
-    if dataset.get("label") is None:
-        return {"image": image}
-    label = np.asarray(dataset["label"])
-    if not np.issubdtype(label.dtype, np.integer) or label.shape != image.shape[:1]:
+    if image.dtype == np.uint8 and image.max() <= 1:
         raise ValueError(
-            f"{name}: labels must be one integer per image, [{len(image)}], got {label.dtype} {list(label.shape)}"
+            f"{name}: 8-bit images must span 0..255, got no value above {image.max()}: store binary images as bool"
         )
-    if label.min() < 0:
-        raise ValueError(f"{name}: labels must be at least 0, got {label.min()}")
+    if "label" not in dataset:
+        return {"image": image}
+    label = dataset["label"]
+    low, high = int(label.min()), int(label.max())
+    if low < 0 or high > np.iinfo(np.int32).max:
+        raise ValueError(f"{name}: labels must be at least 0 and fit into int32, got {low} to {high}: renumber them")
     return {"image": image, "label": label.astype(np.int32)}

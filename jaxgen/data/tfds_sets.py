@@ -6,6 +6,7 @@ again; sets that somebody prepared as tfrecord need it for reading as well.
 
 import difflib
 import importlib.util
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from urllib.parse import urlparse
 
 import numpy as np
 
-from jaxgen.data.files import unknown_split
+from jaxgen.data.files import one_line, unknown_split
 from jaxgen.data.images import Color, resize_images
 
 WELL_KNOWN = (
@@ -34,6 +35,9 @@ WELL_KNOWN = (
 )
 _INSTALL_TENSORFLOW = "install jaxgen's 'tensorflow' extra (uv run --extra tensorflow ..., or pip install tensorflow)"
 _CHUNK = 4096
+# A set, its configuration and version. TFDS makes paths of them, and reads more into a name: arguments of the set's
+# class, and namespaces whose code it fetches from elsewhere.
+_NAME = re.compile(r"[a-z]\w*(/\w[\w.+-]*)?(:\d+\.\d+\.\d+)?", re.ASCII | re.IGNORECASE)
 Rows = Callable[[int], slice]
 
 
@@ -50,6 +54,11 @@ def _tensorflow_installed() -> bool:
 
 
 def _builder(name: str, data_dir: Path | None) -> Any:
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"{name!r} is not the name of a data set, such as fashion_mnist or emnist/letters: for files of your own "
+            "use folder:PATH, npz:PATH or idx:DIR"
+        )
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
@@ -69,6 +78,10 @@ def _builder(name: str, data_dir: Path | None) -> Any:
             "fashion_mnist_small, folder:PATH, npz:PATH, idx:DIR, or an image set of TFDS such as "
             f"{', '.join(WELL_KNOWN)}"
         ) from error
+    except (AssertionError, ValueError) as error:  # so says TFDS for a version or a configuration
+        raise ValueError(
+            f"{name}: no such version or configuration: use one that TFDS has ({one_line(error)})"
+        ) from error
     features = builder.info.features
     if not (
         isinstance(features, tfds.features.FeaturesDict)
@@ -76,6 +89,18 @@ def _builder(name: str, data_dir: Path | None) -> Any:
     ):
         raise ValueError(f"{name}: not a set of images: its features are {list(features or [])}")
     return builder
+
+
+def _check_slice(builder: Any, split: str, name: str) -> None:
+    try:
+        num = builder.info.splits[split].num_examples
+    except ValueError as error:
+        raise ValueError(
+            f"{name}: cannot take the split {split!r} ({one_line(error)}): use slices such as 'train[:5000]' or "
+            "'train[50%:]'"
+        ) from error
+    if num == 0:
+        raise ValueError(f"{name}: the split {split!r} has no images: use a larger slice")
 
 
 def _check_reachable(name: str, urls: list[str], data_dir: Path, manual_dir: Path | None) -> None:
@@ -181,6 +206,7 @@ def load_tfds(
         known = sorted(builder.info.splits)
         if split.partition("[")[0] not in known:
             raise unknown_split(name, split, known)
+    _check_slice(builder, split, name)
     if builder.info.file_format.value in ("array_record", "parquet"):
         columns = _read_array_record(builder, split, rows)
     else:
