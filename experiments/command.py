@@ -1,5 +1,6 @@
 """What every command does with its errors."""
 
+import logging
 import sys
 from collections.abc import Callable
 
@@ -9,6 +10,9 @@ from jaxgen.training.stopping import Stopped
 def exit_status(command: Callable[[], object]) -> int:
     """Run a command: 0; 1 and one line on the standard error for what the person who called it can put right; or 128
     and the number of the signal that stopped it."""
+    # Orbax prints the traceback of every task that an error ends; the error itself is raised, and printed below.
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     try:
         command()
     except Stopped as stopped:

@@ -3,7 +3,9 @@
 Machine code is not optimised: a test compiles many programs and runs each a few times, and is three times faster so.
 """
 
+import gc
 import os
+from collections.abc import Iterator
 
 os.environ["XLA_FLAGS"] = (
     f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
@@ -15,6 +17,13 @@ import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def orbax_fails() -> Iterator[None]:
+    """For tests in which Orbax meets errors: the tasks that it leaves behind end here, not in another test."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Checkpoints come back bit for bit or not at all, whatever happened to their files."""
 
-import gc
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,15 +16,11 @@ from jaxgen.training.checkpoint import Checkpoints, DamagedCheckpointError
 from tests import models
 
 SPECS: dict[str, Any] = {"vae": models.vae(), "gan": models.gan(), "batch_norm_gan": models.batch_norm_gan()}
-# Orbax leaves tasks behind when it reads what is damaged.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.usefixtures("orbax_fails"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 asynchronously = pytest.mark.parametrize("asynchronous", [False, True])
-
-
-@pytest.fixture(autouse=True)
-def _no_tasks_for_the_next_test() -> Iterator[None]:
-    yield
-    gc.collect()
 
 
 def state_of(family: str, seed: int = 0) -> Any:

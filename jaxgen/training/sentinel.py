@@ -109,6 +109,7 @@ def non_finite(tree: Any) -> list[str]:
     return [p for p, a in arrays.items() if jnp.issubdtype(a.dtype, jnp.inexact) and not np.isfinite(a).all()]
 
 
+# Kinds of fields of a state, in the order in which a step moves them.
 _KINDS = {"params": "parameters", "collections": "statistics", "optimizer_state": "optimizer's state"}
 
 
@@ -117,9 +118,11 @@ def _whose(field: str, path: str) -> tuple[str, str]:
     for suffix, kind in _KINDS.items():
         if field.endswith(suffix) and field != "hyperparams":
             owner = field.removesuffix(suffix).rstrip("_")
-            if not owner and suffix != "optimizer_state":  # a VAE's field holds both networks
+            if not owner and suffix == "optimizer_state":
+                return "the optimizer's state", path
+            if not owner:  # a VAE's field holds both networks
                 owner, _, path = path.partition("/")
-            return f"the {owner or 'VAE'}'s {kind}", path
+            return f"the {owner}'s {kind}", path
     return f"the state's {field}", path
 
 
@@ -127,6 +130,10 @@ def _order(field: str) -> tuple[int, int, str]:
     """What moves first in a step comes first: the discriminator before the generator, parameters before the rest."""
     kinds = [i for i, suffix in enumerate(_KINDS) if field.endswith(suffix) and field != "hyperparams"]
     return (field.startswith("generator"), kinds[0], field) if kinds else (2, 0, field)
+
+
+def _encoder_first(found: list[str]) -> list[str]:
+    return sorted(found, key=lambda path: not path.startswith("encoder/"))
 
 
 def find(
@@ -152,16 +159,15 @@ def find(
         for field in fields
         for path in non_finite(getattr(before, field))
     ]
-    found += [f"{name}, which was {float(metrics[name])}" for name in non_finite(dict(metrics))]
     grads = gradients(spec, before, batch, key)
     for field in fields:
-        for path in non_finite(grads.get(field, ())):
+        for path in _encoder_first(non_finite(grads.get(field, ()))):
             whose, rest = _whose(field, path)
             found.append(f"{whose.replace('parameters', 'gradient')} at {rest}")
-        for path in non_finite(getattr(after, field)):
+        for path in _encoder_first(non_finite(getattr(after, field))):
             whose, rest = _whose(field, path)
             found.append(f"{whose} at {rest}")
-    return found
+    return found + [f"the metric {name}" for name in non_finite(dict(metrics))]
 
 
 def keep(directory: Path, bad: BadStep, config: Mapping[str, Any]) -> Path:

@@ -1,0 +1,456 @@
+"""However a run ends, the last step is there, and the run goes on as if it had not ended."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import chex
+import numpy as np
+import pytest
+
+from experiments import session, train, watching
+from jaxgen import data
+from jaxgen.training import stopping
+from jaxgen.training.checkpoint import Checkpoints
+from jaxgen.training.events import read_events
+from jaxgen.training.files import exclusive
+from jaxgen.training.monitor import Monitor
+from jaxgen.training.run import Run
+
+TINY: dict[str, list[str]] = {
+    "vae": ["vae", "--hidden", "16", "--latent-dim", "3", "--batch-size", "32"],
+    "gan": ["gan", "--generator-hidden", "16", "--discriminator-hidden", "16", "--latent-dim", "3"],
+}
+CADENCES = ["--log-every", "7", "--eval-every", "20", "--sample-every", "30", "--checkpoint-every", "10"]
+STEPS = 60
+
+
+@pytest.fixture(scope="module")
+def npz(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A hundred embedded images, so that the scripts are quick."""
+    path = tmp_path_factory.mktemp("data") / "some.npz"
+    np.savez(path, image=data.load()["image"][::20])
+    return f"npz:{path}"
+
+
+@pytest.fixture(scope="module")
+def command(npz: str) -> Callable[..., list[str]]:
+    def arguments(family: str, workdir: Path, *more: str) -> list[str]:
+        steps = ["--steps", str(STEPS), "--dataset", npz]
+        return [*TINY[family], *CADENCES, *steps, "--workdir", str(workdir), *more]
+
+    return arguments
+
+
+@pytest.fixture(scope="module")
+def whole(command: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The uninterrupted run of a family."""
+    folder = tmp_path_factory.mktemp("whole")
+
+    def run(family: str) -> Path:
+        if not (folder / family).exists():
+            assert train.main(command(family, folder / family)) == 0
+        return folder / family
+
+    return run
+
+
+def logged(directory: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    return [{name: v for name, v in row.items() if not name.startswith("time_")} for row in rows]
+
+
+def shown(directory: Path) -> list[tuple[Any, ...]]:
+    """What TensorBoard is told, all but the times."""
+    events = [event for path in sorted((directory / "tensorboard").iterdir()) for event, _ in read_events(path)]
+    values = [(event.step, value) for event in events for value in event.summary.value]
+    return [
+        (step, value.tag, value.simple_value, value.image.encoded_image_string)
+        for step, value in values
+        if not value.tag.startswith("time_")
+    ]
+
+
+def assert_the_same_run(directory: Path, expected: Path, steps: int = STEPS) -> None:
+    """State, log, TensorBoard and pictures, bit for bit."""
+    states = [Run.open(path).restore(steps) for path in (directory, expected)]
+    chex.assert_trees_all_equal(*states)
+    assert logged(directory) == logged(expected)
+    assert shown(directory) == shown(expected)
+    assert len(shown(directory)) == len({(step, tag) for step, tag, *_ in shown(directory)})
+    pictures = [{p.name: p.read_bytes() for p in (path / "samples").iterdir()} for path in (directory, expected)]
+    assert pictures[0] == pictures[1]
+
+
+@pytest.fixture
+def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], None]], None]:
+    """Do something once, just after a step, in the middle of a chunk's end."""
+
+    def arrange(step: int, what: Callable[[], None]) -> None:
+        monkeypatch.setattr(session, "CHUNK_SECONDS", 1e-9)  # chunks of one step
+        advance = session.Session.advance
+        done = False
+
+        def advance_and_more(self: session.Session) -> None:
+            nonlocal done
+            advance(self)
+            if self.step == step and not done:
+                done = True
+                what()
+
+        monkeypatch.setattr(session.Session, "advance", advance_and_more)
+
+    return arrange
+
+
+def wait_for(holds: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize(
+    ("family", "signum", "step"),
+    [
+        ("vae", signal.SIGTERM, 33),
+        pytest.param("vae", signal.SIGINT, 20, marks=pytest.mark.slow),
+        pytest.param("gan", signal.SIGINT, 41, marks=pytest.mark.slow),
+        pytest.param("gan", signal.SIGTERM, 1, marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_saves_the_step_and_the_run_goes_on(
+    family: str,
+    signum: int,
+    step: int,
+    command: Callable[..., list[str]],
+    whole: Callable[[str], Path],
+    at_step: Any,
+    tmp_path: Path,
+    capsys: Any,
+) -> None:
+    expected, workdir = whole(family), tmp_path / "run"
+
+    def send() -> None:
+        os.kill(os.getpid(), signum)
+        time.sleep(0.3)  # the signal is seen in another thread
+
+    at_step(step, send)
+    before = [signal.getsignal(each) for each in stopping.SIGNALS]
+    assert train.main(command(family, workdir)) == 128 + signum
+    assert [signal.getsignal(each) for each in stopping.SIGNALS] == before
+    assert f"stopped by {signal.Signals(signum).name}: everything is saved" in capsys.readouterr().err
+    assert Run.open(workdir).steps()[-1] == step
+    assert train.main([family, "--workdir", str(workdir), "--resume"]) == 0
+    assert f"resuming from step {step}" in capsys.readouterr().out
+    assert_the_same_run(workdir, expected)
+
+
+@pytest.mark.parametrize("kind", ["signal", "error"])
+def test_an_evaluation_is_cut_short_and_done_again(
+    kind: str,
+    command: Callable[..., list[str]],
+    whole: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: Any,
+) -> None:
+    """The row of the log that was written before, and the one that was not, are both there once in the end."""
+    expected, workdir = whole("vae"), tmp_path / "run"
+    evaluate = watching.Evaluation.__call__
+
+    def interrupted(self: watching.Evaluation, state: Any) -> Any:
+        if int(state.step) == 40 and kind == "signal":
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.3)
+        if int(state.step) == 40 and kind == "error":
+            raise RuntimeError("something else is broken")
+        return evaluate(self, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(watching.Evaluation, "__call__", interrupted)
+        if kind == "signal":
+            assert train.main(command("vae", workdir)) == 128 + signal.SIGTERM
+        else:
+            with pytest.raises(RuntimeError, match="something else"):
+                train.main(command("vae", workdir))
+    assert Run.open(workdir).steps()[-1] == 40
+    assert not [row for row in logged(workdir) if row["step"] == 40 and "test_elbo" in row]
+    assert train.main(["vae", "--workdir", str(workdir), "--resume"]) == 0
+    assert_the_same_run(workdir, expected)
+    with Run.open(workdir).checkpoints(read_only=True) as checkpoints:
+        assert checkpoints.manifest(checkpoints.find("newest"))["looked"]
+
+
+def test_an_error_elsewhere_saves_the_step(
+    command: Callable[..., list[str]], whole: Callable[[str], Path], at_step: Any, tmp_path: Path
+) -> None:
+    expected, workdir = whole("vae"), tmp_path / "run"
+
+    def fail() -> None:
+        raise RuntimeError("something else is broken")
+
+    at_step(35, fail)
+    with pytest.raises(RuntimeError, match="something else"):
+        train.main(command("vae", workdir))
+    assert Run.open(workdir).steps()[-1] == 35
+    assert train.main(["vae", "--workdir", str(workdir), "--resume"]) == 0
+    assert_the_same_run(workdir, expected)
+
+
+def test_leaving_the_checkpoints_waits_for_them(tmp_path: Path) -> None:
+    """Falling through, and an exception: what was saved in the background is on the disk."""
+    items = {"state": {"w": np.ones((2000, 1000), np.float32)}}
+    with Checkpoints(tmp_path / "through", asynchronous=True) as checkpoints:
+        checkpoints.save(1, items)
+
+    def fail() -> None:
+        with Checkpoints(tmp_path / "exception", asynchronous=True) as checkpoints:
+            checkpoints.save(1, items)
+            raise RuntimeError("something else is broken")
+
+    with pytest.raises(RuntimeError, match="something else"):
+        fail()
+    for name in ("through", "exception"):
+        assert Checkpoints(tmp_path / name, read_only=True).steps() == [1]
+
+
+def start(arguments: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-u", train.__file__, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+@pytest.fixture
+def training(command: Callable[..., list[str]], tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """A long run in a process of its own, which has begun."""
+    workdir = tmp_path / "run"
+    process = start([*command("vae", workdir), "--steps", "10000000", "--eval-every", "10000000"])
+    wait_for(lambda: (workdir / "checkpoints" / "10").exists() or process.poll() is not None)
+    yield process, workdir
+    process.kill()
+    process.communicate()
+
+
+def test_a_second_process_is_refused_and_a_second_signal_ends_at_once(
+    training: tuple[subprocess.Popen[str], Path], command: Callable[..., list[str]], capsys: Any
+) -> None:
+    process, workdir = training
+    for more in ([], ["--resume"]):
+        began = time.monotonic()
+        assert train.main([*command("vae", workdir), *more]) == 1
+        assert time.monotonic() - began < 5
+        assert f"{workdir} is in use by process {process.pid} on " in capsys.readouterr().err
+    os.kill(process.pid, signal.SIGSTOP)  # both signals are there when it goes on
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    os.kill(process.pid, signal.SIGCONT)
+    printed, _ = process.communicate(timeout=10)
+    assert process.returncode in (128 + signal.SIGTERM, 128 + signal.SIGINT), printed
+    assert "asked again: ending at once" in printed
+    # The lock went with it.
+    with Run.open(workdir).lock():
+        pass
+
+
+def wait_for_an_instant(
+    kind: int, generator: np.random.Generator, checkpoints: Path, most: int, done: Callable[[], bool]
+) -> None:
+    """While the program starts; or, some steps later, in a save, at any time, or in a deletion."""
+    if kind == 0:
+        time.sleep(generator.uniform(0, 5))
+        return
+    step = newest(checkpoints) + int(generator.integers(1, most))
+    wait_for(lambda: done() or newest(checkpoints) > step)
+    if kind == 2:
+        time.sleep(generator.uniform(0, 0.3))
+    else:
+        wait_for(lambda: done() or any(checkpoints.glob("*tmp*" if kind == 1 else "deleted")))
+
+
+def newest(checkpoints: Path) -> int:
+    return max(Checkpoints(checkpoints, read_only=True).steps(), default=0)
+
+
+@pytest.mark.parametrize(
+    ("family", "checkpointing", "kinds"),
+    [
+        ("vae", "asynchronous", (1, 3)),
+        *(
+            pytest.param(family, checkpointing, (0, 1, 2, 3) * 8, marks=pytest.mark.slow)
+            for family in TINY
+            for checkpointing in ("asynchronous", "synchronous")
+        ),
+    ],
+)
+def test_kills_at_any_instant_change_nothing(
+    family: str, checkpointing: str, kinds: tuple[int, ...], npz: str, tmp_path: Path
+) -> None:
+    """Killed and started again and again, a run ends as the one that was left alone, and all it lists restores."""
+    steps = 60 * len(kinds)
+    arguments = [*TINY[family], "--dataset", npz, "--steps", str(steps), "--log-every", "7", "--eval-every", "50"]
+    assert train.main([*arguments, "--workdir", str(tmp_path / "alone")]) == 0
+    workdir, generator = tmp_path / "killed", np.random.default_rng(0)
+    often = ["--checkpoint-every", "3", "--checkpointing", checkpointing, "--workdir", str(workdir), "--resume"]
+    reached = []
+    for kind in kinds:
+        process = start([*arguments, *often])
+        wait_for_an_instant(kind, generator, workdir / "checkpoints", 40, lambda p=process: p.poll() is not None)  # type: ignore[misc]
+        process.send_signal(signal.SIGKILL)
+        printed, _ = process.communicate()
+        assert process.returncode == -signal.SIGKILL, printed
+        for step in Checkpoints(workdir / "checkpoints", read_only=True).steps():
+            Run.open(workdir).restore(step)
+        reached.append(newest(workdir / "checkpoints"))
+    assert 0 < reached[-1] < steps
+    assert reached == sorted(reached), "what was on the disk stays there"
+    assert train.main([*arguments, *often]) == 0
+    assert_the_same_run(workdir, tmp_path / "alone", steps)
+    leftovers = [path for path in workdir.rglob("*") if "tmp" in path.name or "partial" in path.name]
+    assert leftovers == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", stopping.SIGNALS)
+def test_a_signal_ends_a_process_with_its_status_and_the_last_step(
+    signum: int, training: tuple[subprocess.Popen[str], Path]
+) -> None:
+    process, workdir = training
+    process.send_signal(signum)
+    began = time.monotonic()
+    printed, _ = process.communicate(timeout=60)
+    assert time.monotonic() - began < 10
+    assert process.returncode == 128 + signum, printed
+    last = max(row["step"] for row in logged(workdir))
+    assert Run.open(workdir).steps()[-1] >= last
+
+
+def check_that_a_full_disk_ends_the_run_and_room_lets_it_go_on(
+    workdir: Path, fill: Callable[[], None], make_room: Callable[[], None], capsys: Any
+) -> None:
+    """Some steps on a disk with room; more on a full one; the rest with room again."""
+    capsys.readouterr()
+    resume = ["vae", "--workdir", str(workdir), "--resume", "--steps", str(STEPS)]
+    before = Run.open(workdir).steps()
+    assert before
+    fill()
+    assert train.main(resume) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert str(workdir) in error
+    assert "File too large" in error or "No space left on device" in error
+    assert Run.open(workdir).steps()[: len(before)] == before
+    Run.open(workdir).restore()
+    leftovers = [path for path in workdir.rglob("*") if "tmp" in path.name or "partial" in path.name]
+    assert leftovers == [], "what was written in vain does not keep the disk full"
+    make_room()
+    assert train.main(resume) == 0
+
+
+@pytest.mark.usefixtures("orbax_fails")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("checkpointing", ["asynchronous", pytest.param("synchronous", marks=pytest.mark.slow)])
+def test_a_disk_that_takes_no_more(
+    checkpointing: str, command: Callable[..., list[str]], whole: Callable[[str], Path], tmp_path: Path, capsys: Any
+) -> None:
+    """Simulated by the system's limit on the size of a file."""
+    expected, workdir = whole("vae"), tmp_path / "run"
+    assert train.main([*command("vae", workdir, "--checkpointing", checkpointing, "--keep", "9"), "--steps", "30"]) == 0
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(size: int) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+
+    try:
+        check_that_a_full_disk_ends_the_run_and_room_lets_it_go_on(
+            workdir, lambda: limit(30_000), lambda: limit(soft), capsys
+        )
+    finally:
+        limit(soft)
+    assert_the_same_run(workdir, expected)
+
+
+@pytest.mark.usefixtures("orbax_fails")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.slow
+@pytest.mark.parametrize("checkpointing", ["asynchronous", "synchronous"])
+def test_a_full_disk(
+    checkpointing: str, command: Callable[..., list[str]], whole: Callable[[str], Path], tmp_path: Path, capsys: Any
+) -> None:
+    """A small disk in memory, where one can be mounted."""
+    expected, disk = whole("vae"), tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", disk], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip("no disk can be mounted here")
+    workdir, filler = disk / "run", disk / "filler"
+
+    def fill() -> None:
+        free = os.statvfs(disk)
+        filler.write_bytes(bytes(free.f_bavail * free.f_frsize - 100_000))
+
+    try:
+        arguments = command("vae", workdir, "--checkpointing", checkpointing, "--keep", "9")
+        assert train.main([*arguments, "--steps", "30"]) == 0
+        check_that_a_full_disk_ends_the_run_and_room_lets_it_go_on(workdir, fill, filler.unlink, capsys)
+        assert_the_same_run(workdir, expected)
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_stop_requests() -> None:
+    with stopping.StopRequest() as stop:
+        stop.check()
+        os.kill(os.getpid(), signal.SIGINT)
+        wait_for(lambda: stop.signum is not None)
+        with pytest.raises(stopping.Stopped, match="stopped by SIGINT") as stopped:
+            stop.check()
+    assert stopped.value.status == 130
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(stopping.StopRequest().__enter__().signum))
+    thread.start()
+    thread.join()
+    assert seen == [None]
+
+
+def test_the_lock_names_its_holder(tmp_path: Path) -> None:
+    holder = rf"in use by process {os.getpid()} on .*: wait for it, stop it"
+    with exclusive(tmp_path), pytest.raises(BlockingIOError, match=holder), exclusive(tmp_path):
+        pass
+    with exclusive(tmp_path):
+        pass
+
+
+def test_the_monitor_goes_on_where_the_checkpoint_is(tmp_path: Path) -> None:
+    with Monitor(tmp_path, 0) as monitor:
+        for step in (10, 20, 30):
+            monitor.write(step, {"loss": step / 7, "warning": "words"})
+            monitor.show(step, "samples", np.zeros((1, 2, 2, 1)))
+    events = tmp_path / "tensorboard" / "events.out.tfevents.jaxgen"
+    events.write_bytes(events.read_bytes()[:-9])  # killed while writing
+    with Monitor(tmp_path, 20) as monitor:
+        monitor.write(30, {"loss": 1.0})
+    assert [row["step"] for row in logged(tmp_path)] == [10, 20, 30]
+    assert [(step, tag) for step, tag, *_ in shown(tmp_path)] == [
+        (10, "loss"),
+        (10, "samples"),
+        (20, "loss"),
+        (20, "samples"),
+        (30, "loss"),
+    ]
+    with Monitor(tmp_path, 5):
+        pass
+    assert logged(tmp_path) == shown(tmp_path) == []
+    with Monitor(tmp_path, 5) as monitor, pytest.raises(ValueError, match=r"letters, digits, _ and -, got '\.\./x'"):
+        monitor.show(5, "../x", np.zeros((1, 2, 2, 1)))
