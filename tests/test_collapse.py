@@ -1,0 +1,149 @@
+"""Warnings of collapse: each fires on rigged numbers and none on healthy ones, those of docs/collapse.md."""
+
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxgen
+from experiments.watching import Evaluation
+from jaxgen import augmentation, data, losses, networks, schedules
+from jaxgen.training import collapse
+from tests import models
+
+Numbers = dict[str, float]
+
+
+def gan_row(real_logit: float, fake_logit: float) -> Numbers:
+    return {"generator_loss": 1.0, "discriminator_loss": 1.0, "real_logit": real_logit, "fake_logit": fake_logit}
+
+
+@pytest.mark.parametrize(
+    ("loss", "undecided"),
+    [
+        ("minimax", 2 * math.log(2)),
+        ("non_saturating", 2 * math.log(2)),
+        ("least_squares", 0.25),
+        ("hinge", 2.0),
+        ("relativistic", math.log(2)),
+        ("relativistic_average", 2 * math.log(2)),
+        ("wasserstein", 0.0),
+    ],
+)
+def test_undecided_losses_by_hand(loss: str, undecided: float) -> None:
+    gan = models.gan(loss=getattr(losses, loss))
+    assert collapse.undecided_loss(gan) == pytest.approx(undecided)
+    level = 0.5 if loss == "least_squares" else 0.0
+    expected = None if loss == "wasserstein" else pytest.approx(1.0)
+    assert collapse.saturation(gan, gan_row(level, level)) == expected
+
+
+def test_a_relativistic_loss_sees_only_the_difference_of_logits() -> None:
+    gan = models.gan(loss=losses.relativistic)
+    assert collapse.saturation(gan, gan_row(101.0, 100.0)) == pytest.approx(math.log(1 + math.exp(-1)) / math.log(2))
+    assert collapse.saturation(gan, {}) is None
+
+
+def quiet(spec: Any, row: Numbers, **measured: float) -> bool:
+    return not collapse.collapse_warnings(spec, row, measured)
+
+
+def fires(spec: Any, row: Numbers, *words: str, **measured: float) -> str:
+    """The only warning there is, with these words in it."""
+    (warning,) = collapse.collapse_warnings(spec, row, measured)
+    assert all(word in warning for word in words), warning
+    return warning
+
+
+def test_nothing_known_is_nothing_said() -> None:
+    for spec in (models.gan(), models.vae(), models.dlgm()):
+        assert quiet(spec, {})
+        assert quiet(spec, gan_row(math.nan, math.nan), sample_diversity=math.nan, test_kl=math.nan)
+
+
+def test_remedies_are_what_the_run_has_not_got() -> None:
+    row = gan_row(20.0, -20.0)
+    plain = fires(models.gan(), row, "--penalty r1", "--augmentation diffaugment", "--packing 2")
+    assert "--dropout-rate" in plain
+    tried = models.gan(penalties=(losses.R1(),), packing=2, augmentation=augmentation.DiffAugment())
+    warning = fires(tried, row, "--discriminator-learning-rate")
+    assert not any(option in warning for option in ("--penalty", "--augmentation", "--packing"))
+    warned = fires(models.vae(), {}, "--beta-warmup", "--free-bits 0.1", test_kl=0.0)
+    assert "more --free-bits" not in warned
+    given = models.vae(beta=schedules.Linear(0.0, 1.0, 100), free_bits=0.1)
+    assert "--beta-warmup" not in fires(given, {}, "more --free-bits", test_kl=0.0)
+
+
+def mlp_vae(latent_dim: int, beta: float) -> jaxgen.VAE:
+    return jaxgen.VAE(
+        encoder=networks.MLPEncoder(latent_dim, hidden=(128,)),
+        decoder=networks.MLPDecoder((28, 28, 1), hidden=(128,)),
+        optimizer=optax.adam(1e-3),
+        latent_dim=latent_dim,
+        beta=beta,
+    )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def train(vae: jaxgen.VAE, images: jax.Array, key: jax.Array) -> tuple[Any, Any]:
+    state = jaxgen.vae_init(vae, key, {"image": images[:1]})
+
+    def step(state: Any, i: jax.Array) -> Any:
+        batch = {"image": jax.lax.dynamic_slice_in_dim(images, i % 15 * 128, 128)}
+        return jaxgen.vae_step(vae, state, batch, key)
+
+    state, metrics = jax.lax.scan(step, state, jnp.arange(300))
+    return state, jax.tree.map(lambda values: values[-100:].mean(), metrics)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("beta", "warnings"), [(1.0, 0), (100.0, 1)])
+def test_a_rigged_vae_is_noticed_and_a_healthy_one_is_not(beta: float, warnings: int, key: jax.Array) -> None:
+    vae = mlp_vae(8, beta)
+    state, row = train(vae, jnp.asarray(data.load()["image"]), key)
+    measured, _ = Evaluation(vae, data.load(split="test"), key)(state)
+    found = collapse.collapse_warnings(vae, {name: float(value) for name, value in row.items()}, measured)
+    assert len(found) == warnings, found
+    assert all("the posterior has collapsed" in warning for warning in found)
+
+
+def evaluate(spec: Any, key: jax.Array, **hyperparams: Any) -> Numbers:
+    batch = models.batch(300)
+    state = models.init(spec, key)
+    state = state._replace(hyperparams={**state.hyperparams, **hyperparams})
+    return Evaluation(spec, {name: batch[name] for name in ("image", "label")}, key)(state)[0]
+
+
+@pytest.mark.parametrize(
+    "spec", [models.gan(), models.vae(), models.dcgan(), models.conv_vae()], ids=lambda s: type(s).__name__
+)
+def test_an_evaluation_measures_diversity_from_the_same_latents(spec: Any, key: jax.Array) -> None:
+    """Twice the same; zero where the latents are hidden from the generator, but for what the labels make different."""
+    measured = evaluate(spec, key)
+    assert measured["sample_diversity"] > 0.0
+    assert evaluate(spec, key) == measured
+    hidden = evaluate(spec, key, latent_mask=jnp.zeros(models.LATENT_DIM))
+    np.testing.assert_allclose(hidden["sample_diversity"], 0.0, atol=1e-6)
+
+
+def test_an_evaluation_counts_active_units_of_each_layer(key: jax.Array) -> None:
+    vae = models.dlgm()
+    state = models.init(vae, key)
+    encoder = list(state.params["encoder"])
+    encoder[1] = jax.tree.map(jnp.zeros_like, encoder[1])  # the upper posterior is the same for every image
+    encoder[0] = jax.tree.map(lambda leaf: 3.0 * leaf, encoder[0])
+    state = state._replace(params={**state.params, "encoder": tuple(encoder)})
+    measured, _ = Evaluation(vae, {"image": models.batch(40)["image"]}, key)(state)
+    assert (measured["active_units"], measured["active_units_2"]) == (3.0, 0.0)
+    fires(vae, {}, "latent layer 2 of 2 is unused", **{**measured, "test_kl": 5.0, "sample_diversity": 1.0})
+
+
+def test_one_test_image_has_no_diversity(key: jax.Array) -> None:
+    vae = models.vae()
+    measured, _ = Evaluation(vae, {"image": models.batch(1)["image"]}, key)(models.init(vae, key))
+    assert not {"sample_diversity", "active_units"} & set(measured)
