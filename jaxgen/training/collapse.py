@@ -8,56 +8,55 @@ from collections.abc import Mapping
 
 import jax.numpy as jnp
 
+from jaxgen import losses
 from jaxgen.gan import GAN
 from jaxgen.training.run import Spec
 from jaxgen.vae import VAE
 
-SATURATION = 0.05  # of an undecided discriminator's loss
-DIVERSITY = 0.25  # of the data's
+SATURATION = 0.03  # of an undecided discriminator's loss
+GAN_DIVERSITY = 0.05  # of the data's
+VAE_DIVERSITY = 0.01
 KL = 0.2  # nats
-ACTIVE_SHARE = 0.04  # of a layer's units
+ACTIVE_UNITS = 3  # of a layer, or a quarter of it where that is fewer
+EARLY = 1000  # steps before which a VAE's upper layers are not awake, and its samples all alike
 _UNDECIDED = (0.0, 0.5)  # outputs of an undecided discriminator: 1/2 is least squares', 0 the other losses'
+_FOREVER = 2**31 - 1  # a step by which every schedule has ended
+_DIFFERENCES = (losses.relativistic_discriminator_loss, losses.relativistic_average_discriminator_loss)
 
 
-def _loss_at(gan: GAN, real_logit: float, fake_logit: float) -> float:
-    return float(gan.loss.discriminator(jnp.float32([real_logit]), jnp.float32([fake_logit]))[0])
+def _share_left(loss: losses.PairLoss, real_logit: float, fake_logit: float) -> float | None:
+    """A loss at two logits over the least of an undecided discriminator's; None for one that says nothing of it."""
 
+    def at(real: float, fake: float) -> float:
+        return float(loss(jnp.asarray([real], jnp.float32), jnp.asarray([fake], jnp.float32))[0])
 
-def undecided_loss(gan: GAN) -> float:
-    """The loss of the best discriminator that says the same of every image.
-
-    min_c loss.discriminator(c, c): 2 log 2 of the cross-entropy, 1/4 of least squares, 2 of hinge, log 2 of the
-    relativistic loss, 0 of Wasserstein's
-
-    Args:
-      gan: the spec; no arrays [] are involved but its loss's.
-
-    Returns:
-      The loss.
-    """
-    return min(_loss_at(gan, output, output) for output in _UNDECIDED)
+    undecided = min(at(output, output) for output in _UNDECIDED)
+    return at(real_logit, fake_logit) / undecided if undecided > 0.0 else None
 
 
 def saturation(gan: GAN, row: Mapping[str, float]) -> float | None:
-    """What is left of an undecided discriminator's loss at the mean logits: about 1 at equilibrium, 0 when it has won.
+    """What is left of an undecided discriminator's loss at the mean logits: 1 at equilibrium, 0 when it has won.
 
-    loss.discriminator(real_logit, fake_logit) / min_c loss.discriminator(c, c)
+    loss(real_logit, fake_logit) / min_c loss(c, c)
 
-    The losses being convex, that is at most the share that is left of the mean loss.
+    Logits of the hinge loss, which is flat where healthy discriminators are, are read as log-odds, by the binary
+    cross-entropy; so are those of relativistic losses, which fix only their difference: half of it on either side.
 
     Args:
       gan: the spec.
       row: means of the training metrics, numbers by name.
 
     Returns:
-      The share, or None for a loss that says nothing of it (Wasserstein's is a distance), or a row without logits.
+      The share; None for a loss that says nothing of it (Wasserstein's is a distance), or a row without logits.
     """
     if not {"real_logit", "fake_logit"} <= set(row):
         return None
-    undecided = undecided_loss(gan)
-    if undecided <= 0.0:
-        return None
-    return _loss_at(gan, row["real_logit"], row["fake_logit"]) / undecided
+    loss, real, fake = gan.loss.discriminator, row["real_logit"], row["fake_logit"]
+    if loss in _DIFFERENCES:
+        real, fake = (real - fake) / 2.0, (fake - real) / 2.0
+    if loss in (*_DIFFERENCES, losses.hinge_discriminator_loss):
+        loss = losses.binary_discriminator_loss
+    return _share_left(loss, real, fake)
 
 
 def _try(*remedies: str | None) -> str:
@@ -87,10 +86,10 @@ def _gan_warnings(gan: GAN, row: Mapping[str, float], measured: Mapping[str, flo
             f"{SATURATION:g}), so the generator learns little from it; {_gan_remedies(gan)}"
         )
     diversity = measured.get("sample_diversity")
-    if diversity is not None and diversity < DIVERSITY:
+    if diversity is not None and diversity < GAN_DIVERSITY:
         warnings.append(
-            f"the samples are nearly copies of each other: sample_diversity is {diversity:.2g} (below {DIVERSITY:g}; "
-            f"test images have 1), the mark of mode collapse; {_gan_remedies(gan)}"
+            f"the samples are nearly copies of each other: sample_diversity is {diversity:.2g} (below "
+            f"{GAN_DIVERSITY:g}; test images have 1), the mark of mode collapse; {_gan_remedies(gan)}"
         )
     return warnings
 
@@ -98,10 +97,10 @@ def _gan_warnings(gan: GAN, row: Mapping[str, float], measured: Mapping[str, flo
 def _vae_remedies(vae: VAE) -> str:
     """What makes a VAE use its latents, of what the spec has not got yet."""
     return _try(
-        "a lower --beta" if callable(vae.beta) or vae.beta > 0.0 else None,
+        "a lower --beta",
         None if callable(vae.beta) else "--beta-warmup over the first thousands of steps",
         "--free-bits 0.1" if vae.free_bits is None else "more --free-bits",
-        "a likelihood with less noise (a smaller --scale) if it is gaussian",
+        "a smaller --scale" if isinstance(vae.likelihood, losses.Gaussian) else None,
     )
 
 
@@ -116,31 +115,42 @@ def _layer_sizes(vae: VAE) -> list[tuple[str, str, int]]:
     ]
 
 
-def _vae_warnings(vae: VAE, row: Mapping[str, float], measured: Mapping[str, float]) -> list[str]:
-    warnings = []
+def _settled(vae: VAE, step: int | None) -> bool:
+    """Whether the first steps are over, and the weight of the KL has stopped rising; True where no step is given."""
+    if step is None:
+        return True
+    rising = callable(vae.beta) and float(vae.beta(jnp.int32(step))) < float(vae.beta(jnp.int32(_FOREVER)))
+    return step >= EARLY and not rising
+
+
+def _vae_warnings(vae: VAE, measured: Mapping[str, float], step: int | None) -> list[str]:
     kl, diversity = measured.get("test_kl"), measured.get("sample_diversity")
-    collapsed = kl is not None and kl < KL
-    if collapsed:
-        warnings.append(
-            f"the posterior has collapsed onto the prior: test_kl is {kl:.2g} nats (below {KL:g}), so the latents "
-            f"say nothing of the image; {_vae_remedies(vae)}"
-        )
+    if kl is not None and kl < KL:  # the other signs follow from this one
+        return [
+            f"the posterior has collapsed onto the prior: test_kl is {kl:.2g} nats (below {KL:g}), so the latents say "
+            f"nothing of the image; {_vae_remedies(vae)}"
+        ]
+    if not _settled(vae, step):
+        return []
+    warnings = []
     for name, words, size in _layer_sizes(vae):
-        active = measured.get(name)
-        if not collapsed and active is not None and active < ACTIVE_SHARE * size:
+        active, least = measured.get(name), min(ACTIVE_UNITS, -(-size // 4))
+        if active is not None and active < least:
             warnings.append(
-                f"{words} is unused: {name} is {active:.0f} of {size} (below {ACTIVE_SHARE:g} of them), the others' "
-                f"posterior means do not depend on the image; {_vae_remedies(vae)}"
+                f"{words} is hardly used: {name} is {active:.0f} of {size} (fewer than {least}), so the posterior of "
+                f"the other units is the same for every image; {_vae_remedies(vae)}"
             )
-    if not collapsed and diversity is not None and diversity < DIVERSITY:
+    if diversity is not None and diversity < VAE_DIVERSITY:
         warnings.append(
-            f"the samples are nearly copies of each other: sample_diversity is {diversity:.2g} (below {DIVERSITY:g}; "
-            f"test images have 1), the decoder makes little of the latents; {_vae_remedies(vae)}"
+            f"the samples are copies of each other: sample_diversity is {diversity:.2g} (below {VAE_DIVERSITY:g}; test "
+            f"images have 1), so the decoder makes nothing of the latents; {_vae_remedies(vae)}"
         )
     return warnings
 
 
-def collapse_warnings(spec: Spec, row: Mapping[str, float], measured: Mapping[str, float]) -> list[str]:
+def collapse_warnings(
+    spec: Spec, row: Mapping[str, float], measured: Mapping[str, float], step: int | None = None
+) -> list[str]:
     """What looks like collapse in one evaluation, each in words with remedies as options of ``train.py``.
 
     Args:
@@ -148,8 +158,10 @@ def collapse_warnings(spec: Spec, row: Mapping[str, float], measured: Mapping[st
       row: means of the training metrics since the log's last row, numbers by name; empty when there are none.
       measured: what the evaluation of the state found, numbers by name. A name that is missing, or a number that is
         not one, is passed over.
+      step: number of steps done. A VAE's active units and diversity are not judged while it is young or the weight of
+        its KL is rising; without a step they always are.
 
     Returns:
-      One or two sentences each; none for a healthy run.
+      One sentence each; none for a healthy run.
     """
-    return _gan_warnings(spec, row, measured) if isinstance(spec, GAN) else _vae_warnings(spec, row, measured)
+    return _gan_warnings(spec, row, measured) if isinstance(spec, GAN) else _vae_warnings(spec, measured, step)
