@@ -1,5 +1,6 @@
 """Warnings of collapse: each fires on rigged numbers and none on healthy ones, those of docs/collapse.md."""
 
+import dataclasses
 import functools
 import math
 from typing import Any
@@ -78,6 +79,91 @@ def test_remedies_are_what_the_run_has_not_got() -> None:
     assert "more --free-bits" not in warned
     given = models.vae(beta=schedules.Linear(0.0, 1.0, 100), free_bits=0.1)
     assert "--beta-warmup" not in fires(given, {}, "more --free-bits", test_kl=0.0)
+
+
+HEALTHY_GANS = [
+    ("non_saturating", 2.44, -0.79, 0.73),  # gan, step 300
+    ("non_saturating", 0.57, -0.38, 0.85),  # gan, 30,000
+    ("non_saturating", 5.69, -0.89, 0.77),  # --dropout-rate 0, 20,000
+    ("non_saturating", 1.92, -1.78, 0.17),  # dcgan, 100
+    ("hinge", 4.52, -1.82, 0.42),  # dcgan_conditional, 300
+    ("least_squares", 0.78, 0.17, 0.74),
+    ("relativistic", 2.88, -0.22, 0.73),
+    ("wasserstein", 3.19, -1.79, 0.70),
+]
+WON = [
+    ("non_saturating", 5.27, -6.60),  # --generator-learning-rate 1e-2, step 1000
+    ("non_saturating", 15.78, -3.58),  # latents hidden from the generator, 1000
+    ("minimax", 21.33, -4.48),  # --discriminator-learning-rate 2e-3 --dropout-rate 0, 10,000
+    ("hinge", 11.78, -11.13),  # dcgan_conditional with BatchNorm in its discriminator, 937
+]
+
+
+@pytest.mark.parametrize(("loss", "real_logit", "fake_logit", "diversity"), HEALTHY_GANS)
+def test_healthy_gans_are_passed_over(loss: str, real_logit: float, fake_logit: float, diversity: float) -> None:
+    gan = models.gan(loss=getattr(losses, loss))
+    assert quiet(gan, gan_row(real_logit, fake_logit), sample_diversity=diversity, test_sliced_wasserstein=0.1)
+
+
+@pytest.mark.parametrize(("loss", "real_logit", "fake_logit"), WON)
+def test_a_discriminator_that_has_won_is_noticed(loss: str, real_logit: float, fake_logit: float) -> None:
+    gan = models.gan(loss=getattr(losses, loss))
+    fires(gan, gan_row(real_logit, fake_logit), "the discriminator has won", f"{fake_logit:.3g}", sample_diversity=0.8)
+
+
+@pytest.mark.parametrize("diversity", [0.0, 0.001, 0.006])
+def test_collapsed_samples_are_noticed(diversity: float) -> None:
+    fires(models.gan(), gan_row(1.0, -1.0), "nearly copies", f"{diversity:.2g}", sample_diversity=diversity)
+
+
+def vae_of(*sizes: int, **fields: Any) -> Any:
+    """A VAE with layers of these sizes, which nobody calls."""
+    spec = models.vae(**fields) if len(sizes) == 1 else models.dlgm(**{"free_bits": None, **fields})
+    return dataclasses.replace(spec, latent_dim=sizes if len(sizes) > 1 else sizes[0])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "kl", "active", "diversity"),
+    [
+        ((16,), 14.6, (9,), 0.66),  # vae
+        ((16,), 4.71, (4,), 0.29),  # --likelihood gaussian --scale 1
+        ((50,), 22.4, (36,), 0.51),  # binarized_vae
+        ((128,), 122.0, (128,), 1.22),  # conv_vae
+        ((4,), 8.5, (4,), 1.03),  # vectors
+        ((20, 8), 12.3, (20, 7), 0.54),  # --latent-dim 20 --upper-latent-dims 8
+        ((100, 50), 24.5, (100, 50), 0.42),  # binarized_two_layers --free-bits 0.1
+        ((2,), 3.0, (1,), 0.2),  # too few units to say so
+    ],
+)
+def test_healthy_vaes_are_passed_over(sizes: Any, kl: float, active: Any, diversity: float) -> None:
+    names = ("active_units", "active_units_2")
+    counts = {name: float(count) for name, count in zip(names, active, strict=False)}
+    assert quiet(vae_of(*sizes), {}, test_kl=kl, sample_diversity=diversity, **counts)
+
+
+def test_a_posterior_on_the_prior_is_noticed_at_once() -> None:
+    """--beta 100 and --likelihood gaussian --scale 10, at any step."""
+    gaussian = {"likelihood": losses.gaussian(scale=10.0)}
+    for kl, fields in ((0.0079, {}), (0.0024, gaussian)):
+        measured = {"test_kl": kl, "active_units": 0.0, "sample_diversity": 0.001}
+        for step in (100, None):
+            (warning,) = collapse.collapse_warnings(vae_of(16, **fields), {}, measured, step)
+            assert "the posterior has collapsed onto the prior" in warning
+            assert ("--scale" in warning) == bool(fields)
+
+
+def test_unused_layers_are_noticed_once_the_run_is_not_young() -> None:
+    """--beta 20; the upper of binarized_two_layers, asleep at step 100 of any run, and under a small KL weight."""
+    fires(vae_of(16), {}, "the latent layer is hardly used", "2 of 16", "lower --beta", test_kl=2.02, active_units=2.0)
+    two, numbers = vae_of(100, 50, beta=1.0), {"test_kl": 15.4, "active_units": 100.0, "active_units_2": 2.0}
+    fires(two, {}, "latent layer 2 of 2", "2 of 50", "--free-bits 0.1", "--upper-latent-dims", **numbers)
+    assert not collapse.collapse_warnings(two, {}, numbers, 100)
+    assert len(collapse.collapse_warnings(two, {}, numbers, 1000)) == 1
+    warming = vae_of(100, 50, beta=schedules.Linear(0.0, 1.0, 3000))
+    assert [len(collapse.collapse_warnings(warming, {}, numbers, step)) for step in (1000, 2999, 3000)] == [0, 0, 1]
+    copies = {"test_kl": 5.0, "active_units": 16.0, "sample_diversity": 0.0}
+    fires(vae_of(16), {}, "the samples are copies", **copies)
+    assert not collapse.collapse_warnings(vae_of(16), {}, copies, 100)
 
 
 def mlp_vae(latent_dim: int, beta: float) -> jaxgen.VAE:

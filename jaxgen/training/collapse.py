@@ -104,6 +104,12 @@ def _vae_remedies(vae: VAE) -> str:
     )
 
 
+def _upper_remedies(vae: VAE) -> str:
+    """The same of a stochastic layer above the first, which warming up the KL does not wake (docs/collapse.md)."""
+    free_bits = "--free-bits 0.1" if vae.free_bits is None else "more --free-bits"
+    return _try(free_bits, "leaving it out of --upper-latent-dims")
+
+
 def _layer_sizes(vae: VAE) -> list[tuple[str, str, int]]:
     """(name of the metric, name in words, number of units) of each stochastic layer."""
     sizes = vae.latent_dim if isinstance(vae.latent_dim, tuple) else (vae.latent_dim,)
@@ -138,7 +144,8 @@ def _vae_warnings(vae: VAE, measured: Mapping[str, float], step: int | None) -> 
         if active is not None and active < least:
             warnings.append(
                 f"{words} is hardly used: {name} is {active:.0f} of {size} (fewer than {least}), so the posterior of "
-                f"the other units is the same for every image; {_vae_remedies(vae)}"
+                f"the other units is the same for every image; "
+                f"{_vae_remedies(vae) if name == 'active_units' else _upper_remedies(vae)}"
             )
     if diversity is not None and diversity < VAE_DIVERSITY:
         warnings.append(
