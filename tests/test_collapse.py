@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -86,6 +87,7 @@ HEALTHY_GANS = [
     ("non_saturating", 0.57, -0.38, 0.85),  # gan, 30,000
     ("non_saturating", 5.69, -0.89, 0.77),  # --dropout-rate 0, 20,000
     ("non_saturating", 1.92, -1.78, 0.17),  # dcgan, 100
+    ("non_saturating", 3.38, -3.40, 0.93),  # dcgan without augmentation, 300
     ("hinge", 4.52, -1.82, 0.42),  # dcgan_conditional, 300
     ("least_squares", 0.78, 0.17, 0.74),
     ("relativistic", 2.88, -0.22, 0.73),
@@ -93,7 +95,9 @@ HEALTHY_GANS = [
 ]
 WON = [
     ("non_saturating", 5.27, -6.60),  # --generator-learning-rate 1e-2, step 1000
-    ("non_saturating", 15.78, -3.58),  # latents hidden from the generator, 1000
+    ("non_saturating", 28.51, -6.46),  # latents hidden from the generator, 3000
+    ("least_squares", 0.97, 0.02),  # --generator-learning-rate 1e-2, 3000
+    ("relativistic", 2.20, -9.31),  # the same
     ("minimax", 21.33, -4.48),  # --discriminator-learning-rate 2e-3 --dropout-rate 0, 10,000
     ("hinge", 11.78, -11.13),  # dcgan_conditional with BatchNorm in its discriminator, 937
 ]
@@ -164,6 +168,20 @@ def test_unused_layers_are_noticed_once_the_run_is_not_young() -> None:
     copies = {"test_kl": 5.0, "active_units": 16.0, "sample_diversity": 0.0}
     fires(vae_of(16), {}, "the samples are copies", **copies)
     assert not collapse.collapse_warnings(vae_of(16), {}, copies, 100)
+
+
+def test_the_documented_thresholds_are_the_codes() -> None:
+    """docs/collapse.md is where a warning's number is looked up."""
+    page = (Path(__file__).parent.parent / "docs" / "collapse.md").read_text()
+    for words in (
+        f"below {collapse.SATURATION:g} |",
+        f"`sample_diversity` of a GAN | below {collapse.GAN_DIVERSITY:g} |",
+        f"`sample_diversity` of a VAE | below {collapse.VAE_DIVERSITY:g} |",
+        f"below {collapse.KL:g} nats |",
+        f"fewer than {collapse.ACTIVE_UNITS}, or than a quarter",
+        f"Before step {collapse.EARLY:,}",
+    ):
+        assert words in page, words
 
 
 def mlp_vae(latent_dim: int, beta: float) -> jaxgen.VAE:

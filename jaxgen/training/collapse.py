@@ -13,7 +13,7 @@ from jaxgen.gan import GAN
 from jaxgen.training.run import Spec
 from jaxgen.vae import VAE
 
-SATURATION = 0.03  # of an undecided discriminator's loss
+SATURATION = 0.02  # of an undecided discriminator's loss
 GAN_DIVERSITY = 0.05  # of the data's
 VAE_DIVERSITY = 0.01
 KL = 0.2  # nats
