@@ -80,6 +80,9 @@ def test_remedies_are_what_the_run_has_not_got() -> None:
     assert "more --free-bits" not in warned
     given = models.vae(beta=schedules.Linear(0.0, 1.0, 100), free_bits=0.1)
     assert "--beta-warmup" not in fires(given, {}, "more --free-bits", test_kl=0.0)
+    assert "--free-bits" not in fires(models.vae(objective=losses.dreg), {}, "--beta", test_kl=0.0)
+    vectors = models.gan(generator=networks.MLPGenerator((2,)))
+    assert "--augmentation" not in fires(vectors, row, "--packing 2")
 
 
 HEALTHY_GANS = [

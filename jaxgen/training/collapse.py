@@ -66,10 +66,11 @@ def _try(*remedies: str | None) -> str:
 
 
 def _gan_remedies(gan: GAN) -> str:
-    """What weakens a discriminator or shows it collapse, of what the spec has not got yet."""
+    """What weakens a discriminator or shows it collapse, of what the spec has not got yet and could have."""
+    makes_images = len(getattr(gan.generator, "image_shape", (1, 1, 1))) == 3
     return _try(
         None if gan.penalties else "--penalty r1",
-        None if gan.augmentation is not None else "--augmentation diffaugment",
+        "--augmentation diffaugment" if gan.augmentation is None and makes_images else None,
         None if gan.packing > 1 else "--packing 2",
         "a higher --dropout-rate",
         "a lower --discriminator-learning-rate",
@@ -94,20 +95,25 @@ def _gan_warnings(gan: GAN, row: Mapping[str, float], measured: Mapping[str, flo
     return warnings
 
 
+def _free_bits(vae: VAE) -> str | None:
+    if getattr(vae.objective, "path_weights", None) is not None:
+        return None  # the spec refuses them
+    return "--free-bits 0.1" if vae.free_bits is None else "more --free-bits"
+
+
 def _vae_remedies(vae: VAE) -> str:
-    """What makes a VAE use its latents, of what the spec has not got yet."""
+    """What makes a VAE use its latents, of what the spec has not got yet and could have."""
     return _try(
         "a lower --beta",
         None if callable(vae.beta) else "--beta-warmup over the first thousands of steps",
-        "--free-bits 0.1" if vae.free_bits is None else "more --free-bits",
+        _free_bits(vae),
         "a smaller --scale" if isinstance(vae.likelihood, losses.Gaussian) else None,
     )
 
 
 def _upper_remedies(vae: VAE) -> str:
     """The same of a stochastic layer above the first, which warming up the KL does not wake (docs/collapse.md)."""
-    free_bits = "--free-bits 0.1" if vae.free_bits is None else "more --free-bits"
-    return _try(free_bits, "leaving it out of --upper-latent-dims")
+    return _try(_free_bits(vae), "leaving it out of --upper-latent-dims")
 
 
 def _layer_sizes(vae: VAE) -> list[tuple[str, str, int]]:
