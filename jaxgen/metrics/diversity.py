@@ -85,7 +85,7 @@ def active_units(means: jax.Array, threshold: float = 0.01) -> jax.Array:
       ValueError: the means are not [N, D] with N >= 2, or the threshold is negative.
 
     References:
-      Burda, Grosse & Salakhutdinov 2016, "Importance Weighted Autoencoders", section 5.2, with this threshold.
+      Burda, Grosse & Salakhutdinov 2016, "Importance Weighted Autoencoders", on latent representations.
     """
     if means.ndim != 2 or means.shape[0] < 2:
         raise ValueError(f"means must be [N, D] with N >= 2, got shape {list(means.shape)}")
