@@ -20,6 +20,7 @@ ROWS = 16  # classes in a grid, at most
 COLUMNS = 8  # samples of each class
 PAIRS = 32  # images and their reconstructions in a grid
 BATCH = 500  # images at a time
+DIVERSITY = 256  # samples, and test images, whose diversity is compared
 LIKELIHOOD_CHUNK = 10  # importance samples of each of them at a time
 Dataset = dict[str, np.ndarray]
 
@@ -34,35 +35,56 @@ def class_rows(spec: Spec, columns: int = COLUMNS, rows: int = ROWS) -> np.ndarr
 
 
 class Evaluation:
-    """Measures a state on the test split: the ELBO of a VAE and perhaps log p(x), a sample distance of a GAN."""
+    """Measures a state on the test split.
+
+    Of a VAE the ELBO, perhaps log p(x), and the active units of each stochastic layer; of a GAN a sample distance; of
+    both the diversity of samples from latents that are the same every time.
+    """
 
     def __init__(self, spec: Spec, test: Dataset, key: jax.Array, log_likelihood_samples: int | None = None) -> None:
         self._spec = spec
         self._log_likelihood_samples = log_likelihood_samples
         self._test = test
         self._key = named_key(key, "evaluation")
+        num = len(test["image"])
+        # Spread over the whole split: some are sorted by class.
+        some = np.arange(min(DIVERSITY, num)) * num // min(DIVERSITY, num)
+        self._some = {name: array[some] for name, array in test.items()}
 
     def __call__(self, state: Any) -> tuple[dict[str, float], float]:
         """(metrics by name, score: higher is better)."""
-        if isinstance(self._spec, jaxgen.VAE):
-            return self._elbo(self._spec, state)
-        return self._distance(self._spec, state)
+        measure: Any = self._elbo if isinstance(self._spec, jaxgen.VAE) else self._distance
+        measured, score = measure(self._spec, state)
+        return {**measured, **self._diversity(state)}, score
+
+    def _diversity(self, state: Any) -> dict[str, float]:
+        real = self._some["image"]
+        if len(real) < 2:
+            return {}
+        draw: Any = jaxgen.gan_sample if isinstance(self._spec, jaxgen.GAN) else jaxgen.vae_sample
+        conditional = class_rows(self._spec) is not None
+        label = self._some["label"] if conditional else None
+        samples = draw(self._spec, state, named_key(self._key, "diversity"), len(real), label)
+        return {"sample_diversity": float(_sample_diversity(real, samples))}
 
     def _elbo(self, vae: jaxgen.VAE, state: Any) -> tuple[dict[str, float], float]:
         sums: dict[str, float] = {}
+        means: list[tuple[jax.Array, ...]] = []
         num = len(self._test["image"])
         for i in range(0, num, BATCH):
             batch = {name: array[i : i + BATCH] for name, array in self._test.items()}
             key = jax.random.fold_in(self._key, i)
             measured = jaxgen.vae_evaluate(vae, state, batch, key)
+            posteriors = jaxgen.vae_encode(vae, state, batch)
+            means.append(tuple(p[0] for p in (posteriors if isinstance(vae.latent_dim, tuple) else (posteriors,))))
             if self._log_likelihood_samples is not None:
                 measured["log_likelihood"] = jaxgen.vae_log_likelihood(
                     vae, state, batch, key, self._log_likelihood_samples, chunk_size=LIKELIHOOD_CHUNK
                 )
             for name, values in measured.items():
                 sums[name] = sums.get(name, 0.0) + float(jnp.sum(values))
-        means = {f"test_{name}": value / num for name, value in sums.items()}
-        return means, means["test_elbo"]
+        averages = {f"test_{name}": value / num for name, value in sums.items()}
+        return {**averages, **_active_units(means)}, averages["test_elbo"]
 
     def _distance(self, gan: jaxgen.GAN, state: Any) -> tuple[dict[str, float], float]:
         real = self._test["image"]
@@ -76,6 +98,18 @@ class Evaluation:
 
 
 _sliced_wasserstein = jax.jit(metrics.sliced_wasserstein_distance)
+_sample_diversity = jax.jit(metrics.sample_diversity)
+
+
+def _active_units(means: list[tuple[jax.Array, ...]]) -> dict[str, float]:
+    """Active units of each stochastic layer, by name, from the posterior means of batches of images."""
+    layers = [jnp.concatenate(layer) for layer in zip(*means, strict=True)]
+    names = ["active_units", *(f"active_units_{number}" for number in range(2, len(layers) + 1))]
+    return {
+        name: float(metrics.active_units(layer))
+        for name, layer in zip(names, layers, strict=True)
+        if layer.shape[0] >= 2
+    }
 
 
 class Pictures:

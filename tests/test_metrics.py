@@ -105,3 +105,61 @@ def test_bad_mixtures_are_refused(key: jax.Array) -> None:
         metrics.gaussian_ring(0)
     with pytest.raises(ValueError, match="radius must be"):
         metrics.gaussian_ring(3, -1.0)
+
+
+def test_nearest_neighbour_distances_by_hand() -> None:
+    """On a line at 0, 3, 4 and 10 the nearest are 3, 1, 1 and 6 away; 1 and -1 are 255 grey levels apart as uint8."""
+    points = jnp.array([[0.0], [3.0], [4.0], [10.0]])
+    np.testing.assert_allclose(jax.jit(metrics.nearest_neighbour_distances)(points), [3.0, 1.0, 1.0, 6.0])
+    np.testing.assert_allclose(metrics.nearest_neighbour_distances(jnp.array([[0], [255]], jnp.uint8)), [1.0, 1.0])
+
+
+def test_nearest_neighbour_distances_do_not_cancel(key: jax.Array) -> None:
+    """Points 1e-4 apart, far from the origin, against float64."""
+    points = np.asarray(7.0 + 1e-4 * jax.random.normal(key, (20, 3, 3, 1)))
+    flat = points.reshape(20, -1).astype(np.float64)
+    distances = np.linalg.norm(flat[:, None] - flat[None], axis=2) + np.diag(np.full(20, np.inf))
+    np.testing.assert_allclose(metrics.nearest_neighbour_distances(jnp.asarray(points)), distances.min(1), rtol=1e-4)
+
+
+def test_sample_diversity_of_a_shrunk_set_is_the_factor(key: jax.Array) -> None:
+    points = jax.random.normal(key, (64, 5))
+    diversity = jax.jit(metrics.sample_diversity)
+    np.testing.assert_allclose(diversity(points, points[::-1]), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(diversity(points, 3.0 + 0.1 * points), 0.1, rtol=1e-4)
+    np.testing.assert_allclose(diversity(points, jnp.ones_like(points)), 0.0)
+
+
+def test_sample_diversity_sees_clumps_of_a_quarter(key: jax.Array) -> None:
+    """64 different points; a third of them in five clumps; a tenth; a tenth with the lowest twentieth compared."""
+    real, points = jax.random.normal(key, (2, 64, 5))
+    few, many = points.at[:6].set(points[0]), points.at[:21].set(jnp.repeat(points[:5], 5, axis=0)[:21])
+    assert float(metrics.sample_diversity(real, many)) == 0.0
+    assert 0.7 < float(metrics.sample_diversity(real, few)) < 1.3
+    assert float(metrics.sample_diversity(real, few, quantile=0.05)) == 0.0
+
+
+def test_sample_diversity_of_copies_is_not_a_number() -> None:
+    assert not np.isfinite(metrics.sample_diversity(jnp.zeros((4, 2)), jnp.arange(8.0).reshape(4, 2)))
+
+
+def test_active_units_by_hand() -> None:
+    """Variances over the images of 0, 0.0025, 0.0144 and 1."""
+    means = jnp.array([[0.5, 0.05, 0.12, 1.0], [0.5, -0.05, -0.12, -1.0]])
+    active = jax.jit(metrics.active_units)(means)
+    assert (int(active), active.dtype) == (2, jnp.int32)
+    assert int(metrics.active_units(means, threshold=0.002)) == 3
+    assert int(metrics.active_units(means + 100.0, threshold=0.0)) == 3
+
+
+def test_bad_diversities_are_refused() -> None:
+    with pytest.raises(ValueError, match="equally large sets"):
+        metrics.sample_diversity(jnp.zeros((3, 4)), jnp.zeros((4, 4)))
+    with pytest.raises(ValueError, match="quantile must be in"):
+        metrics.sample_diversity(jnp.zeros((3, 4)), jnp.zeros((3, 4)), quantile=1.5)
+    with pytest.raises(ValueError, match="at least two points"):
+        metrics.nearest_neighbour_distances(jnp.zeros((1, 4)))
+    with pytest.raises(ValueError, match=r"means must be \[N, D\]"):
+        metrics.active_units(jnp.zeros((1, 4)))
+    with pytest.raises(ValueError, match="threshold must be at least 0"):
+        metrics.active_units(jnp.zeros((2, 4)), -1.0)
