@@ -11,7 +11,7 @@ from tqdm import tqdm
 from experiments import topology
 from experiments.options import GANOptions, VAEOptions
 from experiments.watching import Evaluation, Pictures
-from jaxgen.training import loop, sentinel
+from jaxgen.training import collapse, loop, sentinel
 from jaxgen.training.checkpoint import Checkpoints
 from jaxgen.training.monitor import Monitor
 from jaxgen.training.run import Run
@@ -153,11 +153,15 @@ class Session:
     def evaluate(self, whole: Any, logs: bool) -> float:
         """Evaluate the state; returns its score, the same in every process."""
         measured, score = self.evaluation(whole)
+        warnings = collapse.collapse_warnings(self.spec, loop.means(self.totals), measured, self.step)
         if self.monitor is not None:
             if logs:
                 self.monitor.write(self.step, measured)
+                for text in warnings:
+                    self.monitor.write(self.step, {"warning": text})
             listed = "  ".join(f"{name} {value:.4f}" for name, value in measured.items())
-            self.bar.write(f"step {self.step}: {listed}")
+            for line in (listed, *(f"warning: {text}" for text in warnings)):
+                self.bar.write(f"step {self.step}: {line}")
         return topology.agree(score)
 
     def save(self, score: float | None) -> None:

@@ -37,6 +37,8 @@ from jaxgen.training.stopping import StopRequest
 # What belongs to one invocation of the command and not to the run.
 NOT_SAVED = {"resume": False, "mesh": None, "coordinator": None, "num_processes": None, "process_id": None}
 
+MOST_CLASSES = 100_000  # a conditional network has parameters for each
+
 
 class Data(NamedTuple):
     """What a run learns from: this process's rows of the training split, and the whole test split."""
@@ -81,6 +83,11 @@ def load_data(options: VAEOptions | GANOptions, mesh: jax.sharding.Mesh | None) 
     if "label" in train:
         labels = [split["label"] for split in (train, test) if "label" in split and len(split["label"])]
         num_classes = topology.largest(1 + max(int(label.max()) for label in labels))
+        if num_classes > MOST_CLASSES:
+            raise ValueError(
+                f"{options.dataset}: labels must number classes from 0, at most {MOST_CLASSES} of them, got a label of "
+                f"{num_classes - 1}: renumber them, or leave them out"
+            )
     return Data(train, test, num_examples, num_classes, f"{topology.total(data.fingerprint(train, first)):064x}")
 
 
@@ -184,6 +191,8 @@ def train(options: VAEOptions | GANOptions) -> Path:
         if topology.is_primary():
             monitor = held.enter_context(Monitor(run.directory, step if start.looked else step - 1))
         key = jax.random.key(options.seed)
+        # Several processes evaluate together, or not at all.
+        between = stop.check if jax.process_count() == 1 else lambda: None
         session = Session(
             options=options,
             spec=spec,
@@ -191,7 +200,7 @@ def train(options: VAEOptions | GANOptions) -> Path:
             training=training,
             checkpoints=checkpoints,
             monitor=monitor,
-            evaluation=Evaluation(spec, loaded.test, key, getattr(options, "log_likelihood_samples", None)),
+            evaluation=Evaluation(spec, loaded.test, key, getattr(options, "log_likelihood_samples", None), between),
             pictures=Pictures(spec, loaded.test, key),
             mesh=mesh,
             stop=stop,

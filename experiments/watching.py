@@ -1,5 +1,6 @@
 """What a run is watched with: numbers on the test split, and grids of pictures."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,20 @@ class Evaluation:
     """Measures a state on the test split.
 
     Of a VAE the ELBO, perhaps log p(x), and the active units of each stochastic layer; of a GAN a sample distance; of
-    both the diversity of samples from latents that are the same every time.
+    both the diversity of samples from latents that are the same every time. Before every batch of images it calls
+    ``between``, which may raise to cut it short.
     """
 
-    def __init__(self, spec: Spec, test: Dataset, key: jax.Array, log_likelihood_samples: int | None = None) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        test: Dataset,
+        key: jax.Array,
+        log_likelihood_samples: int | None = None,
+        between: Callable[[], None] = lambda: None,
+    ) -> None:
         self._spec = spec
+        self._between = between
         self._log_likelihood_samples = log_likelihood_samples
         self._test = test
         self._key = named_key(key, "evaluation")
@@ -72,6 +82,7 @@ class Evaluation:
         means: list[tuple[jax.Array, ...]] = []
         num = len(self._test["image"])
         for i in range(0, num, BATCH):
+            self._between()
             batch = {name: array[i : i + BATCH] for name, array in self._test.items()}
             key = jax.random.fold_in(self._key, i)
             measured = jaxgen.vae_evaluate(vae, state, batch, key)
@@ -90,6 +101,7 @@ class Evaluation:
         real = self._test["image"]
         pieces = []
         for i in range(0, len(real), BATCH):
+            self._between()
             label = self._test["label"][i : i + BATCH] if num_classes(gan.generator) else None
             key = jax.random.fold_in(self._key, i)
             pieces.append(jaxgen.gan_sample(gan, state, key, min(BATCH, len(real) - i), label))

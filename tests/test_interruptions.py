@@ -154,7 +154,7 @@ def test_a_signal_saves_the_step_and_the_run_goes_on(
     assert_the_same_run(workdir, expected)
 
 
-@pytest.mark.parametrize("kind", ["signal", "error"])
+@pytest.mark.parametrize("kind", ["signal", pytest.param("error", marks=pytest.mark.slow)])
 def test_an_evaluation_is_cut_short_and_done_again(
     kind: str,
     command: Callable[..., list[str]],
@@ -190,6 +190,7 @@ def test_an_evaluation_is_cut_short_and_done_again(
         assert checkpoints.manifest(checkpoints.find("newest"))["looked"]
 
 
+@pytest.mark.slow
 def test_an_error_elsewhere_saves_the_step(
     command: Callable[..., list[str]], whole: Callable[[str], Path], at_step: Any, tmp_path: Path
 ) -> None:
@@ -284,7 +285,7 @@ def newest(checkpoints: Path) -> int:
 @pytest.mark.parametrize(
     ("family", "checkpointing", "kinds"),
     [
-        ("vae", "asynchronous", (1, 3)),
+        ("vae", "asynchronous", (1,)),
         *(
             pytest.param(family, checkpointing, (0, 1, 2, 3) * 8, marks=pytest.mark.slow)
             for family in TINY
@@ -293,14 +294,23 @@ def newest(checkpoints: Path) -> int:
     ],
 )
 def test_kills_at_any_instant_change_nothing(
-    family: str, checkpointing: str, kinds: tuple[int, ...], npz: str, tmp_path: Path
+    family: str,
+    checkpointing: str,
+    kinds: tuple[int, ...],
+    command: Callable[..., list[str]],
+    whole: Callable[[str], Path],
+    tmp_path: Path,
 ) -> None:
     """Killed and started again and again, a run ends as the one that was left alone, and all it lists restores."""
-    steps = 60 * len(kinds)
-    arguments = [*TINY[family], "--dataset", npz, "--steps", str(steps), "--log-every", "7", "--eval-every", "50"]
-    assert train.main([*arguments, "--workdir", str(tmp_path / "alone")]) == 0
+    steps = STEPS * len(kinds)
     workdir, generator = tmp_path / "killed", np.random.default_rng(0)
-    often = ["--checkpoint-every", "3", "--checkpointing", checkpointing, "--workdir", str(workdir), "--resume"]
+    arguments = [*command(family, workdir), "--steps", str(steps)]
+    if steps == STEPS:
+        alone = whole(family)
+    else:
+        alone = tmp_path / "alone"
+        assert train.main([*arguments, "--workdir", str(alone)]) == 0
+    often = ["--checkpoint-every", "3", "--checkpointing", checkpointing, "--resume"]
     reached = []
     for kind in kinds:
         process = start([*arguments, *often])
@@ -314,7 +324,7 @@ def test_kills_at_any_instant_change_nothing(
     assert 0 < reached[-1] < steps
     assert reached == sorted(reached), "what was on the disk stays there"
     assert train.main([*arguments, *often]) == 0
-    assert_the_same_run(workdir, tmp_path / "alone", steps)
+    assert_the_same_run(workdir, alone, steps)
     leftovers = [path for path in workdir.rglob("*") if "tmp" in path.name or "partial" in path.name]
     assert leftovers == []
 
