@@ -225,8 +225,14 @@ def test_leaving_the_checkpoints_waits_for_them(tmp_path: Path) -> None:
 
 
 def start(arguments: list[str]) -> subprocess.Popen[str]:
+    # JAX may be killed while it writes into a folder of compiled programs, and does so without care.
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
     return subprocess.Popen(
-        [sys.executable, "-u", train.__file__, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, "-u", train.__file__, *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
 
 

@@ -46,7 +46,8 @@ def rows_without_time(directory: Path) -> list[dict[str, Any]]:
     return [{name: v for name, v in row.items() if not name.startswith("time_")} for row in rows]
 
 
-@pytest.mark.parametrize("family", ["vae", pytest.param("gan", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["vae", "gan"])
 def test_a_resumed_run_is_the_uninterrupted_run(family: str, npz: str, tmp_path: Path) -> None:
     """100 steps equal 50, a new process, and 50 more: state, metrics and pictures, bit for bit."""
     common = [*TINY[family], *CADENCES, "--dataset", npz]
