@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from jaxgen.training import manifest
 
@@ -212,7 +213,7 @@ class Checkpoints:
             self._manager.wait_until_finished()
         except (OSError, ValueError, jax.errors.JaxRuntimeError) as error:
             raise self._not_written(step, error) from error
-        if step not in self.steps():
+        if jax.process_index() == 0 and step not in self.steps():
             raise self._not_written(step, OSError("Orbax reports no error, but it is not there"))
         self._clean()
 
@@ -327,6 +328,8 @@ class Checkpoints:
                     number += 1
                 place.parent.mkdir(exist_ok=True)
                 (self.directory / str(step)).rename(place)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("damaged checkpoints are set aside")
         for step in steps:
             self._retention.scores.pop(step, None)
         self._manager.reload()

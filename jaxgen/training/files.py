@@ -25,6 +25,7 @@ def naming(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.filename is not None:
             raise
+        # OSError makes what the number means: a BlockingIOError stays one.
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
@@ -68,7 +69,8 @@ def exclusive(directory: Path) -> Iterator[None]:
     # Never removed: a process that waits at a removed file would not see the one that is made next.
     with (directory / _LOCK).open("a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with naming(directory / _LOCK):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.seek(0)
             holder = file.read().strip() or "a process that has just begun"
