@@ -184,6 +184,31 @@ def test_a_dead_process_takes_the_others_with_it_and_the_run_resumes(killed: int
     assert Run.open(tmp_path / "run").steps()[-1] == step + 10
 
 
+@pytest.mark.slow
+def test_a_signal_to_one_process_stops_all_and_a_damaged_checkpoint_is_passed_over_by_all(tmp_path: Path) -> None:
+    arguments = [*SMALL, "--workdir", str(tmp_path / "run")]
+    running = start_processes([*arguments, "--steps", "1000000", "--checkpoint-every", "20"])
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "checkpoints" / "20").exists():
+        assert time.monotonic() < deadline
+        assert [process.poll() for process in running] == [None, None]
+        time.sleep(0.2)
+    running[1].send_signal(signal.SIGTERM)
+    printed = [process.communicate(timeout=60)[0] for process in running]
+    assert [process.returncode for process in running] == [128 + signal.SIGTERM] * 2, printed
+    steps = Run.open(tmp_path / "run").steps()
+    assert len(steps) >= 2
+    damaged = tmp_path / "run" / "checkpoints" / str(steps[-1]) / "manifest" / "metadata"
+    damaged.write_text(damaged.read_text().replace('"step": ', '"step": 1'))
+    running = start_processes([*arguments, "--steps", str(steps[-1] + 10), "--resume"])
+    printed = [process.communicate(timeout=180)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0], printed
+    assert f"checkpoint {steps[-1]} in " in printed[0]
+    assert "does not have the checksum it was written with" in printed[0]
+    assert f"resuming from step {steps[-2]}" in printed[0]
+    assert Run.open(tmp_path / "run").steps()[-1] == steps[-1] + 10
+
+
 def test_scripts_train_on_a_mesh(tmp_path: Path) -> None:
     arguments = [*SMALL, "--steps", "10", "--mesh", "data=2,model=4", "--workdir", str(tmp_path / "run")]
     assert train.main(arguments) == 0
