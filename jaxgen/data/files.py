@@ -69,6 +69,8 @@ def _open_archive(path: Path, name: str) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
+    except MemoryError:
+        raise
     except Exception as error:  # of zipfile, zlib or NumPy's parser: whatever they stumble over, the file is at fault
         raise ValueError(
             f"{name}: not a readable .npz archive of plain arrays ({one_line(error)}): {path}: save it with "
