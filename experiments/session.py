@@ -178,6 +178,8 @@ class Session:
             self.save(None)
             self.checkpoints.wait()
         except (OSError, ValueError) as second:
+            if isinstance(error, Stopped):
+                raise  # it would say that all is saved
             error.add_note(f"the state of step {self.step} was not saved either: {second}")
 
     def bad_step(self, num_steps: int) -> sentinel.NonFiniteError:

@@ -26,12 +26,11 @@ from experiments.session import Session, Start
 from experiments.watching import Dataset, Evaluation, Pictures
 from jaxgen import data
 from jaxgen.keys import named_key, step_key
-from jaxgen.training import loop
+from jaxgen.training import loop, manifest
 from jaxgen.training.checkpoint import Checkpoints
 from jaxgen.training.files import exclusive
-from jaxgen.training.manifest import array_differences, arrays, summary
 from jaxgen.training.monitor import Monitor
-from jaxgen.training.run import Run, Spec, State, init_state, to_plain
+from jaxgen.training.run import Run, Spec, State, differences, init_state, to_plain
 from jaxgen.training.stopping import StopRequest
 
 # What belongs to one invocation of the command and not to the run.
@@ -132,9 +131,9 @@ def borrow_weights(state: State, source: Path) -> State:
     if type(other) is not type(state):
         raise ValueError(f"{source} holds a {type(other).__name__}, wanted a {type(state).__name__}")
     saved, wanted = ({name: getattr(s, name) for name in names} for s in (other, state))
-    differences = array_differences(arrays(saved), arrays(wanted))
-    if differences:
-        raise ValueError(f"the weights of {source} do not fit: {summary(differences)}")
+    differing = manifest.array_differences(manifest.arrays(saved), manifest.arrays(wanted))
+    if differing:
+        raise ValueError(f"the weights of {source} do not fit: {manifest.summary(differing)}")
     return state._replace(**saved)
 
 
@@ -225,6 +224,10 @@ def starting_point(
         say(f"warning: {reason}")
     run.check_identity(restored.manifest["config"]["identity"], f"checkpoint {restored.step}")
     say(f"resuming from step {restored.step}")
+    made = {name: restored.manifest[name] for name in ("versions", "topology")}
+    changed = differences(made, {"versions": manifest.versions(), "topology": manifest.topology()})
+    if changed:
+        say(f"the run goes on, but its bits may be others from here: {manifest.summary(changed)}")
     looked = restored.manifest["looked"]
     return Start(restored.items["state"], restored.items["totals"], looked=looked, saved=looked)
 

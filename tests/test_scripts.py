@@ -18,6 +18,7 @@ from PIL import Image
 
 from experiments import configs, options, plot, sample, train
 from jaxgen import data
+from jaxgen.training import manifest
 from jaxgen.training.run import Run, from_plain, to_plain
 
 TINY: dict[str, list[str]] = {
@@ -118,13 +119,17 @@ def test_init_from_borrows_the_weights(npz: str, tmp_path: Path) -> None:
     chex.assert_trees_all_equal(borrowed.generator_optimizer_state, fresh.generator_optimizer_state)
 
 
-def test_a_borrowed_run_resumes_without_its_source(npz: str, tmp_path: Path) -> None:
+def test_a_borrowed_run_resumes_without_its_source_and_elsewhere(
+    npz: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
     arguments = [*TINY["vae"], "--dataset", npz, "--steps", "10", "--workdir"]
     assert train.main([*arguments, str(tmp_path / "source")]) == 0
     assert train.main([*arguments, str(tmp_path / "run"), "--init-from", str(tmp_path / "source")]) == 0
     (tmp_path / "source").rename(tmp_path / "gone")
+    monkeypatch.setattr(manifest, "topology", lambda: {"platform": "tpu"})
     assert train.main(["vae", "--workdir", str(tmp_path / "run"), "--resume", "--steps", "20"]) == 0
     assert Run.open(tmp_path / "run").steps() == [10, 20]
+    assert "its bits may be others from here: topology.platform was 'cpu', now 'tpu'" in capsys.readouterr().out
 
 
 def test_resume_without_a_checkpoint_starts_at_0_and_says_so(npz: str, tmp_path: Path, capsys: Any) -> None:
@@ -338,6 +343,8 @@ def test_a_used_run_directory_is_refused_and_a_changed_run_named(npz: str, tmp_p
     error = capsys.readouterr().err
     assert "model.optimizer.learning_rate was 0.001, now 0.5" in error
     assert "seed was 0, now 7" in error
+    assert train.main(["vae", "--workdir", workdir, "--resume", "--hidden", "8"]) == 1
+    assert "model.encoder.hidden was [16], now [8]" in capsys.readouterr().err
     assert train.main(["gan", "--workdir", workdir, "--resume"]) == 1
     assert "holds a vae" in capsys.readouterr().err
     assert train.main(["vae", "--workdir", workdir, "--resume", "--dataset", "fashion_mnist_small"]) == 1
