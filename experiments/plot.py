@@ -14,6 +14,7 @@ from typing import Annotated
 import tyro
 
 from experiments.command import exit_status
+from jaxgen.training.files import replacing
 from jaxgen.training.monitor import rows_until
 from jaxgen.training.run import Run
 
@@ -74,10 +75,8 @@ def plot(options: Options) -> Path:
     axes.set_ylim(bottom=options.lowest)
     axes.grid(alpha=0.3)
     axes.legend()
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    partial = options.out.with_name(f".{options.out.name}.partial")
-    FigureCanvasAgg(figure).print_png(str(partial))
-    partial.replace(options.out)
+    with replacing(options.out) as partial:
+        FigureCanvasAgg(figure).print_png(str(partial))
     return options.out
 
 

@@ -18,6 +18,7 @@ import tyro
 import jaxgen
 from experiments.command import exit_status
 from experiments.watching import COLUMNS, class_rows
+from jaxgen.training.files import replacing
 from jaxgen.training.monitor import image_grid, write_png
 from jaxgen.training.run import Run, Spec
 
@@ -73,14 +74,12 @@ def sample(options: Options) -> Path:
         label = None if labels is None else labels[i : i + CHUNK]
         pieces.append(draw(spec, state, jax.random.fold_in(key, i), CHUNK, label))
     images = np.asarray(jnp.concatenate(pieces)[: options.num])
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     if options.out.suffix == ".png":
         write_png(options.out, image_grid(images, None if labels is None or options.label is not None else COLUMNS))
     else:
-        partial = options.out.with_name(f".{options.out.name}.partial.npz")
         drawn: dict[str, Any] = {} if labels is None else {"labels": labels[: options.num]}
-        np.savez_compressed(partial, images=images, **drawn)
-        partial.replace(options.out)
+        with replacing(options.out) as partial:
+            np.savez_compressed(partial, images=images, **drawn)
     return options.out
 
 
