@@ -69,6 +69,10 @@ def test_the_newest_the_best_and_every_fourth_are_kept(asynchronous: bool, tmp_p
         for step in checkpoints.steps():
             checkpoints.restore(step, items)
     assert {path.name for path in tmp_path.iterdir()} == {"4", "6", "7"}
+    with pytest.raises(RuntimeError, match="in a with statement"):
+        Checkpoints(tmp_path).save(9, items)
+    with pytest.raises(RuntimeError, match="in a with statement"):
+        checkpoints.restore(7, items)
     with pytest.raises(ValueError, match="at least 1, got 0 and None"):
         Checkpoints(tmp_path, keep=0)
     with pytest.raises(ValueError, match="at least 1, got 2 and 0"):

@@ -91,6 +91,7 @@ class Checkpoints:
         self._asynchronous = asynchronous
         self._retention = _Retention(keep, keep_every)
         self._saving: int | None = None
+        self._opened: ocp.CheckpointManager | None = None
 
     def __enter__(self) -> "Checkpoints":
         if not self._read_only:
@@ -106,7 +107,7 @@ class Checkpoints:
             # Nothing is read before it is verified.
             lightweight_initialize=True,
         )
-        self._manager = ocp.CheckpointManager(self.directory, options=options)
+        self._opened = ocp.CheckpointManager(self.directory, options=options)
         for step in self.steps():
             try:
                 self._set_score(step, self.manifest(step)["score"])
@@ -121,6 +122,13 @@ class Checkpoints:
             self.wait()
         finally:
             self._manager.close()
+            self._opened = None
+
+    @property
+    def _manager(self) -> ocp.CheckpointManager:
+        if self._opened is None:
+            raise RuntimeError("checkpoints are used in a with statement: with Checkpoints(...) as checkpoints: ...")
+        return self._opened
 
     def steps(self) -> list[int]:
         """Steps of the completed checkpoints, ascending, damaged ones included; no shapes involved."""
@@ -175,6 +183,7 @@ class Checkpoints:
           FileExistsError: later steps are there.
           OSError: it, or the one before it, could not be written; the error names the folder.
         """
+        manager = self._manager
         score = None if score is None or math.isnan(score) else float(score)
         contents = manifest.build(step, dict(items), {"score": score, **(notes or {})})
         self.wait()
@@ -188,8 +197,8 @@ class Checkpoints:
         arrays = {name: ocp.args.StandardSave(item) for name, item in items.items()}
         try:
             if step in self.steps():
-                self._manager.delete(step)
-            saved = self._manager.save(
+                manager.delete(step)
+            saved = manager.save(
                 step, args=ocp.args.Composite(manifest=ocp.args.JsonSave(contents), **arrays), force=True
             )
         except (OSError, ValueError, jax.errors.JaxRuntimeError) as error:
@@ -240,9 +249,12 @@ class Checkpoints:
         Raises:
           DamagedCheckpointError: it cannot be read, or not as it was written.
         """
+        manager = self._manager
         try:
-            read = self._manager.restore(step, args=ocp.args.Composite(manifest=ocp.args.JsonRestore()))
+            read = manager.restore(step, args=ocp.args.Composite(manifest=ocp.args.JsonRestore()))
             manifest.check(read["manifest"], step)
+        except MemoryError:
+            raise  # says nothing about the checkpoint
         except Exception as error:
             raise self._damaged(step, error) from error
         return read["manifest"]
