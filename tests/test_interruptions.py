@@ -15,12 +15,13 @@ from typing import Any
 import chex
 import numpy as np
 import pytest
+from tensorboardX.event_file_writer import EventsWriter
 
 from experiments import session, train, watching
 from jaxgen import data
 from jaxgen.training import stopping
 from jaxgen.training.checkpoint import Checkpoints
-from jaxgen.training.events import read_events
+from jaxgen.training.events import EventFile, read_events
 from jaxgen.training.files import exclusive
 from jaxgen.training.monitor import Monitor
 from jaxgen.training.run import Run
@@ -465,8 +466,28 @@ def test_the_monitor_goes_on_where_the_checkpoint_is(tmp_path: Path) -> None:
         (20, "samples"),
         (30, "loss"),
     ]
+    whole = events.read_bytes()
+    for torn in (whole + bytes(40), whole[:-1] + b"?", whole + whole[:20]):  # after a power cut, or a kill
+        events.write_bytes(torn)
+        with Monitor(tmp_path, 30):
+            assert whole.startswith(events.read_bytes())
+        assert [step for step, *_ in shown(tmp_path)] in ([10, 10, 20, 20, 30], [10, 10, 20, 20])
     with Monitor(tmp_path, 5):
         pass
     assert logged(tmp_path) == shown(tmp_path) == []
     with Monitor(tmp_path, 5) as monitor, pytest.raises(ValueError, match=r"letters, digits, _ and -, got '\.\./x'"):
         monitor.show(5, "../x", np.zeros((1, 2, 2, 1)))
+
+
+def test_events_are_tensorboards(tmp_path: Path) -> None:
+    """The same bytes around an event as tensorboardX writes, which TensorBoard reads."""
+    with EventFile(tmp_path / "ours", 0) as ours:
+        ours.scalar("loss", 0.5, 7)
+    ((_, _), (event, _)) = read_events(tmp_path / "ours" / "events.out.tfevents.jaxgen")
+    theirs = EventsWriter(str(tmp_path / "theirs"))
+    theirs.write_event(event)
+    theirs.close()
+    (path,) = tmp_path.glob("theirs*")
+    assert [e.step for e, _ in read_events(path)] == [0, 7]
+    size = len(event.SerializeToString()) + 16
+    assert path.read_bytes()[-size:] == (tmp_path / "ours" / "events.out.tfevents.jaxgen").read_bytes()[-size:]

@@ -39,14 +39,16 @@ def read_events(path: Path) -> list[tuple[Any, int]]:
     data, place = path.read_bytes(), 0
     events = []
     while place + _HEADER.size <= len(data):
-        length, _ = _HEADER.unpack_from(data, place)
-        start = place + _HEADER.size
-        place = start + length + _FOOTER.size
-        if place > len(data) or _FOOTER.unpack_from(data, start + length)[0] != _masked_checksum(
-            data[start : start + length]
-        ):
+        length, checksum = _HEADER.unpack_from(data, place)
+        start, end = place + _HEADER.size, place + _HEADER.size + length + _FOOTER.size
+        if checksum != _masked_checksum(data[place : place + 8]) or end > len(data):
             break
-        events.append((Event.FromString(data[start : start + length]), place))
+        event = data[start : start + length]
+        # The checksum is slow, in Python; what a kill cuts short is the last one.
+        if end == len(data) and _FOOTER.unpack_from(data, start + length)[0] != _masked_checksum(event):
+            break
+        events.append((Event.FromString(event), end))
+        place = end
     return events
 
 
@@ -80,9 +82,10 @@ class EventFile:
     def _append(self, event: Any) -> None:
         data = event.SerializeToString()
         length = len(data).to_bytes(8, "little")
-        header = _HEADER.pack(len(data), _masked_checksum(length))
+        record = _HEADER.pack(len(data), _masked_checksum(length)) + data + _FOOTER.pack(_masked_checksum(data))
         with naming(self._path):
-            self._file.write(header + data + _FOOTER.pack(_masked_checksum(data)))
+            while record:  # a disk that is nearly full takes a part, and refuses the next
+                record = record[self._file.write(record) :]
 
     def _add(self, summary: Any, step: int) -> None:
         from tensorboardX.proto.event_pb2 import Event
