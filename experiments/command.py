@@ -19,6 +19,6 @@ def exit_status(command: Callable[[], object]) -> int:
         print(f"{stopped}: everything is saved, go on with --resume", file=sys.stderr)
         return stopped.status
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
-        print("; ".join([f"error: {error}", *getattr(error, "__notes__", ())]), file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

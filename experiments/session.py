@@ -180,7 +180,7 @@ class Session:
         except (OSError, ValueError) as second:
             if isinstance(error, Stopped):
                 raise  # it would say that all is saved
-            error.add_note(f"the state of step {self.step} was not saved either: {second}")
+            self.bar.write(f"the state of step {self.step} was not saved: {second}", file=sys.stderr)
 
     def bad_step(self, num_steps: int) -> sentinel.NonFiniteError:
         """Find the step of the chunk ahead that makes numbers that are not finite, keep it, and describe it."""

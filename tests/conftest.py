@@ -27,6 +27,13 @@ atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_e
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _forget_programs() -> Iterator[None]:
+    """A process may map so many pieces of memory, and each compiled program takes some: thousands end in a crash."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def orbax_fails() -> Iterator[None]:
     """For tests in which Orbax meets errors: the tasks that it leaves behind end here, not in another test."""
