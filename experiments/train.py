@@ -7,8 +7,14 @@
 A run directory is left behind: config.json, metrics.jsonl, tensorboard/, checkpoints/ and samples/.
 """
 
-import dataclasses
 import sys
+
+from experiments.held import refuse_if_held
+
+if __name__ == "__main__":
+    refuse_if_held(sys.argv[1:])
+
+import dataclasses
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial

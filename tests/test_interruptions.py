@@ -252,11 +252,16 @@ def test_a_second_process_is_refused_and_a_second_signal_ends_at_once(
     training: tuple[subprocess.Popen[str], Path], command: Callable[..., list[str]], capsys: Any
 ) -> None:
     process, workdir = training
+    refusal = f"error: {workdir} is in use by process {process.pid} on "
     for more in ([], ["--resume"]):
-        began = time.monotonic()
         assert train.main([*command("vae", workdir), *more]) == 1
+        assert capsys.readouterr().err.startswith(refusal)
+        began = time.monotonic()
+        second = start([*command("vae", workdir), *more])
+        printed, _ = second.communicate()
         assert time.monotonic() - began < 5
-        assert f"{workdir} is in use by process {process.pid} on " in capsys.readouterr().err
+        assert second.returncode == 1
+        assert printed.startswith(refusal)
     os.kill(process.pid, signal.SIGSTOP)  # both signals are there when it goes on
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGINT)
