@@ -248,7 +248,7 @@ def training(command: Callable[..., list[str]], tmp_path: Path) -> Iterator[tupl
     process.communicate()
 
 
-def test_a_second_process_is_refused_and_a_second_signal_ends_at_once(
+def test_a_second_process_is_refused_while_the_first_one_lives(
     training: tuple[subprocess.Popen[str], Path], command: Callable[..., list[str]], capsys: Any
 ) -> None:
     process, workdir = training
@@ -262,14 +262,8 @@ def test_a_second_process_is_refused_and_a_second_signal_ends_at_once(
         assert time.monotonic() - began < 5
         assert second.returncode == 1
         assert printed.startswith(refusal)
-    os.kill(process.pid, signal.SIGSTOP)  # both signals are there when it goes on
-    process.send_signal(signal.SIGTERM)
-    process.send_signal(signal.SIGINT)
-    began = time.monotonic()
-    os.kill(process.pid, signal.SIGCONT)
-    printed, _ = process.communicate(timeout=10)
-    assert process.returncode in (128 + signal.SIGTERM, 128 + signal.SIGINT), printed
-    assert "asked again: ending at once" in printed
+    process.send_signal(signal.SIGKILL)
+    process.wait()
     # The lock went with it.
     with Run.open(workdir).lock():
         pass
@@ -444,6 +438,27 @@ def test_stop_requests() -> None:
     thread.start()
     thread.join()
     assert seen == [None]
+
+
+def test_a_second_signal_ends_at_once_unless_it_came_with_the_first() -> None:
+    program = (
+        "import time; from jaxgen.training.stopping import StopRequest\n"
+        "with StopRequest():\n    print('ready', flush=True)\n    time.sleep(60)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(stopping.TOGETHER)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, printed = process.communicate(timeout=5)
+    assert process.returncode == 128 + signal.SIGINT
+    assert "asked again: ending at once" in printed
 
 
 def test_the_lock_names_its_holder(tmp_path: Path) -> None:

@@ -3,9 +3,12 @@
 import os
 import signal
 import threading
+import time
 from types import TracebackType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Seconds in which signals are one: a scheduler tells every process, and a launcher (uv) passes on what it is told.
+TOGETHER = 0.5
 
 
 class Stopped(Exception):  # noqa: N818 - it is no error
@@ -51,14 +54,18 @@ class StopRequest:
             os.close(self._writing)
 
     def _watch(self, reading: int) -> None:
+        asked = 0.0
         while byte := os.read(reading, 1):
             signum = byte[0]
             if signum not in SIGNALS:
+                continue
+            if self.signum is not None and time.monotonic() - asked < TOGETHER:
                 continue
             if self.signum is not None:
                 os.write(2, b"\nasked again: ending at once, without saving\n")
                 os._exit(128 + signum)
             os.write(2, b"\nasked to stop: saving; ask again to end at once\n")
+            asked = time.monotonic()
             self.signum = signum
         os.close(reading)
 
