@@ -179,7 +179,8 @@ class Checkpoints:
           notes: plain data for the manifest, by name.
 
         Raises:
-          ValueError: an array is not finite.
+          ValueError: an array is empty or not finite.
+          RuntimeError: this is not in a ``with`` statement.
           FileExistsError: later steps are there.
           OSError: it, or the one before it, could not be written; the error names the folder.
         """

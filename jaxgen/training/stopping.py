@@ -24,7 +24,7 @@ class Stopped(Exception):  # noqa: N818 - it is no error
 
 
 class StopRequest:
-    """Notices SIGINT and SIGTERM; the first one asks to stop, the second ends the process at once.
+    """Notices SIGINT and SIGTERM; the first one asks to stop, one `TOGETHER` later or more ends the process at once.
 
     A context manager for the main thread; in another one, where Python delivers no signals, it notices nothing. The
     signals are seen by a thread of its own, since a handler in Python waits until compiled code has ended.
