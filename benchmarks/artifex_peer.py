@@ -6,6 +6,7 @@ epoch (VAE only), of which a turn is as many as come next to the steps asked for
 """
 
 import importlib.metadata
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -34,8 +35,7 @@ class MLP(nnx.Module):
 
     def __init__(self, family: Family, sizes: tuple[int, ...], rngs: nnx.Rngs) -> None:
         self.activation = ACTIVATIONS[family.activation]
-        pairs = zip(sizes, sizes[1:], strict=False)
-        self.layers = nnx.List([nnx.Linear(i, o, rngs=rngs) for i, o in pairs])
+        self.layers = nnx.List([nnx.Linear(i, o, rngs=rngs) for i, o in itertools.pairwise(sizes)])
 
     def __call__(self, x: jax.Array) -> jax.Array:
         for layer in self.layers[:-1]:

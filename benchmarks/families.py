@@ -1,4 +1,4 @@
-"""What is measured: the models, their sizes and their optimizers. Only the standard library, so that every peer reads it.
+"""What is measured: models, sizes and optimizers. Only the standard library, so that every peer reads it.
 
 A worker gets a family's name, and sizes to replace, on its command line; nothing about a model is written down twice.
 """
@@ -122,7 +122,5 @@ ON_ACCELERATOR = ("vae", "gan", "dcgan64", "burda", "dcgan")  # in the order of 
 def read(name: str, changes: str = "{}") -> Family:
     """A family by its name, with fields replaced as a JSON object says."""
     values: dict[str, Any] = json.loads(changes)
-    return dataclasses.replace(
-        FAMILIES[name],
-        **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()},
-    )
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    return dataclasses.replace(FAMILIES[name], **values)

@@ -7,6 +7,7 @@ platform's own convolution elsewhere. What Adam must move is 28 bytes a paramete
 and two moments, and writes the last three.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
@@ -58,7 +59,7 @@ class Pass(NamedTuple):
 
 def dense(batch_size: int, sizes: tuple[int, ...]) -> list[Layer]:
     """Fully connected layers of these sizes."""
-    return [Layer(batch_size, i, o, o) for i, o in zip(sizes, sizes[1:], strict=False)]
+    return [Layer(batch_size, i, o, o) for i, o in itertools.pairwise(sizes)]
 
 
 def convolutions(family: Family, transposed: bool) -> list[Layer]:
@@ -125,7 +126,9 @@ def _convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return lax.conv_general_dilated(x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
-def _as_convolution(layer: Layer, product: Product) -> tuple[tuple[int, ...], tuple[int, ...], Callable[..., jax.Array]]:
+def _as_convolution(
+    layer: Layer, product: Product
+) -> tuple[tuple[int, ...], tuple[int, ...], Callable[..., jax.Array]]:
     assert layer.image is not None
     large, small = layer.image
     kernel = (4, 4, large[3], small[3])

@@ -146,18 +146,18 @@ def members(family: Family, how: str, num_members: int) -> Run:
         transform = transform_of(family, key)
         return step(state, transform(batch, state.step) if transform else batch, key)[0]
 
-    def steps_of(state: Any, key: jax.Array, dataset: Any, num_steps: jax.Array) -> Any:
+    def many(state: Any, key: jax.Array, dataset: Any, num_steps: jax.Array) -> Any:
         return jax.lax.fori_loop(0, num_steps, lambda _, state: one(state, key, dataset), state)
 
     @jax.jit
     def advance(states: Any, keys: jax.Array, dataset: Any, num_steps: jax.Array) -> Any:
         if how == "after":
-            return jax.lax.map(lambda member: steps_of(*member, dataset, num_steps), (states, keys))
+            return jax.lax.map(lambda member: many(member[0], member[1], dataset, num_steps), (states, keys))
 
         def body(_: Any, states: Any) -> Any:
             if how == "vmap":
                 return jax.vmap(one, in_axes=(0, 0, None))(states, keys, dataset)
-            return jax.lax.map(lambda member: one(*member, dataset), (states, keys))
+            return jax.lax.map(lambda member: one(member[0], member[1], dataset), (states, keys))
 
         return jax.lax.fori_loop(0, num_steps, body, states)
 

@@ -1,9 +1,11 @@
 """The VAE under pythae's own trainer, run under an interpreter that has it.
 
-The networks have our sizes; model, loss, optimizer, data loader and loop are pythae's. It trains in epochs, so a turn is
-as many of them as come next to the steps asked for. What it does between epochs (a copy of the best model) is left out.
+The networks have our sizes; model, loss, optimizer, data loader and loop are pythae's. It trains in epochs, so a turn
+is as many of them as come next to the steps asked for. What it does between epochs (a copy of the best model) is left
+out.
 """
 
+import itertools
 import tempfile
 import time
 from typing import Any
@@ -25,8 +27,7 @@ BATCHES_AN_EPOCH = 40
 
 def layers(sizes: tuple[int, ...]) -> nn.Sequential:
     """Fully connected layers, each with a rectifier."""
-    pairs = zip(sizes, sizes[1:], strict=False)
-    return nn.Sequential(*(part for i, o in pairs for part in (nn.Linear(i, o), nn.ReLU())))
+    return nn.Sequential(*(part for i, o in itertools.pairwise(sizes) for part in (nn.Linear(i, o), nn.ReLU())))
 
 
 class Encoder(BaseEncoder):

@@ -13,6 +13,7 @@ graphs; ``channels_last``; ``amp``, bfloat16 where autocast has it.
 """
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -45,7 +46,7 @@ class Activation(nn.Module):
 def mlp(sizes: tuple[int, ...], activation: str, last: bool) -> nn.Sequential:
     """Fully connected layers with an activation after each, or after each but the last."""
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+    for inputs, outputs in itertools.pairwise(sizes):
         linear = nn.Linear(inputs, outputs)
         # A normal distribution cut at two standard deviations, of variance 1 / inputs after the cut.
         deviation = inputs**-0.5 / 0.87962566103423978

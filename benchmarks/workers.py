@@ -1,5 +1,6 @@
 """The driver's side of the measurement: worker processes, and turns of each in rounds."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -81,7 +82,7 @@ class Worker:
         self, command: list[str], scratch: Path, environment: Mapping[str, str] | None = None, timeout: float = 300.0
     ) -> None:
         self.timeout = timeout
-        self._errors = tempfile.TemporaryFile("w+", dir=scratch)  # noqa: SIM115: closed with the worker
+        self._errors = tempfile.TemporaryFile("w+", dir=scratch)  # noqa: SIM115
         try:
             self._process = subprocess.Popen(
                 command,
@@ -119,11 +120,9 @@ class Worker:
     def ask(self, line: str) -> dict[str, Any]:
         """Send a line; returns the answer."""
         assert self._process.stdin is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it has ended: reading says why
             self._process.stdin.write(f"{line}\n")
             self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it has ended: reading says why
         return self.read()
 
     def _last_error(self, status: int) -> str:
@@ -140,10 +139,8 @@ class Worker:
             self._process.wait()
             for stream in (self._process.stdout, self._errors):
                 stream.close()
-            try:
+            with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()
-            except BrokenPipeError:
-                pass
 
 
 @dataclasses.dataclass
