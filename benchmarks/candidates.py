@@ -87,26 +87,32 @@ def of_family(family: str, platform: str, pythons: dict[str, str]) -> list[Candi
         environment = (("XLA_FLAGS", flags),) if flags else ()
         return Candidate(name, "ours", family, variant, environment=environment)
 
+    def torch(variants: tuple[str, ...]) -> list[Candidate]:
+        if "torch" not in pythons:
+            return []
+        return [Candidate(f"torch {v}", "torch_peer", family, v, pythons["torch"]) for v in variants]
+
+    def flax(feed: str) -> Candidate:
+        return Candidate(f"flax {feed}", "flax_peer", family, feed)
+
+    variants = torch_variants(family, platform)
     found = [ours("fused", "fused"), Candidate("floor", "floor", family, "products"), ours("jitted", "jitted")]
-    feeds = ("host",) if platform == "cpu" else ("prefetch", "host")
-    found += [Candidate(f"flax {feed}", "flax_peer", family, feed) for feed in feeds]
-    if "torch" in pythons:
-        found += [
-            Candidate(f"torch {variant}", "torch_peer", family, variant, pythons["torch"])
-            for variant in torch_variants(family, platform)
-        ]
+    if platform == "cpu":
+        found += [flax("host"), *torch(variants)]
+    else:
+        found += [flax("prefetch"), *torch(variants[:1])]
+        if platform == "gpu":
+            found += [
+                ours(f"fused, command buffers {name}", "fused", f"--xla_gpu_enable_command_buffer={commands}")
+                for name, commands in COMMAND_BUFFERS
+            ]
+        if kind != "dcgan":
+            found += [ours("8 seeds, vmap", "vmap-8")] if family == "burda" else []
+            found.append(ours("fused, 4 steps unrolled", "unrolled-4"))
+        found += [*torch(variants[1:]), flax("host")]
     if "pythae" in pythons and kind == "vae":
         found.append(Candidate("pythae", "pythae_peer", family, "trainer", pythons["pythae"]))
     if "artifex" in pythons and kind != "dcgan":
-        variants = ("step", "staged") if kind == "vae" else ("step",)
-        found += [Candidate(f"artifex {v}", "artifex_peer", family, v, pythons["artifex"]) for v in variants]
-    if platform != "cpu" and kind != "dcgan":
-        if family == "burda":
-            found.append(ours("8 seeds, vmap", "vmap-8"))
-        found.append(ours("fused, 4 steps unrolled", "unrolled-4"))
-    if platform == "gpu":
-        found += [
-            ours(f"fused, command buffers {name}", "fused", f"--xla_gpu_enable_command_buffer={commands}")
-            for name, commands in COMMAND_BUFFERS
-        ]
+        steps = ("step", "staged") if kind == "vae" else ("step",)
+        found += [Candidate(f"artifex {v}", "artifex_peer", family, v, pythons["artifex"]) for v in steps]
     return found

@@ -230,6 +230,8 @@ def main() -> None:
         }
 
     about = {**jax_worker.about(family), "operations": num_operations(family), "parameters": size}
+    if jax.default_backend() == "cpu":
+        about["precision"] = "float32"
     protocol.serve(about, take, jax_worker.device_bytes)
 
 

@@ -24,10 +24,10 @@ from typing import Any
 from benchmarks import candidates, families, growth, report, targets
 from benchmarks.first_picture import first_picture
 from benchmarks.peaks import peak_flops
-from benchmarks.workers import PAUSE, ROOT, Candidate, Result, WorkerError, environment_of, measure
+from benchmarks.workers import ROOT, Candidate, Result, WorkerError, environment_of, measure
 
 FORMAT = 1
-GROWTH_SHARE = 0.4  # of a budget, where growth curves are asked for
+GROWTH_SHARE = 0.3  # of a budget, where growth curves are asked for
 PICTURES = 3
 ACCELERATOR_BUDGET = 540.0
 
@@ -38,7 +38,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--families", help="names with commas between them; those of the machine when not given")
     parser.add_argument("--candidates", help="names with commas between them; all when not given")
     parser.add_argument("--rounds", type=int, default=15, help="turns of each candidate")
-    parser.add_argument("--turn-seconds", type=float, help="length of a turn: 0.7 on the CPU, 0.3 elsewhere")
+    parser.add_argument("--turn-seconds", type=float, help="length of a turn: 0.5 on the CPU, 0.3 elsewhere")
     parser.add_argument("--torch-python", help="interpreter that has PyTorch; this one where it does")
     parser.add_argument("--pythae-python", help="interpreter that has pythae")
     parser.add_argument("--artifex-python", help="interpreter that has avitai-artifex")
@@ -93,8 +93,7 @@ class Session:
         budget = options.budget or (None if on_cpu else ACCELERATOR_BUDGET)
         self.start = time.monotonic()
         self.end = self.start + budget if budget else float("inf")
-        self.turn_seconds = options.turn_seconds or (0.7 if on_cpu else 0.3)
-        self.pause = PAUSE if on_cpu else 0.02
+        self.turn_seconds = options.turn_seconds or (0.5 if on_cpu else 0.3)
         self.kind: str = machine["device_kind"]
         self.said: list[str] = []
         self.results: dict[str, Any] = {
@@ -123,7 +122,7 @@ class Session:
                 deadline=deadline,
                 say=self.say,
                 scratch=self.scratch,
-                pause=self.pause,
+                on_cpu=self.platform == "cpu",
             )
         return found
 

@@ -15,7 +15,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 # Threads of OpenMP spin for a while after their work, and would take the next candidate's cores.
-PAUSE = 0.3
+SPINNING = ("torch_peer", "pythae_peer")
+PAUSE, LONG_PAUSE = 0.05, 0.3
 
 
 class WorkerError(Exception):
@@ -117,12 +118,16 @@ class Worker:
             raise WorkerError(why)
         return json.loads(line)
 
-    def ask(self, line: str) -> dict[str, Any]:
-        """Send a line; returns the answer."""
+    def send(self, line: str) -> None:
+        """Send a line, whose answer is read later."""
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it has ended: reading says why
             self._process.stdin.write(f"{line}\n")
             self._process.stdin.flush()
+
+    def ask(self, line: str) -> dict[str, Any]:
+        """Send a line; returns the answer."""
+        self.send(line)
         return self.read()
 
     def _last_error(self, status: int) -> str:
@@ -175,11 +180,12 @@ def measure(
     say: Callable[[str], None],
     scratch: Path,
     timeout: float = 300.0,
-    pause: float = PAUSE,
+    on_cpu: bool = True,
 ) -> dict[str, Result]:
     """Time candidates in turns, round after round, in one order and in the other.
 
-    All start at once, since most of that is waiting for imports; each then takes its first step, which compiles, alone.
+    All start at once; each then takes its first step, which compiles, alone. Where the steps themselves are taken on
+    another device, what PyTorch compiles is compiled meanwhile.
 
     Args:
       candidates: what to time.
@@ -189,13 +195,14 @@ def measure(
       say: told of every candidate and round that is left out.
       scratch: a folder for what the workers leave behind.
       timeout: seconds to wait for an answer.
-      pause: seconds between turns.
+      on_cpu: whether the candidates share the processor's cores.
 
     Returns:
       Results by name, of the candidates that ran.
     """
     workers: dict[str, Worker] = {}
     results: dict[str, Result] = {}
+    pauses = {each.name: LONG_PAUSE if on_cpu and each.module in SPINNING else PAUSE for each in candidates}
 
     def drop(name: str, why: object) -> None:
         say(f"skipped: {name}: {why}")
@@ -214,20 +221,29 @@ def measure(
                 results[name] = Result(workers[name].read())
             except WorkerError as error:
                 drop(name, error)
-        for name in list(workers):
+        early = {
+            each.name for each in candidates if each.module == "torch_peer" and each.name in workers and not on_cpu
+        }
+        for name in early:
+            workers[name].send("1")
+        for name in sorted(workers, key=lambda name: name in early):
             left = deadline - time.monotonic()
             if left <= 0:
                 drop(name, "no time left of the budget to compile it")
                 continue
             workers[name].timeout = min(timeout, left + 1.0)
             try:
-                _first_steps(workers[name], results[name], turn_seconds)
+                first = workers[name].read() if name in early else workers[name].ask("1")
+                _trials(workers[name], results[name], first, turn_seconds)
             except WorkerError as error:
                 drop(name, error)
-            time.sleep(pause)
+            time.sleep(pauses[name])
         for number in range(rounds):
             left = deadline - time.monotonic()
-            if left < sum(result.steps * result.seconds[0] + pause for result in results.values()) and number >= 2:
+            if (
+                left < sum(results[name].steps * results[name].seconds[0] + pauses[name] for name in results)
+                and number >= 2
+            ):
                 say(f"left out {rounds - number} of {rounds} rounds: no time left of the budget")
                 break
             for name in list(workers) if number % 2 else reversed(list(workers)):
@@ -236,7 +252,7 @@ def measure(
                     _turn(workers[name], results[name])
                 except WorkerError as error:
                     drop(name, error)
-                time.sleep(pause)
+                time.sleep(pauses[name])
         for name in list(workers):
             results[name].seconds.pop(0)  # the trial
             try:
@@ -261,9 +277,8 @@ def _turn(worker: Worker, result: Result) -> float:
     return each
 
 
-def _first_steps(worker: Worker, result: Result, turn_seconds: float) -> None:
-    """Compile, and find how many steps make a turn; leaves one trial in the seconds."""
-    first = worker.ask("1")
+def _trials(worker: Worker, result: Result, first: dict[str, Any], turn_seconds: float) -> None:
+    """Find how many steps make a turn, after the first step; leaves one trial in the seconds."""
     each = _turn(worker, result)
     for _ in range(2):  # a single step says little of a fast one
         result.steps = max(1, min(100_000, round(turn_seconds / max(each, 1e-7))))
