@@ -136,6 +136,8 @@ class Session:
             if wanted is None or any(each.name == w or each.name.startswith(f"{w} ") for w in wanted)
         ]
         found = self.measure(named, deadline, self.options.rounds)
+        if not found:
+            return
         operations = found["floor"].about["operations"] if "floor" in found else None
         described = {}
         for candidate, result in found.items():

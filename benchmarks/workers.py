@@ -217,6 +217,7 @@ def measure(
             except WorkerError as error:
                 drop(candidate.name, error)
         for name in list(workers):
+            workers[name].timeout = min(timeout, max(1.0, deadline - time.monotonic()))
             try:
                 results[name] = Result(workers[name].read())
             except WorkerError as error:
@@ -238,7 +239,7 @@ def measure(
             except WorkerError as error:
                 drop(name, error)
             time.sleep(pauses[name])
-        for number in range(rounds):
+        for number in range(rounds if workers else 0):
             left = deadline - time.monotonic()
             if (
                 left < sum(results[name].steps * results[name].seconds[0] + pauses[name] for name in results)
