@@ -32,7 +32,7 @@ from experiments.session import Session, Start
 from experiments.watching import Dataset, Evaluation, Pictures
 from jaxgen import data
 from jaxgen.keys import named_key, step_key
-from jaxgen.training import loop, manifest
+from jaxgen.training import feeds, loop, manifest
 from jaxgen.training.checkpoint import Checkpoints
 from jaxgen.training.files import exclusive
 from jaxgen.training.monitor import Monitor
@@ -65,7 +65,7 @@ def load_data(options: VAEOptions | GANOptions, mesh: jax.sharding.Mesh | None) 
         image_size=options.image_size,
         color=options.color,
     )
-    share = loop.Share(jax.process_index(), jax.process_count(), 1 if mesh is None else mesh.shape["data"])
+    share = feeds.Share(jax.process_index(), jax.process_count(), 1 if mesh is None else mesh.shape["data"])
     train, test = load(options.train_split, rows=share.rows), load(options.test_split)
     if train["image"].shape[1:] != test["image"].shape[1:]:
         raise ValueError(
@@ -143,13 +143,9 @@ def borrow_weights(state: State, source: Path) -> State:
     return state._replace(**saved)
 
 
-def dynamic_binarization(key: jax.Array) -> loop.Transform:
+def dynamic_binarization(batch: dict[str, jax.Array], key: jax.Array, step: jax.Array) -> dict[str, jax.Array]:
     """Draw each batch's binary images anew at every step."""
-
-    def transform(batch: dict[str, jax.Array], step: jax.Array) -> dict[str, jax.Array]:
-        return {**batch, "image": data.binarize(batch["image"], step_key(key, "binarization", step))}
-
-    return transform
+    return {**batch, "image": data.binarize(batch["image"], step_key(key, "binarization", step))}
 
 
 def train(options: VAEOptions | GANOptions) -> Path:
@@ -243,7 +239,7 @@ def build_loop(options: VAEOptions | GANOptions, spec: Any, loaded: Data, mesh: 
     key = jax.random.key(options.seed)
     step: Any = partial(jaxgen.gan_step if isinstance(spec, jaxgen.GAN) else jaxgen.vae_step, spec)
     dynamic = getattr(options, "binarization", "none") == "dynamic"
-    transform = dynamic_binarization(key) if dynamic else None
+    transform = dynamic_binarization if dynamic else None
     sentinel: Any = "skip" if options.skip_bad_steps else "watch"
     return loop.Loop(step, loaded.train, key, options.batch_size, transform, mesh, loaded.num_examples, sentinel)
 

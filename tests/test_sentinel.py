@@ -58,7 +58,7 @@ class Poisoned(nn.Module):
         return jax.tree.map(lambda a: _nan_gradient(a, now & train), y) if self.what == "gradient" else y
 
 
-def poison_batch(batch: dict[str, jax.Array], step: jax.Array) -> dict[str, jax.Array]:
+def poison_batch(batch: dict[str, jax.Array], key: jax.Array, step: jax.Array) -> dict[str, jax.Array]:
     image = batch["image"].astype(jnp.float32) / 255.0
     return {**batch, "image": image.at[0, 0, 0, 0].set(jnp.where(step == BAD, jnp.nan, image[0, 0, 0, 0]))}
 
@@ -202,7 +202,7 @@ TINY = ["vae", "--hidden", "16", "--latent-dim", "3", "--batch-size", "32", "--s
 def test_a_run_that_goes_wrong_stops_and_can_be_replayed(
     npz: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    monkeypatch.setattr(train, "dynamic_binarization", lambda key: poison_batch)
+    monkeypatch.setattr(train, "dynamic_binarization", poison_batch)
     workdir = tmp_path / "run"
     arguments = [*TINY, "--binarization", "dynamic", "--dataset", npz, "--workdir", str(workdir)]
     cadences = ["--log-every", "4", "--checkpoint-every", "2"]
@@ -232,7 +232,7 @@ def test_a_run_leaves_out_bad_steps_up_to_a_limit(
     npz: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     """The same run comes to the same place; asked to, it leaves the step out, but not as often as one likes."""
-    monkeypatch.setattr(train, "dynamic_binarization", lambda key: poison_batch)
+    monkeypatch.setattr(train, "dynamic_binarization", poison_batch)
     arguments = [*TINY, "--binarization", "dynamic", "--dataset", npz, "--log-every", "4"]
     resume = [*arguments, "--workdir", str(tmp_path / "run"), "--resume"]
     for _ in range(2):

@@ -15,7 +15,7 @@ from PIL import Image
 
 import jaxgen
 from jaxgen import losses, networks
-from jaxgen.training import loop, monitor, run
+from jaxgen.training import feeds, loop, monitor, run
 from tests import models
 
 SPECS: dict[str, Any] = {
@@ -25,11 +25,12 @@ SPECS: dict[str, Any] = {
 }
 
 
-def make_loop(spec: Any, key: jax.Array, transform: Any = None) -> tuple[loop.Loop, Any, loop.Totals]:
+def make_loop(spec: Any, key: jax.Array, transform: Any = None, **options: Any) -> tuple[loop.Loop, Any, loop.Totals]:
     dataset = {name: models.batch(40)[name] for name in ("image", "label")}
     dataset["label"] = dataset["label"].astype(np.int32)
-    training = loop.Loop(partial(models.step(spec), spec), dataset, key, 16, transform)
-    state = models.init(spec, key)
+    training = loop.Loop(partial(models.step(spec), spec), dataset, key, 16, transform, **options)
+    init = partial(models.init, spec)
+    state = init(key) if key.ndim == 0 else jax.vmap(init)(key)
     return training, state, training.zero_totals(state)
 
 
@@ -48,6 +49,23 @@ def test_chunks_of_any_length_give_the_same_bits(family: str, key: jax.Array) ->
     assert int(results[0][1].steps) == 21
 
 
+@pytest.mark.parametrize("family", ["vae", pytest.param("batch_norm_gan", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("members", ["in_turn", "together"])
+def test_the_members_of_a_population_equal_separate_runs(family: str, members: Any) -> None:
+    keys = jax.vmap(jax.random.key)(jnp.arange(3))
+    singles = []
+    for key in keys:
+        training, state, totals = make_loop(SPECS[family], key)
+        singles.append(training.run(state, totals, 5))
+    training, state, totals = make_loop(SPECS[family], keys, members=members)
+    states, totals = training.run(state, totals, 5)
+    expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *singles)
+    if members == "in_turn":
+        chex.assert_trees_all_equal((states, totals), expected)
+    else:
+        chex.assert_trees_all_close((states, totals), expected, atol=1e-5)
+
+
 def test_the_loop_trains_on_the_batches_of_the_order(key: jax.Array) -> None:
     vae = SPECS["vae"]
     training, state, totals = make_loop(vae, key)
@@ -55,7 +73,7 @@ def test_the_loop_trains_on_the_batches_of_the_order(key: jax.Array) -> None:
     expected = models.init(vae, key)
     sums: dict[str, jax.Array] = {}
     for t in range(5):
-        batch = loop.batch_at(dataset, key, jnp.int32(t), 40, 16)
+        batch = feeds.batch_at(dataset, key, jnp.int32(t), 40, 16)
         expected, metrics = jaxgen.vae_step(vae, expected, batch, key)
         sums = {name: sums.get(name, jnp.float32(0)) + value for name, value in metrics.items()}
     state, totals = training.run(state, totals, 5)
@@ -65,7 +83,7 @@ def test_the_loop_trains_on_the_batches_of_the_order(key: jax.Array) -> None:
 
 
 def test_a_transform_sees_every_batch(key: jax.Array) -> None:
-    def white(batch: dict[str, jax.Array], step: jax.Array) -> dict[str, jax.Array]:
+    def white(batch: dict[str, jax.Array], key: jax.Array, step: jax.Array) -> dict[str, jax.Array]:
         return {**batch, "image": jnp.full(batch["image"].shape, 255, jnp.uint8)}
 
     training, state, totals = make_loop(SPECS["vae"], key, white)

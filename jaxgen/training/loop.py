@@ -5,6 +5,7 @@ therefore changes no bit of the run. That also makes watching for numbers that a
 at its end, as one that went wrong can be run again in smaller pieces until the step is found.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -13,11 +14,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxgen.data.order import batch_indices
 from jaxgen.parallel import gather_networks, state_shardings
+from jaxgen.training.feeds import Feed, Resident
 
 Step = Callable[[Any, dict[str, jax.Array], jax.Array], tuple[Any, dict[str, jax.Array]]]
-Transform = Callable[[dict[str, jax.Array], jax.Array], dict[str, jax.Array]]
+Transform = Callable[[dict[str, jax.Array], jax.Array, jax.Array], dict[str, jax.Array]]
+
+
+Members = Literal["together", "in_turn"]
+
+
+def default_members() -> Members:
+    """How a population is best computed here: in turn on a CPU, whose caches hold one member, together elsewhere."""
+    return "in_turn" if jax.default_backend() == "cpu" else "together"
 
 
 class Totals(NamedTuple):
@@ -49,93 +58,33 @@ def all_finite(tree: Any) -> jax.Array:
     return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in leaves], jnp.bool_))
 
 
-def batch_at(
-    dataset: Mapping[str, jax.Array], key: jax.Array, step: jax.Array, num_examples: int, batch_size: int
-) -> dict[str, jax.Array]:
-    """The global batch of a step: a pure function of (key, step).
-
-    Args:
-      dataset: ``image`` [N, ...] and optionally ``label`` [N], on the device; rows past N are padding.
-      key: the run's typed key, [].
-      step: number of the step, int32 [].
-      num_examples: size of the data set, N.
-      batch_size: number of examples, B.
-
-    Returns:
-      ``image`` [B, ...] and, where there are labels, ``label`` [B].
-
-    Raises:
-      ValueError: the batch size is not positive, or larger than the data set.
-    """
-    indices = batch_indices(key, step, num_examples, batch_size)
-    return {name: array.at[indices].get(mode="promise_in_bounds") for name, array in dataset.items()}
-
-
-class Share(NamedTuple):
-    """Which rows of a data set a process holds: equal contiguous blocks, so that a mesh can hold all of them as one.
-
-    Args:
-      process: number of this process, from 0.
-      num_processes: number of processes.
-      num_blocks: number of devices along the mesh's axis ``data``, over all processes.
-    """
-
-    process: int
-    num_processes: int
-    num_blocks: int
-
-    def padded(self, num_examples: int) -> int:
-        """Rows a process's part of the mesh has room for, the padding included (no shapes)."""
-        return -(-num_examples // self.num_blocks) * self.num_blocks // self.num_processes
-
-    def rows(self, num_examples: int) -> slice:
-        """This process's rows of a data set of so many examples (no shapes)."""
-        start = self.process * self.padded(num_examples)
-        return slice(min(start, num_examples), min(start + self.padded(num_examples), num_examples))
-
-
-def split_rows(dataset: Mapping[str, Any], mesh: jax.sharding.Mesh, num_examples: int) -> dict[str, jax.Array]:
-    """Put a data set on a mesh, its rows split over the axis ``data``.
-
-    Args:
-      dataset: this process's rows: ``image`` [n, ...] and optionally ``label`` [n].
-      mesh: the mesh.
-      num_examples: size of the whole data set, N.
-
-    Returns:
-      Global arrays of N rows, rounded up to a multiple of the axis with zeros: [N', ...].
-    """
-    sharding = NamedSharding(mesh, PartitionSpec("data"))
-    share = Share(jax.process_index(), jax.process_count(), mesh.shape["data"])
-    missing = share.padded(num_examples) - len(dataset["image"])
-    return {
-        name: jax.make_array_from_process_local_data(
-            sharding, np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)])
-        )
-        for name, array in dataset.items()
-    }
-
-
 class Loop:
-    """A compiled loop over a step, fed from a data set held on the device or split over a mesh.
+    """A compiled loop over a step, of one run or of a population of them, fed with a data set held on the device.
 
     On a mesh the batch is split over the axis ``data`` and the state over ``model``, by JAX's own partitioner: the
     step, and what it computes, are the same.
+
+    With keys [M] there are M members, each the run of its own key: its own batches and its own noise. States and totals
+    then hold an array [M, ...] for each of a single run's.
 
     Args:
       step: (state, batch, key) -> (state, metrics).
       dataset: ``image`` [N, ...] and optionally ``label`` [N]; on a mesh of several processes only this process's
         rows, `Share.rows` of them.
-      key: the run's typed key, [].
+      key: the run's typed key, []; or the members' keys, [M].
       batch_size: number of examples in the global batch, B.
-      transform: (batch, step) -> batch, applied to each batch on the device (dynamic binarisation).
+      transform: (batch, key, step) -> batch, applied to each batch on the device (dynamic binarisation).
       mesh: a mesh with an axis ``data`` and perhaps an axis ``model``; None for one device.
       num_examples: size of the whole data set, N; that of ``dataset`` when None.
       sentinel: what becomes of numbers that are not finite: ``"watch"`` says so in `Totals.finite`; ``"skip"`` leaves
-        out every step whose metrics or new state hold any, and counts it (a look at the whole state a step); ``"off"``.
+        out every step whose metrics or new state hold any, and counts it (a look at the whole state a step); ``"off"``
+        does not look, and gives the memory of the state before a chunk to the one after it.
+      members: how a population is computed: ``"together"``, each operation on all members at once, or ``"in_turn"``,
+        one member's steps after another's; what `default_members` says of this platform when None.
 
     Raises:
-      ValueError: the batch size is not positive, larger than the data set, or not divisible by the axis ``data``.
+      ValueError: the batch size is not positive, larger than the data set, or not divisible by the axis ``data``; or a
+        population is asked for on a mesh.
     """
 
     def __init__(
@@ -148,33 +97,33 @@ class Loop:
         mesh: jax.sharding.Mesh | None = None,
         num_examples: int | None = None,
         sentinel: Literal["watch", "skip", "off"] = "watch",
+        members: Members | None = None,
     ) -> None:
+        if mesh is not None and batch_size % mesh.shape["data"]:
+            raise ValueError(
+                f"a batch of {batch_size} images cannot be split over the {mesh.shape['data']} devices of "
+                "the mesh's axis data: make it a multiple"
+            )
+        if mesh is not None and key.ndim:
+            raise ValueError(f"a population of {key.size} members trains on one device: leave out the mesh")
         total = len(dataset["image"]) if num_examples is None else num_examples
-        self._mesh = mesh
-        self._key = key
-        if mesh is None:
-            self._dataset = jax.device_put(dict(dataset))
-        else:
-            if batch_size % mesh.shape["data"]:
-                raise ValueError(
-                    f"a batch of {batch_size} images cannot be split over the {mesh.shape['data']} devices of "
-                    "the mesh's axis data: make it a multiple"
-                )
-            self._dataset = split_rows(dataset, mesh, total)
+        self._feed: Feed = Resident(dataset, batch_size, mesh, total)
+        self._mesh, self._key = mesh, key
+        together = (members or default_members()) == "together"
 
-        def batch_of(dataset: dict[str, jax.Array], key: jax.Array, step: jax.Array) -> dict[str, jax.Array]:
-            batch = batch_at(dataset, key, step, total, batch_size)
+        def batch_of(arrays: Any, key: jax.Array, step: jax.Array) -> dict[str, jax.Array]:
+            batch = self._feed.batch(arrays, key, step)
             if mesh is not None:
                 batch = jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, PartitionSpec("data")))
-            return transform(batch, step) if transform else batch
+            return transform(batch, key, step) if transform else batch
 
-        def advance(dataset: dict[str, jax.Array], key: jax.Array, state: Any) -> tuple[Any, dict[str, jax.Array]]:
-            batch = batch_of(dataset, key, state.step)
+        def advance(arrays: Any, key: jax.Array, state: Any) -> tuple[Any, dict[str, jax.Array]]:
+            batch = batch_of(arrays, key, state.step)
             state, metrics = step(state if mesh is None else gather_networks(state, mesh), batch, key)
             return self.place(state), metrics
 
-        def body(dataset: dict[str, jax.Array], key: jax.Array, state: Any, totals: Totals) -> tuple[Any, Totals]:
-            new, metrics = advance(dataset, key, state)
+        def body(arrays: Any, key: jax.Array, state: Any, totals: Totals) -> tuple[Any, Totals]:
+            new, metrics = advance(arrays, key, state)
             counted: Any = jnp.ones((), jnp.bool_)
             if sentinel == "skip":
                 counted = all_finite((new, metrics))
@@ -189,20 +138,23 @@ class Loop:
                 skipped=totals.skipped + ~counted,
             )
 
-        # The state given is not donated: it is the last good one, should this chunk go wrong.
-        @jax.jit
-        def run(
-            state: Any, totals: Totals, dataset: dict[str, jax.Array], key: jax.Array, num_steps: jax.Array
-        ) -> tuple[Any, Totals]:
-            state, totals = jax.lax.fori_loop(
-                0, num_steps, lambda _, carry: body(dataset, key, *carry), (state, totals)
-            )
+        def train(state: Any, totals: Totals, key: jax.Array, arrays: Any, num_steps: jax.Array) -> tuple[Any, Totals]:
+            state, totals = jax.lax.fori_loop(0, num_steps, lambda _, carry: body(arrays, key, *carry), (state, totals))
             finite = jnp.ones((), jnp.bool_) if sentinel == "off" else all_finite((state, totals.sums))
             return state, totals._replace(finite=finite)
 
-        self._batch = jax.jit(batch_of)
-        self._advance = advance
-        self._run = run
+        def run(state: Any, totals: Totals, key: jax.Array, arrays: Any, num_steps: jax.Array) -> tuple[Any, Totals]:
+            if key.ndim == 0:
+                return train(state, totals, key, arrays, num_steps)
+            if together:
+                return jax.vmap(train, in_axes=(0, 0, 0, None, None))(state, totals, key, arrays, num_steps)
+            member = functools.partial(train, arrays=arrays, num_steps=num_steps)
+            return jax.lax.map(lambda carry: member(*carry), (state, totals, key))
+
+        # Watched, the state given is not donated: it is the last good one, should this chunk go wrong.
+        self._run = jax.jit(run, donate_argnums=(0, 1) if sentinel == "off" else ())
+        self._batch = jax.jit(batch_of if key.ndim == 0 else jax.vmap(batch_of, in_axes=(None, 0, None)))
+        self._advance = advance if key.ndim == 0 else jax.vmap(advance, in_axes=(None, 0, 0))
 
     def zero_totals(self, state: Any) -> Totals:
         """Totals of no steps at all.
@@ -211,14 +163,17 @@ class Loop:
           state: a state of the run, or its shapes.
 
         Returns:
-          Zeros, float32 [] by metric, and a count of 0.
+          Zeros, float32 [] by metric, and a count of 0; [M] for a population.
 
         Raises:
           ValueError: the batch does not fit the data set, or the state does not fit the step.
         """
-        _, metrics = jax.eval_shape(self._advance, self._dataset, self._key, state)
-        sums = {name: np.zeros((), np.float32) for name in metrics}
-        return self.place_totals(Totals(sums, np.zeros((), np.int32), np.zeros((), np.int32), np.ones((), np.bool_)))
+        arrays, _ = self._feed.block(state.step, 0)
+        _, metrics = jax.eval_shape(self._advance, arrays, self._key, state)
+        shape = self._key.shape
+        sums = {name: np.zeros(shape, np.float32) for name in metrics}
+        counts = np.zeros(shape, np.int32)
+        return self.place_totals(Totals(sums, counts, counts, np.ones(shape, np.bool_)))
 
     def place_totals(self, totals: Totals) -> Totals:
         """Put totals on the device, or on every device of the mesh.
@@ -255,7 +210,12 @@ class Loop:
         Returns:
           (state, totals) after those steps; not to be used further when ``totals.finite`` is False.
         """
-        return self._run(state, totals, self._dataset, self._key, jnp.asarray(num_steps, jnp.int32))
+        while True:
+            arrays, now = self._feed.block(state.step, num_steps)
+            state, totals = self._run(state, totals, self._key, arrays, jnp.asarray(now, jnp.int32))
+            num_steps -= now
+            if num_steps <= 0:
+                return state, totals
 
     def batch(self, step: int) -> dict[str, jax.Array]:
         """The batch of a step, as the step is given it.
@@ -266,7 +226,9 @@ class Loop:
         Returns:
           ``image`` [B, ...] and, where there are labels, ``label`` [B].
         """
-        return self._batch(self._dataset, self._key, jnp.asarray(step, jnp.int32))
+        start = jnp.asarray(step, jnp.int32)
+        arrays, _ = self._feed.block(start, 1)
+        return self._batch(arrays, self._key, start)
 
     def before_the_bad_step(self, state: Any, totals: Totals, num_steps: int) -> tuple[Any, Totals]:
         """Find the first step of a chunk that made a number that is not finite, by halving the chunk.
