@@ -107,7 +107,7 @@ def of_family(family: str, platform: str, pythons: dict[str, str]) -> list[Candi
                 for name, commands in COMMAND_BUFFERS
             ]
         if kind != "dcgan":
-            found += [ours("8 seeds, vmap", "vmap-8")] if family == "burda" else []
+            found += [ours("8 seeds", "together-8")] if family == "burda" else []
             found.append(ours("fused, 4 steps unrolled", "unrolled-4"))
         found += [*torch(variants[1:]), flax("host")]
     if "pythae" in pythons and kind == "vae":
