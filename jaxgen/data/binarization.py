@@ -49,7 +49,7 @@ def binarize_set(images: np.ndarray, first: int | np.ndarray = 0) -> np.ndarray:
       Binary images, bool [n, ...].
     """
     places = first + np.arange(len(images)) if isinstance(first, int) else first
-    pieces = [slice(i, i + _PIECE) for i in range(0, len(images), _PIECE)]
+    pieces = [slice(i, i + _PIECE) for i in range(0, max(len(images), 1), _PIECE)]
     drawn = [np.asarray(_binarize_at(images[piece], places[piece].astype(np.int32))) for piece in pieces]
     return np.concatenate(drawn)
 

@@ -89,7 +89,8 @@ class Loop:
       ValueError: the batch size is not positive, larger than the data set, or not divisible by the axis ``data``; or a
         population is asked for on a mesh, or from a source.
 
-    The attribute ``input_wait`` counts the seconds in which nothing was computed since data were not there yet.
+    The attribute ``streams`` says whether the data stream from a source, and ``input_wait`` counts the seconds in which
+    nothing was computed because they were not there yet.
     """
 
     def __init__(
@@ -112,12 +113,12 @@ class Loop:
         if mesh is not None and key.ndim:
             raise ValueError(f"a population of {key.size} members trains on one device: leave out the mesh")
         self._feed: Feed
+        self.streams, self.input_wait = isinstance(dataset, Source), 0.0
         if isinstance(dataset, Source):
             self._feed = Streamed(dataset, key, batch_size, mesh)
         else:
             total = len(dataset["image"]) if num_examples is None else num_examples
             self._feed = Resident(dataset, batch_size, mesh, total)
-        self.input_wait = 0.0
         self._mesh, self._key = mesh, key
         together = (members or default_members()) == "together"
 

@@ -55,7 +55,9 @@ class Streamed:
         # On the CPU where there is one beside the accelerator: the order is needed where the data are read.
         self._key = jax.device_put(key, _host())
         self._order = jax.jit(
-            jax.vmap(functools.partial(batch_indices, num_examples=source.num_examples, batch_size=batch_size), (None, 0))
+            jax.vmap(
+                functools.partial(batch_indices, num_examples=source.num_examples, batch_size=batch_size), (None, 0)
+            )
         )
         jax.eval_shape(self._order, key, jax.ShapeDtypeStruct((1,), jnp.int32))  # the batch size is checked here
         self._iterator: Any = None
