@@ -44,9 +44,7 @@ def why_stream(options: VAEOptions | GANOptions, source: data.Source, blocks: in
         )
     there = limits.memory()
     if source.arrays is None and size / jax.process_count() > HOST_SHARE * there:
-        return (
-            f"its {size / 1e9:,.1f} GB are more than {HOST_SHARE:.0%} of this machine's {there / 1e9:,.1f} GB; {rule}"
-        )
+        return f"its {size / 1e9:,.1f} GB are more than {HOST_SHARE:.0%} of the {there / 1e9:,.1f} GB here; {rule}"
     return None
 
 
@@ -57,7 +55,8 @@ def load_data(options: VAEOptions | GANOptions, mesh: jax.sharding.Mesh | None) 
     """
     places = ("data_dir", "manual_dir", "image_size", "color")
     settings: dict[str, Any] = {name: getattr(options, name) for name in places}
-    load, open_source = (partial(call, options.dataset, **settings) for call in (data.load, data.open_source))
+    load: Any = partial(data.load, options.dataset, **settings)
+    open_source: Any = partial(data.open_source, options.dataset, **settings)
     blocks = 1 if mesh is None else mesh.shape["data"]
     share = feeds.Share(jax.process_index(), jax.process_count(), blocks)
     source = open_source(options.train_split)

@@ -1,7 +1,7 @@
 """Where a loop's batches come from: arrays of the whole data set on the device, or on a mesh.
 
-A feed says what the compiled loop is given for a run of steps (`Feed.blocks`), and how it finds the batch of one step in
-that (`Feed.batch`). The order of examples is the pure function of `jaxgen.data.order` in every feed.
+A feed says what the compiled loop is given for a run of steps (`Feed.blocks`), and how it finds the batch of one step
+in that (`Feed.batch`). The order of examples is the pure function of `jaxgen.data.order` in every feed.
 """
 
 from collections.abc import Iterator, Mapping

@@ -42,23 +42,20 @@ class Streamed:
     def __init__(self, source: Source, key: jax.Array, batch_size: int, mesh: jax.sharding.Mesh | None) -> None:
         if key.ndim:
             raise ValueError(
-                f"a population of {key.size} members needs its data set on the device, as each member has its own order "
-                "of examples: load it instead of streaming it"
+                f"a population of {key.size} members needs its data set on the device, as each member has its own "
+                "order of examples: load it instead of streaming it"
             )
         self._source, self._batch_size = source, batch_size
         self._sharding = None if mesh is None else NamedSharding(mesh, PartitionSpec(None, "data"))
         self._columns = slice(0, batch_size) if mesh is None else _own_columns(mesh, batch_size)
-        own = max(1, (self._columns.stop - self._columns.start) * source.example_bytes)
+        own = max(1, batch_size * source.example_bytes // jax.process_count())  # bytes of a batch in a process
         self._num_steps = max(1, min(BLOCK_BYTES // own, BLOCK_EXAMPLES // max(batch_size, 1)))
         self._threads = min(len(_cores()), MOST_THREADS)
         self._ahead = max(2, min(self._threads + 1, AHEAD_BYTES // (own * self._num_steps)))
         # On the CPU where there is one beside the accelerator: the order is needed where the data are read.
         self._key = jax.device_put(key, _host())
-        self._order = jax.jit(
-            jax.vmap(
-                functools.partial(batch_indices, num_examples=source.num_examples, batch_size=batch_size), (None, 0)
-            )
-        )
+        order = functools.partial(batch_indices, num_examples=source.num_examples, batch_size=batch_size)
+        self._order = jax.jit(jax.vmap(order, (None, 0)))
         jax.eval_shape(self._order, key, jax.ShapeDtypeStruct((1,), jnp.int32))  # the batch size is checked here
         self._iterator: Any = None
         self._next = 0  # number of the block that the iterator gives next
@@ -135,7 +132,7 @@ class Streamed:
             return jax.device_put(array)
         start = self._columns.start
 
-        def piece(index: tuple[slice, ...]) -> np.ndarray:
+        def piece(index: Any) -> np.ndarray:
             low, high, _ = index[1].indices(self._batch_size)
             return array[:, low - start : high - start]
 
