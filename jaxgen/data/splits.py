@@ -57,7 +57,7 @@ def spread(num: int, most: int) -> np.ndarray:
       most: number of them wanted.
 
     Returns:
-      Their places, ascending, int64 [min(N, most)].
+      Their places, ascending, int64 [M], M the smaller of N and that.
     """
     some = min(num, most)
     return np.arange(some, dtype=np.int64) * num // some
