@@ -96,16 +96,10 @@ def members(platform: str, num_devices: int) -> Curve:
     return Curve("Members of a population (MLP GAN); a step is one of every member", tuple(points))
 
 
-def streaming(platform: str, num_devices: int) -> Curve | None:
-    """Memory and waiting of a streamed data set; `jaxgen.training.loop.Loop` takes none: there is nothing to time."""
-    return None
-
-
-CURVES: dict[str, Callable[[str, int], Curve | None]] = {
+CURVES: dict[str, Callable[[str, int], Curve]] = {
     "members": members,
     "batch": batch_size,
     "data": data_set_size,
     "devices": devices,
     "image": image_size,
-    "streaming": streaming,
 }

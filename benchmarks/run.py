@@ -160,9 +160,6 @@ class Session:
     def curve(self, name: str) -> None:
         """Measure a growth curve and print its table."""
         curve = growth.CURVES[name](self.platform, self.num_devices)
-        if curve is None:
-            self.say(f"skipped: growth curve {name}: nothing to measure yet")
-            return
         named = [point.candidate for point in curve.points]
         found = self.measure(named, self.end, max(2, self.options.rounds // 3))
         points = []
@@ -192,6 +189,21 @@ class Session:
                 "\nfirst picture of experiments/train.py vae: " + ", ".join(f"{s:.1f} s" for s in seconds), flush=True
             )
 
+    def streaming(self) -> None:
+        """Measure the memory and the waiting of a streamed data set, by a command of its own."""
+        if importlib.util.find_spec("grain") is None:
+            self.say("skipped: streaming: it needs grain")
+            return
+        numbers = self.scratch / "streaming.json"
+        command = [sys.executable, "-m", "benchmarks.streaming", "--out", str(numbers)]
+        environment = environment_of({}, self.scratch)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
+        if not numbers.exists():
+            self.say(f"skipped: streaming: {(done.stderr.strip().splitlines() or ['no answer'])[-1]}")
+            return
+        self.results["streaming"] = json.loads(numbers.read_text())
+        print("\nstreaming:\n" + done.stdout.rstrip(), flush=True)
+
     def run(self) -> None:
         """Measure what is asked for, in the time there is."""
         options = self.options
@@ -206,6 +218,8 @@ class Session:
             self.family(name, pythons, time.monotonic() + left / (len(names) - number))
         if not options.quick and not options.candidates:
             self.pictures()
+            if options.growth:
+                self.streaming()
         for name in _split(options.curves) or list(growth.CURVES) if options.growth else []:
             if self.end - time.monotonic() < 20.0:
                 self.say(f"skipped: growth curve {name}: no time left of the budget")

@@ -75,13 +75,13 @@ def population_on_cpu(results: Results) -> Target:
 
 
 def streaming(results: Results) -> list[Target]:
-    """Memory of ten times the data, and the wait for it; measured once `growth` has a curve named ``streaming``."""
-    points = results["growth"].get("streaming", {}).get("points", [])
-    memory = spread([points[-1]["host_bytes"] / points[0]["host_bytes"]]) if points else None
-    waits = [point["wait_share"] for point in points if "wait_share" in point]
+    """Memory of ten times the data, and the wait for it."""
+    measured = results.get("streaming")
+    memory = spread([measured["memory_ratio"]]) if measured else None
+    waits = spread([measured[size]["wait_share"] for size in ("small", "large")]) if measured else None
     return [
         Target("streaming: peak memory of 10 times the data", 1.05, memory, at_most=True),
-        Target("streaming: share of the time waiting for input", 0.02, spread(waits) if waits else None, at_most=True),
+        Target("streaming: share of the time waiting for input", 0.02, waits, at_most=True),
     ]
 
 
