@@ -19,7 +19,7 @@ from jaxgen.training.loop import Loop, Totals
 from jaxgen.training.run import Optimizer, Spec, init_state
 
 _STATES = 2  # the one that a chunk begins with is kept until the one after it is seen to be finite
-_LEARNING_RATES = "learning_rate"
+_LEARNING_RATE = "learning_rate"
 _SHARES = ("b1", "b2", "momentum")
 
 
@@ -77,11 +77,7 @@ def static_differences(spec: Spec, other: Spec) -> list[str]:
         return ["type"]
     shared = dynamic_values(spec).keys() & dynamic_values(other).keys()
     other = with_values(other, {name: number for name, number in dynamic_values(spec).items() if name in shared})
-    return [
-        field.name
-        for field in dataclasses.fields(spec)
-        if getattr(spec, field.name) != getattr(other, field.name)
-    ]
+    return [field.name for field in dataclasses.fields(spec) if getattr(spec, field.name) != getattr(other, field.name)]
 
 
 def _check_number(name: str, value: float) -> None:
@@ -89,7 +85,7 @@ def _check_number(name: str, value: float) -> None:
     argument = name.rpartition(".")[2]
     if not math.isfinite(value):
         raise ValueError(f"{name} must be a finite number, got {value}")
-    if argument == _LEARNING_RATES and value < 0:
+    if argument == _LEARNING_RATE and value < 0:
         raise ValueError(f"{name} must be at least 0, got {value}")
     if argument in _SHARES and not 0 <= value < 1:
         raise ValueError(f"{name} must be in [0, 1), got {value}")
@@ -204,7 +200,7 @@ def member(tree: Any, number: int) -> Any:
 def check_memory(spec: Spec, batch: Mapping[str, Any], num_members: int, dataset: Mapping[str, Any]) -> None:
     """Refuse a population that cannot fit the memory it would train in, before it is made.
 
-    bytes = 2 M state + data: the states before and after a chunk, and the data set; what a step itself needs comes on top
+    bytes = 2 M state + data: the states before and after a chunk, and the data set; what a step needs comes on top
 
     Args:
       spec: a member's spec.
