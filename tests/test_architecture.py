@@ -14,7 +14,20 @@ import pytest
 
 import jaxgen
 from jaxgen import augmentation, batches, data, keys, losses, metrics, networks, parallel, schedules
-from jaxgen.training import checkpoint, collapse, events, feeds, files, loop, manifest, monitor, run, sentinel, stopping
+from jaxgen.training import (
+    checkpoint,
+    collapse,
+    events,
+    feeds,
+    files,
+    loop,
+    manifest,
+    monitor,
+    population,
+    run,
+    sentinel,
+    stopping,
+)
 
 ROOT = Path(jaxgen.__file__).parent
 # Floors from the bottom. A module may import from its own floor and from those below.
@@ -108,7 +121,8 @@ def public() -> Iterator[tuple[str, Any]]:
         *((module, list(module.__all__)) for module in (jaxgen, losses, metrics, networks, data)),
         *((m, [n for n, v in vars(m).items() if not n.startswith("_") and getattr(v, "__module__", "") == m.__name__])
           for m in (augmentation, batches, keys, parallel, schedules, jaxgen.modules, jaxgen.spec,
-                    checkpoint, collapse, events, feeds, files, loop, manifest, monitor, run, sentinel, stopping)),
+                    checkpoint, collapse, events, feeds, files, loop, manifest, monitor, population, run, sentinel,
+                    stopping)),
     ]  # fmt: skip
     for module, names in lists:
         for name in names:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen import batches
 from jaxgen.data.limits import memory
 from jaxgen.training.loop import Loop, Totals
 from jaxgen.training.run import Optimizer, Spec, init_state
@@ -106,13 +107,13 @@ def check_members(specs: Sequence[Spec], latent_sizes: Sequence[int] | None = No
     """
     if not specs:
         raise ValueError("a population needs at least one member, got no specs")
-    for number, spec in enumerate(specs):
+    for spec in dict.fromkeys(specs):
         fields = static_differences(specs[0], spec)
         if fields:
+            dynamic = ", ".join([*dynamic_values(specs[0]), "their latent size"])
             raise ValueError(
-                f"members 0 and {number} differ in {', '.join(fields)}, which the compiled step is made of: members "
-                f"may differ in {', '.join([*dynamic_values(specs[0]), 'their latent size'])}; train the others as "
-                "runs of their own"
+                f"members 0 and {specs.index(spec)} differ in {', '.join(fields)}, which the compiled step is made of: "
+                f"members may differ in {dynamic}; train the others as runs of their own"
             )
         for name, value in dynamic_values(spec).items():
             _check_number(name, value)
@@ -211,7 +212,7 @@ def check_memory(spec: Spec, batch: Mapping[str, Any], num_members: int, dataset
     Raises:
       ValueError: it does not fit; the error says how many members would.
     """
-    shapes = jax.eval_shape(lambda batch: init_state(spec, jax.random.key(0), batch), dict(batch))
+    shapes = jax.eval_shape(lambda batch: init_state(spec, jax.random.key(0), batch), batches.select(batch))
     state = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
     data = sum(array.nbytes for array in dataset.values())
     device = jax.local_devices()[0]
