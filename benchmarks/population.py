@@ -177,7 +177,7 @@ def ratio(these: list[float], those: list[float]) -> dict[str, float]:
 
 
 def roofline(row: dict[str, Any], speeds: dict[str, float]) -> float | None:
-    """Milliseconds that the members' products and their optimizers' traffic would take; None where it is not counted."""
+    """Milliseconds that the members' products and their optimizers' traffic would take; None where not counted."""
     count = operations(row["model"])
     if count is None:
         return None
