@@ -57,7 +57,7 @@ class Session:
         self.checkpoints, self.monitor, self.evaluation, self.pictures = checkpoints, monitor, evaluation, pictures
         self.mesh, self.stop = mesh, stop
         self.state, self.totals, self.looked = start.state, start.totals, start.looked
-        self.step = int(np.max(start.state.step))  # a population's members that diverged stay behind
+        self.step = int(np.asarray(start.state.step).max())  # a population's members that diverged stay behind
         self.saved = self.step if start.saved else None
         self.best = checkpoints.best_score()
         self.zero = jax.device_get(training.zero_totals(start.state))

@@ -182,7 +182,7 @@ def report(plan: Plan, directory: Path, members: list[dict[str, Any]]) -> None:
     found = {"steps": plan.options.steps, "settings": rows, "members": members}
     with replacing(directory / "results.json") as partial_file:
         partial_file.write_text(json.dumps(found, indent=2) + "\n")
-    sweep_results.draw(rows, directory / "sweep.png")
+    sweep_results.draw({"": rows}, directory / "sweep.png")
     diverged = [f"{m['member']} (finite for {m['finite_steps']} steps)" for m in members if m["diverged"]]
     if diverged:
         print(f"diverged and left out of the means: members {', '.join(diverged)}")

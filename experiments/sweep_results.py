@@ -1,11 +1,22 @@
-"""What a sweep found: means over seeds with their standard errors, as a table, as plain data and as a picture."""
+"""What a sweep found: means over seeds with their standard errors, as a table, as plain data and as a picture.
 
+As a command, draw chosen scores of several sweeps into one picture:
+
+    uv run experiments/sweep_results.py runs/sweep-001 runs/sweep-002 --scores test_elbo active_units --out answer.png
+"""
+
+import dataclasses
+import json
 import math
 import statistics
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import tyro
+
+from experiments.command import exit_status
 from jaxgen.training.files import replacing
 
 Row = dict[str, Any]  # of one setting or one member: see `summarize`
@@ -72,29 +83,31 @@ def _cell(score: Mapping[str, float | None] | None) -> str:
     return f"{mean:.{digits}f} +- {error:.{digits}f}"
 
 
-def draw(rows: Sequence[Row], path: Path, shown: Sequence[str] | None = None) -> None:
+def draw(sweeps: Mapping[str, Sequence[Row]], path: Path, shown: Sequence[str] = ()) -> None:
     """A panel a score: the first field along the horizontal axis, a line for each combination of the others.
 
     Args:
-      rows: of `summarize`.
+      sweeps: rows of `summarize`, by what to call the sweep.
       path: the .png file.
-      shown: which scores; all of them when None.
+      shown: which scores; all that there are when empty.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # draws without a screen
     from matplotlib.figure import Figure
 
-    names = list(shown or score_names(rows))
-    columns = min(COLUMNS, max(1, len(names)))
-    height = -(-len(names) // columns) or 1
+    panels = [(title, rows, n) for title, rows in sweeps.items() for n in score_names(rows) if not shown or n in shown]
+    columns = min(COLUMNS, max(1, len(panels)))
+    height = max(1, -(-len(panels) // columns))
     figure = Figure(figsize=(3.4 * columns, 2.7 * height), layout="constrained")
-    for number, name in enumerate(names):
-        panel(figure.add_subplot(height, columns, number + 1), rows, name)
+    for number, (title, rows, name) in enumerate(panels):
+        axes = figure.add_subplot(height, columns, number + 1)
+        axes.set_title(f"{title}: {name}" if title else name, fontsize="medium")
+        _panel(axes, rows, name)
     with replacing(path) as partial:
         FigureCanvasAgg(figure).print_png(str(partial))
 
 
-def panel(axes: Any, rows: Sequence[Row], name: str, label: str | None = None) -> None:
-    """Draw one score with its error bars into Matplotlib's axes; ``label`` says whose it is."""
+def _panel(axes: Any, rows: Sequence[Row], name: str) -> None:
+    """Draw one score with its error bars into Matplotlib's axes."""
     first, *others = list(rows[0]["setting"]) or ["setting"]
     lines: dict[tuple[float, ...], list[tuple[float, float, float]]] = {}
     for row in rows:
@@ -105,15 +118,58 @@ def panel(axes: Any, rows: Sequence[Row], name: str, label: str | None = None) -
         lines.setdefault(tuple(setting[other] for other in others), []).append(point)
     for values, points in lines.items():
         x, mean, error = zip(*sorted(points), strict=True)
-        words = ", ".join(f"{other} {value:g}" for other, value in zip(others, values, strict=True)) or label
-        axes.errorbar(x, mean, yerr=error, marker="o", markersize=3, capsize=3, label=words)
+        label = ", ".join(f"{other} {value:g}" for other, value in zip(others, values, strict=True))
+        axes.errorbar(x, mean, yerr=error, marker="o", markersize=3, capsize=3, label=label)
     ticks = sorted({row["setting"].get(first, 0.0) for row in rows})
     if ticks[0] > 0 and ticks[-1] >= 10 * ticks[0]:
         axes.set_xscale("log")
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.set_xlabel(first)
-    axes.set_title(name, fontsize="medium")
     axes.grid(alpha=0.3)
-    if others or label:
+    if others:
         axes.legend(fontsize="small")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Draw scores of several sweeps into one picture."""
+
+    sweeps: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """The directories that sweep.py wrote."""
+    scores: tuple[str, ...] = ()
+    """Which scores, a panel each; all when not given."""
+    out: Path = Path("sweeps.png")
+    """The .png file."""
+
+
+def read(directory: Path) -> list[Row]:
+    """The rows that a sweep left."""
+    path = directory / "results.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{directory} holds no finished sweep: expected {path}, which sweep.py writes")
+    return json.loads(path.read_text())["settings"]
+
+
+def compare(options: Options) -> Path:
+    """Read every sweep, then draw; returns the file."""
+    if options.out.suffix != ".png":
+        raise ValueError(f"--out must end in .png, got {options.out}")
+    if not options.sweeps:
+        raise ValueError("name at least one directory that sweep.py wrote")
+    sweeps = {directory.name: read(directory) for directory in options.sweeps}
+    known = sorted({name for rows in sweeps.values() for name in score_names(rows)})
+    for name in options.scores:
+        if name not in known:
+            raise ValueError(f"no score {name!r}: use one of {', '.join(known)}")
+    draw(sweeps, options.out, options.scores)
+    return options.out
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command: returns its exit status."""
+    return exit_status(lambda: print(compare(tyro.cli(Options, args=arguments, prog="sweep_results.py"))))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

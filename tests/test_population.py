@@ -231,7 +231,7 @@ def whole(npz: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str]
     return command, workdir
 
 
-def test_a_sweep_leaves_its_answer(whole: tuple[list[str], Path], tmp_path: Path) -> None:
+def test_a_sweep_leaves_its_answer(whole: tuple[list[str], Path], tmp_path: Path, capsys: Any) -> None:
     found = json.loads((whole[1] / "results.json").read_text())
     assert [row["setting"] for row in found["settings"]] == [
         {"latent_dim": size, "learning_rate": rate} for size in (2, 3) for rate in (1e-3, 1e30)
@@ -246,6 +246,18 @@ def test_a_sweep_leaves_its_answer(whole: tuple[list[str], Path], tmp_path: Path
     assert first["active_units"]["mean"] <= 2
     with Image.open(whole[1] / "sweep.png") as picture:
         assert min(picture.size) > 300
+    out = tmp_path / "chosen.png"
+    assert sweep_results.main([str(whole[1]), "--scores", "test_elbo", "--out", str(out)]) == 0
+    with Image.open(out) as picture:
+        assert min(picture.size) > 200
+    for arguments, message in (
+        ([str(whole[1]), "--scores", "fid"], "no score 'fid': use one of active_units, "),
+        ([str(tmp_path)], "holds no finished sweep"),
+        ([str(whole[1]), "--out", "answer.pdf"], "--out must end in .png, got answer.pdf"),
+        ([], "name at least one directory"),
+    ):
+        assert sweep_results.main(arguments) == 1
+        assert message in capsys.readouterr().err
     assert not [row for row in rows(whole[1] / "members" / "002") if row["step"] > 1]
     assert Run.open(whole[1] / "members" / "002").steps() == [1]
     out = tmp_path / "drawn.npz"
@@ -313,7 +325,7 @@ def test_scores_of_one_seed_have_no_error(tmp_path: Path) -> None:
     [row] = sweep_results.summarize([{"beta": 1.0}], members)
     assert row["scores"] == {"a": {"mean": 2.0, "standard_error": None}}
     assert "| 2 |" in sweep_results.table([row])
-    sweep_results.draw([row], tmp_path / "one.png")
+    sweep_results.draw({"": [row]}, tmp_path / "one.png")
     assert (tmp_path / "one.png").is_file()
 
 
