@@ -99,17 +99,21 @@ class Session:
         return self.signum is not None
 
     def advance(self) -> None:
-        """Run the next chunk: to where somebody wants to look, but not for much longer than a second."""
+        """Run the next chunk: to where somebody wants to look, but not for much longer than `chunk_seconds`."""
         options = self.options
         cadences = (options.log_every, options.eval_every, options.sample_every, options.checkpoint_every)
         num_steps = min(loop.next_stop(self.step, options.steps, cadences) - self.step, self.chunk_limit)
         began = time.perf_counter()
         state, totals = self.run_steps(num_steps)  # waits for the chunk
         seconds = time.perf_counter() - began
-        self.chunk_limit = max(1, min(4 * self.chunk_limit, int(CHUNK_SECONDS / seconds * num_steps)))
+        self.chunk_limit = max(1, min(4 * self.chunk_limit, int(self.chunk_seconds() / seconds * num_steps)))
         self.state, self.totals, self.looked = state, totals, False
         self.step += num_steps
         self.bar.update(num_steps)
+
+    def chunk_seconds(self) -> float:
+        """About how long a chunk may take."""
+        return CHUNK_SECONDS
 
     def run_steps(self, num_steps: int) -> tuple[Any, loop.Totals]:
         """The state and the totals after a chunk; an error where they are not to be trained on."""

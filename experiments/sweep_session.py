@@ -14,6 +14,8 @@ from jaxgen.training import collapse, loop, population, sentinel
 from jaxgen.training.monitor import Monitor
 from jaxgen.training.run import Run
 
+MOST_SECONDS = 10  # a signal waits for the end of a chunk
+
 
 class Watched(NamedTuple):
     """A member, and what it is watched with."""
@@ -42,6 +44,10 @@ class SweepSession(Session):
         """Each member that has not diverged, with its part of a tree of arrays [M, ...]."""
         tree = jax.device_get(tree)
         return [(each, population.member(tree, m)) for m, each in enumerate(self.watched) if self.alive[m]]
+
+    def chunk_seconds(self) -> float:
+        """Longer than a run's, as every chunk writes all the members' states anew."""
+        return super().chunk_seconds() * min(len(self.watched), MOST_SECONDS)
 
     def run_steps(self, num_steps: int) -> tuple[Any, loop.Totals]:
         """Train all that are alive; who diverges is named and left behind."""
