@@ -21,26 +21,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import optax
 
 import jaxgen
-from benchmarks.dcgan import chip, spec
-from jaxgen import data, networks
+from benchmarks import families, ours
+from benchmarks.machine import chip
+from jaxgen import data
 from jaxgen.training import loop
 from jaxgen.training.checkpoint import Checkpoints
 
 LIMIT = 1.02
 MINUTE = 60.0
-
-
-def vae() -> jaxgen.VAE:
-    """Kingma & Welling's fully connected VAE."""
-    return jaxgen.VAE(
-        networks.MLPEncoder(20, hidden=(500,)),
-        networks.MLPDecoder((28, 28, 1), hidden=(500,)),
-        optax.adam(1e-3),
-        latent_dim=20,
-    )
 
 
 def bounds(ratios: list[float]) -> tuple[float, float]:
@@ -162,7 +152,10 @@ def main() -> None:
         raise SystemExit(f"--rounds must be at least 6 for a bound of the median, got {options.rounds}")
     print(f"{chip()}; Python {platform.python_version()}, jax {jax.__version__}")
     print(f"{'':58}{'median':>8}{'95% bounds':>20}")
-    models: dict[str, tuple[Any, int]] = {"MLP VAE": (vae(), 100), "DCGAN": (spec(), 10)}
+    models: dict[str, tuple[Any, int]] = {
+        "MLP VAE": (ours.build(families.VAE), 100),
+        "DCGAN": (ours.build(families.DCGAN), 10),
+    }
     numbers = []
     for name, (model, chunk) in models.items():
         numbers += measure_sentinel(name, model, chunk, options.rounds)

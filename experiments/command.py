@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Callable
 
+from experiments.compiled import keep_compiled_programs
 from jaxgen.training.stopping import Stopped
 
 
@@ -13,6 +14,7 @@ def exit_status(command: Callable[[], object]) -> int:
     # Orbax prints the traceback of every task that an error ends; the error itself is raised, and printed below.
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    keep_compiled_programs()
     try:
         command()
     except Stopped as stopped:

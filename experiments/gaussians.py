@@ -26,6 +26,7 @@ import optax
 import tyro
 
 import jaxgen
+from experiments.compiled import keep_compiled_programs
 from jaxgen import losses, metrics, networks
 from jaxgen.keys import named_key, step_key
 from jaxgen.training.monitor import image_grid, write_png
@@ -118,6 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown or options.seeds < 1 or options.steps < 1:
         print(f"error: --methods are {', '.join(METHODS)}; --seeds and --steps at least 1", file=sys.stderr)
         return 1
+    keep_compiled_programs()
     print(f"{options.seeds} seeds, {options.steps} steps, {options.num_samples} samples; of 25 modes:")
     pictures = []
     for method in options.methods:

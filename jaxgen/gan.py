@@ -500,8 +500,53 @@ def discriminator_update(
     return state, average(metrics, axis_name)
 
 
+class Generated(NamedTuple):
+    """A step's fakes with the way back from them, so that both players of a step share one pass of the generator.
+
+    Args:
+      images: the fakes, [B, ...].
+      collections: the generator's mutable collections after the pass.
+      pull_back: gradient with respect to the images [B, ...] -> (gradient like the generator's parameters,), of this
+        device.
+    """
+
+    images: jax.Array
+    collections: modules.Collections
+    pull_back: Callable[[jax.Array], tuple[Any]]
+
+
+def gan_generated(gan: GAN, state: GANState, batch: Batch, key: jax.Array, axis_name: AxisName = None) -> Generated:
+    """This step's fakes as `gan_fakes` makes them of the state's generator, with the way back to its parameters.
+
+    Args:
+      gan: the spec.
+      state: the state.
+      batch: its number of images is the number of fakes, [B, ...]; its labels are the fakes' labels.
+      key: the run's typed key, [].
+      axis_name: mapped axis or axes over which the global batch is split.
+
+    Returns:
+      The fakes [B, ...], for `discriminator_update` and `generator_update`.
+
+    Raises:
+      TypeError: key or batch are of the wrong type.
+      ValueError: the generator's images have another shape than the batch's.
+    """
+    images, pull_back, collections = jax.vjp(
+        lambda params: gan_fakes(gan, params, state, batch, key, axis_name),
+        as_varying(state.generator_params, axis_name),
+        has_aux=True,
+    )
+    return Generated(images, collections, pull_back)
+
+
 def generator_update(
-    gan: GAN, state: GANState, batch: Batch, key: jax.Array, axis_name: AxisName = None
+    gan: GAN,
+    state: GANState,
+    batch: Batch,
+    key: jax.Array,
+    axis_name: AxisName = None,
+    generated: Generated | None = None,
 ) -> tuple[GANState, Metrics]:
     """Update the generator once: gradient, average over the axis, optimizer, moving average.
 
@@ -511,6 +556,7 @@ def generator_update(
       batch: real images, ``image`` [B, ...], optionally ``label`` [B].
       key: the run's typed key, [].
       axis_name: mapped axis or axes over which the global batch is split.
+      generated: the step's fakes, where the discriminator has already seen them; made here when None.
 
     Returns:
       (state with another generator, metrics as of `generator_loss` averaged over the axis).
@@ -519,13 +565,11 @@ def generator_update(
       TypeError: key or batch are of the wrong type.
       ValueError: shapes do not fit.
     """
-
-    def loss(params: Any) -> tuple[jax.Array, tuple[Metrics, modules.Collections]]:
-        fakes, collections = gan_fakes(gan, params, state, batch, key, axis_name)
-        value, metrics = generator_loss(gan, fakes, state, batch, key, axis_name)
-        return value, (metrics, collections)
-
-    (_, (metrics, collections)), gradient = value_and_averaged_gradient(loss, state.generator_params, axis_name)
+    fakes, collections, pull_back = generated or gan_generated(gan, state, batch, key, axis_name)
+    gradient, metrics = jax.grad(
+        lambda images: generator_loss(gan, images, state, batch, key, axis_name), has_aux=True
+    )(fakes)
+    gradient = average(pull_back(gradient)[0], axis_name)
     updates, optimizer_state = gan.generator_optimizer.update(
         gradient, state.generator_optimizer_state, state.generator_params
     )
@@ -551,10 +595,10 @@ def _step(gan: GAN, state: GANState, batch: Batch, key: jax.Array, axis_name: Ax
     update_key = key
     for i, part in enumerate(split_updates(batch, gan.discriminator_steps, gan.packing, axis_name)):
         update_key = key if i == 0 else jax.random.fold_in(named_key(key, "gan discriminator steps"), i)
-        fakes, _ = gan_fakes(gan, state.generator_params, state, part, update_key, axis_name)
-        state, latest = discriminator_update(gan, state, part, fakes, update_key, axis_name)
+        generated = gan_generated(gan, state, part, update_key, axis_name)
+        state, latest = discriminator_update(gan, state, part, generated.images, update_key, axis_name)
         metrics = metrics or latest
-    state, _ = generator_update(gan, state, part, update_key, axis_name)
+    state, _ = generator_update(gan, state, part, update_key, axis_name, generated)
     if gan.augmentation_target is not None:
         hyperparams = dict(state.hyperparams)
         num_images = batch["image"].shape[0] * axis_size(axis_name)

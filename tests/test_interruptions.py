@@ -227,8 +227,10 @@ def test_leaving_the_checkpoints_waits_for_them(tmp_path: Path) -> None:
 
 
 def start(arguments: list[str]) -> subprocess.Popen[str]:
-    # JAX may be killed while it writes into a folder of compiled programs, and does so without care.
+    # As a user has it: JAX may be killed while it writes into the folder of compiled programs, which it does without
+    # care, and reads what is left there the next time.
     environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    environment["XDG_CACHE_HOME"] = os.environ["JAX_COMPILATION_CACHE_DIR"]
     return subprocess.Popen(
         [sys.executable, "-u", train.__file__, *arguments],
         env=environment,

@@ -4,14 +4,12 @@ Epoch e visits the data in the order of a keyed bijection of {0, ..., N - 1}; st
 next B of it. The indices of a step are computed without those of any other step.
 """
 
-import math
-
 import jax
 import jax.numpy as jnp
 
 from jaxgen.keys import step_key
 
-_ROUNDS = 4
+_ROUNDS = 24
 
 
 def _mix(bits: jax.Array) -> jax.Array:
@@ -24,8 +22,11 @@ def _mix(bits: jax.Array) -> jax.Array:
 def permute(key: jax.Array, index: jax.Array, size: int) -> jax.Array:
     """Look up places of a pseudo-random permutation without building it.
 
-    A Feistel network on a grid of about sqrt(size) x sqrt(size) cells; a result outside {0, ..., size - 1} is
-    sent through again, which keeps it a bijection.
+    x' = (k_r - x) mod N;  x <- x' if the bit h_r(max(x, x')) is set;  for rounds r = 1, ..., 24
+
+    Each round pairs every element with another one and swaps half of the pairs: a bijection for every N, without a
+    loop of unknown length, which would hold up an accelerator. In a round one of two elements moves without the other
+    with a chance of 1/2, so after 24 of them two that were neighbours are so with the chance of any others, to 2^-24.
 
     Args:
       key: typed key, []; one permutation a key.
@@ -36,25 +37,14 @@ def permute(key: jax.Array, index: jax.Array, size: int) -> jax.Array:
       The elements at those places, int32 of the same shape.
 
     References:
-      Black & Rogaway 2002, "Ciphers with Arbitrary Finite Domains", methods 2 (cycle walking) and 3
-      (generalised Feistel).
+      Hoang, Morris & Rogaway 2012, "An Enciphering Scheme Based on a Card Shuffle", figure 1 (swap-or-not).
     """
-    rows = math.isqrt(size - 1) + 1
-    columns = -(-size // rows)
-    round_keys = jax.random.bits(key, (_ROUNDS, 2), jnp.uint32)
-
-    def scramble(position: jax.Array) -> jax.Array:
-        row, column = position // columns, position % columns
-        for row_key, column_key in round_keys:
-            row = (row + _mix(column ^ row_key) % rows) % rows
-            column = (column + _mix(row ^ column_key) % columns) % columns
-        return row * columns + column
-
-    element = jax.lax.while_loop(
-        lambda element: jnp.any(element >= size),
-        lambda element: jnp.where(element >= size, scramble(element), element),
-        scramble(index.astype(jnp.uint32)),
-    )
+    element, size = index.astype(jnp.uint32), jnp.uint32(size)
+    for shift, salt in jax.random.bits(key, (_ROUNDS, 2), jnp.uint32):
+        partner = shift % size + size - element
+        partner = jnp.where(partner >= size, partner - size, partner)
+        swaps = _mix(jnp.maximum(element, partner) ^ salt) >> 31 == 1
+        element = jnp.where(swaps, partner, element)
     return element.astype(jnp.int32)
 
 

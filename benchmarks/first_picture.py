@@ -1,0 +1,42 @@
+"""Time from the command to the first picture, with nothing compiled before."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.workers import ROOT, WorkerError
+
+
+def first_picture(timeout: float = 120.0) -> float:
+    """Start ``experiments/train.py vae`` in an empty folder; the seconds until a picture of its own lies there.
+
+    Raises:
+      WorkerError: it ended, or took too long.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH")) if part),
+            "JAX_COMPILATION_CACHE_DIR": str(Path(folder) / "compiled"),
+            "XDG_CACHE_HOME": str(Path(folder) / "cache"),
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        }
+        command = [sys.executable, str(ROOT / "experiments" / "train.py"), "vae", "--workdir", str(run)]
+        with (Path(folder) / "output").open("w+") as output:
+            start = time.perf_counter()
+            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=folder)
+            try:
+                while not (run / "samples").is_dir() or not any((run / "samples").iterdir()):
+                    if process.poll() is not None or time.perf_counter() - start > timeout:
+                        output.seek(0)
+                        lines = output.read().split("\n")
+                        raise WorkerError(next((line for line in reversed(lines) if line.strip()), "no output")[:300])
+                    time.sleep(0.01)
+                return time.perf_counter() - start
+            finally:
+                process.kill()
+                process.wait()

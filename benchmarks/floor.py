@@ -1,0 +1,239 @@
+"""The floor under a step: its matrix products alone, and one pass over what the optimizer reads and writes.
+
+The products have the step's shapes and do not wait for each other. They are listed here from the layers, not taken from
+a program: each layer has one product forward, one for its kernel's gradient and one for its input's, and a pass over a
+network leaves some of them out. A convolution is the product of its patches with its kernel on the CPU, and the
+platform's own convolution elsewhere. What Adam must move is 28 bytes a parameter: it reads the gradient, the parameter
+and two moments, and writes the last three.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from benchmarks import families, jax_worker, protocol
+from benchmarks.families import Family
+
+Product = Literal["forward", "kernel", "input"]
+BYTES_A_PARAMETER = 28
+
+
+class Layer(NamedTuple):
+    """A layer as a product [rows, inputs] x [inputs, outputs].
+
+    Args:
+      rows: images, or patches of all images.
+      inputs: values that a row has.
+      outputs: values that it gets.
+      biases: parameters besides the kernel's.
+      image: shapes of the larger and the smaller image where it is a convolution of 4 x 4 and stride 2, else None.
+      transposed: whether it makes the larger of the two.
+    """
+
+    rows: int
+    inputs: int
+    outputs: int
+    biases: int
+    image: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    transposed: bool = False
+
+
+class Pass(NamedTuple):
+    """A network's use in a step: which products each layer has."""
+
+    layers: list[Layer]
+    products: tuple[Product, ...]
+    inputs_too: bool  # whether the first layer's input needs a gradient as well
+
+    def __iter__(self) -> Iterator[Any]:  # pairs of a layer and a product
+        for number, layer in enumerate(self.layers):
+            for product in self.products:
+                if product != "input" or number > 0 or self.inputs_too:
+                    yield layer, product
+
+
+def dense(batch_size: int, sizes: tuple[int, ...]) -> list[Layer]:
+    """Fully connected layers of these sizes."""
+    return [Layer(batch_size, i, o, o) for i, o in itertools.pairwise(sizes)]
+
+
+def convolutions(family: Family, transposed: bool) -> list[Layer]:
+    """Strided layers, from the image down, or from the smallest image up."""
+    side, channels = family.image_shape[0], family.image_shape[2]
+    layers = []
+    for number in range(family.halvings):
+        side //= 2
+        features = family.width * 2**number
+        large = (family.batch_size, 2 * side, 2 * side, channels)
+        small = (family.batch_size, side, side, features)
+        rows, patch = family.batch_size * side * side, 16 * channels
+        if transposed:
+            biases = channels if number == 0 else 2 * channels
+            layers.append(Layer(rows, features, patch, biases, (large, small), True))
+        else:
+            layers.append(Layer(rows, patch, features, features if number == 0 else 2 * features, (large, small)))
+        channels = features
+    return layers[::-1] if transposed else layers
+
+
+def networks(family: Family) -> tuple[list[Layer], list[Layer]]:
+    """Layers of the encoder and the decoder, or of the generator and the discriminator."""
+    if family.kind == "vae":
+        encoder = dense(family.batch_size, (family.num_pixels, *family.hidden))
+        heads = 2 * dense(family.batch_size, (family.hidden[-1], family.latent_dim))
+        sizes = (family.latent_dim, *family.hidden[::-1], family.num_pixels)
+        return [*encoder, *heads], dense(family.batch_size, sizes)
+    if family.kind == "gan":
+        generator = dense(family.batch_size, (family.latent_dim, *family.hidden, family.num_pixels))
+        return generator, dense(family.batch_size, (family.num_pixels, *family.hidden, 1))
+    ups, downs = convolutions(family, True), convolutions(family, False)
+    corner = math.prod(downs[-1].image[1][1:]) if downs[-1].image else 0
+    features = family.width * 2 ** (family.halvings - 1)
+    project = Layer(family.batch_size, family.latent_dim, corner, 2 * features)
+    return [project, *ups], [*downs, Layer(family.batch_size, corner, 1, 0)]
+
+
+def passes(family: Family) -> list[Pass]:
+    """What a step must compute."""
+    first, second = networks(family)
+    everything: tuple[Product, ...] = ("forward", "kernel", "input")
+    if family.kind == "vae":
+        return [Pass(first, everything, False), Pass(second, everything, True)]
+    return [
+        Pass(first, everything, False),  # the fakes, once
+        Pass(second, everything, False),  # the discriminator on real images
+        Pass(second, everything, False),  # and on fakes
+        Pass(second, ("forward", "input"), True),  # after its update, for the generator's gradient
+    ]
+
+
+def num_parameters(family: Family) -> int:
+    """Parameters of both networks."""
+    return sum(layer.inputs * layer.outputs + layer.biases for network in networks(family) for layer in network)
+
+
+def num_operations(family: Family) -> int:
+    """Multiplications and additions of a step's products."""
+    return sum(2 * layer.rows * layer.inputs * layer.outputs for each in passes(family) for layer, _ in each)
+
+
+def _convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return lax.conv_general_dilated(x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def _as_convolution(
+    layer: Layer, product: Product
+) -> tuple[tuple[int, ...], tuple[int, ...], Callable[..., jax.Array]]:
+    assert layer.image is not None
+    large, small = layer.image
+    kernel = (4, 4, large[3], small[3])
+
+    def transpose(function: Callable[..., Any], shape: tuple[int, ...], like: jax.Array) -> Any:
+        return jax.linear_transpose(function, jax.ShapeDtypeStruct(shape, like.dtype))
+
+    if product == "kernel":
+        return large, small, lambda x, y: transpose(lambda k: _convolve(x, k), kernel, x)(y)[0]
+    if (product == "forward") == layer.transposed:
+        return small, kernel, lambda y, k: transpose(lambda x: _convolve(x, k), large, y)(y)[0]
+    return large, kernel, _convolve
+
+
+def _as_product(layer: Layer, product: Product) -> tuple[tuple[int, ...], tuple[int, ...], Callable[..., jax.Array]]:
+    rows, inputs, outputs = layer.rows, layer.inputs, layer.outputs
+    if product == "forward":
+        return (rows, inputs), (inputs, outputs), lambda x, k: x @ k
+    if product == "kernel":
+        return (rows, inputs), (rows, outputs), lambda x, g: lax.dot_general(x, g, (((0,), (0,)), ((), ())))
+    return (rows, outputs), (inputs, outputs), lambda g, k: lax.dot_general(g, k, (((1,), (1,)), ((), ())))
+
+
+def products(family: Family) -> Callable[[int], Any]:
+    """A loop over the products of a step."""
+    on_cpu = jax.default_backend() == "cpu"
+    parts = [
+        _as_product(layer, product) if layer.image is None or on_cpu else _as_convolution(layer, product)
+        for each in passes(family)
+        for layer, product in each
+    ]
+    functions = [function for _, _, function in parts]
+    dtype = jnp.float32 if on_cpu else jnp.dtype(family.dtype)  # as the networks on the CPU
+
+    @jax.jit
+    def draw(key: jax.Array) -> list[Any]:
+        keys = jax.random.split(key, len(parts))
+        shapes = [(left, right) for left, right, _ in parts]
+        return [
+            tuple(jax.random.normal(k, shape, jnp.float32).astype(dtype) for k, shape in zip(pair, both, strict=True))
+            for pair, both in zip([jax.random.split(k) for k in keys], shapes, strict=True)
+        ]
+
+    @jax.jit
+    def loop(operands: list[Any], num_steps: jax.Array) -> Any:
+        def compute(operands: list[Any]) -> list[jax.Array]:
+            return [function(*pair) for function, pair in zip(functions, operands, strict=True)]
+
+        def body(number: jax.Array, _: Any) -> Any:
+            # For all the compiler knows the operands are new in each iteration, and the results are all kept.
+            fresh, _ = lax.optimization_barrier((operands, number))
+            return compute(fresh)
+
+        empty = [jnp.zeros(result.shape, result.dtype) for result in jax.eval_shape(compute, operands)]
+        return lax.fori_loop(0, num_steps, body, empty)
+
+    operands = draw(jax.random.key(0))
+    return lambda steps: loop(operands, jnp.asarray(steps, jnp.int32))
+
+
+def optimizer_traffic(family: Family) -> Callable[[int], Any]:
+    """A loop over one pass through gradient, parameters and moments."""
+    size = num_parameters(family)
+
+    @jax.jit
+    def loop(gradient: jax.Array, carry: Any, num_steps: jax.Array) -> Any:
+        def body(_: Any, carry: Any) -> Any:
+            parameters, first, second = carry
+            first, second = 0.5 * first + gradient, 0.25 * second + gradient
+            return 0.5 * parameters + first - second, first, second
+
+        return lax.fori_loop(0, num_steps, body, carry)
+
+    gradient = jnp.ones((size,))
+    held = [(jnp.zeros((size,)), jnp.zeros((size,)), jnp.zeros((size,)))]
+
+    def run(steps: int) -> Any:
+        held[0] = loop(gradient, held[0], jnp.asarray(steps, jnp.int32))
+        return held[0]
+
+    return run
+
+
+def main() -> None:
+    """Answer each line of the input."""
+    options = protocol.arguments().parse_args()
+    family = families.read(options.family, options.changes)
+    take_products = jax_worker.timed(products(family))
+    take_traffic = jax_worker.timed(optimizer_traffic(family))
+    size = num_parameters(family)
+
+    def take(steps: int) -> dict[str, float]:
+        both = take_products(steps), take_traffic(steps)
+        return {
+            "seconds": sum(both),
+            "products_seconds_a_step": both[0] / steps,
+            "traffic_seconds_a_step": both[1] / steps,
+            "bytes_a_second": BYTES_A_PARAMETER * size * steps / both[1],
+        }
+
+    about = {**jax_worker.about(family), "operations": num_operations(family), "parameters": size}
+    if jax.default_backend() == "cpu":
+        about["precision"] = "float32"
+    protocol.serve(about, take, jax_worker.device_bytes)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,286 @@
+"""The same steps in PyTorch, run under an interpreter that has it and need not have JAX.
+
+The same layers, initialisation, losses, optimizer and passes as jaxgen's steps. A VAE's is one pass with one backward.
+A GAN's:
+
+1. fakes = G(z), once a step, its graph kept;
+2. D on the real images, D on the detached fakes, backward to D's parameters, Adam;
+3. the updated D on the same fakes, its parameters frozen, backward through it to G's parameters, Adam.
+
+The data set lies on the device as bytes, and each batch is gathered there. A variant is one or more of these, joined by
+plus signs: ``eager``; ``compile``, the losses compiled with their forward passes; ``graphs``, the same replayed as CUDA
+graphs; ``channels_last``; ``amp``, bfloat16 where autocast has it.
+"""
+
+import contextlib
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from benchmarks import families, protocol
+from benchmarks.families import Family
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+Step = Callable[[], torch.Tensor]
+
+
+class Activation(nn.Module):
+    """The activation of the hidden layers."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Any shape."""
+        if self.name == "leaky_relu":
+            return functional.leaky_relu(x, 0.2)
+        return functional.relu(x) if self.name == "relu" else torch.tanh(x)
+
+
+def mlp(sizes: tuple[int, ...], activation: str, last: bool) -> nn.Sequential:
+    """Fully connected layers with an activation after each, or after each but the last."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in itertools.pairwise(sizes):
+        linear = nn.Linear(inputs, outputs)
+        # A normal distribution cut at two standard deviations, of variance 1 / inputs after the cut.
+        deviation = inputs**-0.5 / 0.87962566103423978
+        nn.init.trunc_normal_(linear.weight, 0.0, deviation, -2.0 * deviation, 2.0 * deviation)
+        nn.init.zeros_(linear.bias)
+        layers += [linear, Activation(activation)]
+    return nn.Sequential(*(layers if last else layers[:-1]))
+
+
+class VAE(nn.Module):
+    """Encoder and decoder, and their loss."""
+
+    def __init__(self, family: Family) -> None:
+        super().__init__()
+        self.encoder = mlp((family.num_pixels, *family.hidden), family.activation, last=True)
+        self.mean, self.logvar = (
+            mlp((family.hidden[-1], family.latent_dim), family.activation, last=False) for _ in range(2)
+        )
+        sizes = (family.latent_dim, *family.hidden[::-1], family.num_pixels)
+        self.decoder = mlp(sizes, family.activation, last=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The negative ELBO of images [B, D], averaged."""
+        h = self.encoder(x)
+        mean, logvar = self.mean(h), self.logvar(h)
+        z = mean + torch.exp(0.5 * logvar) * torch.randn_like(mean)
+        reconstruction = functional.binary_cross_entropy_with_logits(self.decoder(z), x, reduction="sum")
+        kl = 0.5 * torch.sum(torch.exp(logvar) + mean.square() - 1.0 - logvar)
+        return (reconstruction + kl) / x.shape[0]
+
+
+class Generator(nn.Module):
+    """Latents to images in [0, 1] through transposed convolutions."""
+
+    def __init__(self, family: Family) -> None:
+        super().__init__()
+        channels = family.width * 2 ** (family.halvings - 1)
+        side = family.image_shape[0] >> family.halvings
+        self.corner = (channels, side, side)
+        self.project = nn.Linear(family.latent_dim, channels * side * side, bias=False)
+        layers: list[nn.Module] = [nn.BatchNorm2d(channels), nn.ReLU()]
+        for _ in range(family.halvings - 1):
+            up = nn.ConvTranspose2d(channels, channels // 2, 4, 2, 1, bias=False)
+            channels //= 2
+            layers += [up, nn.BatchNorm2d(channels), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(channels, family.image_shape[2], 4, 2, 1))
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        """Images [B, C, H, W] of latents [B, D]."""
+        x = self.project(z).view(-1, *self.corner)
+        return torch.sigmoid(self.layers(x).float())
+
+
+class Discriminator(nn.Module):
+    """Images in [0, 1] to one logit each through strided convolutions."""
+
+    def __init__(self, family: Family) -> None:
+        super().__init__()
+        channels, layers = family.image_shape[2], []
+        for number in range(family.halvings):
+            features = family.width * 2**number
+            layers.append(nn.Conv2d(channels, features, 4, 2, 1, bias=number == 0))
+            if number > 0:
+                layers.append(nn.BatchNorm2d(features))
+            layers.append(nn.LeakyReLU(0.2))
+            channels = features
+        side = family.image_shape[0] >> family.halvings
+        self.layers = nn.Sequential(*layers)
+        self.logit = nn.Linear(channels * side * side, 1, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits [B] of images [B, C, H, W]."""
+        return self.logit(self.layers(2.0 * x - 1.0).flatten(1))[:, 0].float()
+
+
+class MLPGenerator(nn.Module):
+    """Latents to images in [0, 1] through fully connected layers."""
+
+    def __init__(self, family: Family) -> None:
+        super().__init__()
+        self.layers = mlp((family.latent_dim, *family.hidden, family.num_pixels), family.activation, last=False)
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        """Images [B, D'] of latents [B, D]."""
+        return torch.sigmoid(self.layers(z))
+
+
+class MLPDiscriminator(nn.Module):
+    """Images to one logit each through fully connected layers."""
+
+    def __init__(self, family: Family) -> None:
+        super().__init__()
+        self.layers = mlp((family.num_pixels, *family.hidden, 1), family.activation, last=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits [B] of images [B, D]."""
+        return self.layers(x)[:, 0]
+
+
+def radford(module: nn.Module) -> None:
+    """Kernels from a normal distribution of standard deviation 0.02."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+
+
+def batches(family: Family, layout: Any) -> Callable[[], torch.Tensor]:
+    """Each call gathers the next batch, as floats."""
+    height, width, channels = family.image_shape
+    if family.kind == "dcgan":
+        shape: tuple[int, ...] = (family.num_examples, channels, height, width)
+        images = torch.randint(0, 256, shape, dtype=torch.uint8).to(DEVICE).to(memory_format=layout)
+    else:
+        images = torch.randint(0, 256, (family.num_examples, family.num_pixels), dtype=torch.uint8).to(DEVICE)
+    order = torch.empty(0, dtype=torch.int64)
+    place = 0
+
+    def gather() -> torch.Tensor:
+        nonlocal order, place
+        if place + family.batch_size > len(order):
+            order, place = torch.randperm(len(images), device=DEVICE), 0
+        x = images[order[place : place + family.batch_size]].float() / 255.0
+        place += family.batch_size
+        return torch.bernoulli(x) if family.binarized else x
+
+    return gather
+
+
+def compiler(parts: set[str]) -> Callable[[Any], Any]:
+    """What the variant does to a function."""
+    if "graphs" in parts:
+        return lambda function: torch.compile(function, mode="reduce-overhead")
+    return torch.compile if "compile" in parts else lambda function: function
+
+
+def optimizer_of(family: Family, network: nn.Module) -> torch.optim.Optimizer:
+    """Fused Adam."""
+    return torch.optim.Adam(network.parameters(), lr=family.learning_rate, betas=(family.b1, 0.999), fused=True)
+
+
+def vae_step(family: Family, parts: set[str]) -> Step:
+    """A step of a VAE."""
+    vae = VAE(family).to(DEVICE)
+    adam, gather, loss_of = optimizer_of(family, vae), batches(family, None), compiler(parts)(vae)
+
+    def step() -> torch.Tensor:
+        loss = loss_of(gather())
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        return loss
+
+    return step
+
+
+def gan_step(family: Family, parts: set[str]) -> Step:
+    """A step of a GAN."""
+    layout = torch.channels_last if "channels_last" in parts else torch.contiguous_format
+    if family.kind == "gan":
+        generator: nn.Module = MLPGenerator(family)
+        discriminator: nn.Module = MLPDiscriminator(family)
+    else:
+        generator, discriminator = Generator(family).apply(radford), Discriminator(family).apply(radford)
+    generator, discriminator = (each.to(DEVICE).to(memory_format=layout) for each in (generator, discriminator))
+    adam_g, adam_d = optimizer_of(family, generator), optimizer_of(family, discriminator)
+    gather = batches(family, layout)
+    amp = torch.autocast(DEVICE, torch.bfloat16) if "amp" in parts else contextlib.nullcontext()
+
+    def discriminator_loss(real: torch.Tensor, fakes: torch.Tensor) -> torch.Tensor:
+        return functional.softplus(-discriminator(real)).mean() + functional.softplus(discriminator(fakes)).mean()
+
+    def generator_loss(fakes: torch.Tensor) -> torch.Tensor:
+        return functional.softplus(-discriminator(fakes)).mean()
+
+    make = compiler(parts)
+    generate, loss_of_d, loss_of_g = make(generator), make(discriminator_loss), make(generator_loss)
+
+    def step() -> torch.Tensor:
+        with amp:
+            fakes = generate(torch.randn(family.batch_size, family.latent_dim, device=DEVICE))
+            discriminator.requires_grad_(True)
+            loss = loss_of_d(gather(), fakes.detach())
+        adam_d.zero_grad()
+        loss.backward()
+        adam_d.step()
+        discriminator.requires_grad_(False)
+        with amp:
+            other = loss_of_g(fakes)
+        adam_g.zero_grad()
+        other.backward()
+        adam_g.step()
+        return loss
+
+    return step
+
+
+def product_precision() -> str:
+    """What a float32 matrix product is computed in here, found by what it rounds away."""
+
+    def kept(exponent: int) -> bool:
+        x = torch.full((512, 512), 1.0 + 2.0**-exponent, device=DEVICE)
+        return bool((x @ torch.eye(512, device=DEVICE)).max() > 1.0 + 2.0 ** -(exponent + 1))
+
+    return "float32" if kept(20) else "TF32" if kept(10) else "bfloat16"
+
+
+def main() -> None:
+    """Answer each line of the input."""
+    options = protocol.arguments().parse_args()
+    family = families.read(options.family, options.changes)
+    parts = set(options.variant.split("+"))
+    torch.set_num_threads(protocol.num_cores())
+    torch.set_float32_matmul_precision("high")  # TF32 where the chip has it, as JAX takes it
+    torch.manual_seed(0)
+    step = vae_step(family, parts) if family.kind == "vae" else gan_step(family, parts)
+
+    def take(steps: int) -> float:
+        start = time.perf_counter()
+        for _ in range(steps):
+            if "graphs" in parts:
+                torch.compiler.cudagraph_mark_step_begin()
+            loss = step()
+        loss.item()
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    about = {
+        "versions": {"torch": torch.__version__},
+        "precision": "bfloat16" if "amp" in parts else product_precision(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if DEVICE == "cuda" else "cpu",
+    }
+    protocol.serve(about, take, lambda: torch.cuda.max_memory_allocated() if DEVICE == "cuda" else None)
+
+
+if __name__ == "__main__":
+    main()
