@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import optax
 
 import jaxgen
-from benchmarks.dcgan import chip
+from benchmarks.machine import chip
 from jaxgen import data, networks
 from jaxgen.training import loop
 
