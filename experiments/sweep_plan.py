@@ -201,7 +201,8 @@ def parse_plan(arguments: Sequence[str]) -> Plan:
     how: Any = taken["--members"][-1] if taken["--members"] else None
     if how not in (None, *typing.get_args(Members)):
         raise ValueError(f"--members must be {' or '.join(typing.get_args(Members))}, got {how!r}")
-    if LATENT in over and saved is None and value_of(rest, "--latent-dim") is None:
+    asked = [value_of(rest, flag) for flag in ("--latent-dim", "--latent_dim")]
+    if LATENT in over and saved is None and asked == [None, None]:
         options = dataclasses.replace(options, latent_dim=int(max(over[LATENT])))
     return Plan(options, over, seeds, how)
 
