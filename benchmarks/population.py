@@ -3,7 +3,7 @@
     uv run benchmarks/population.py
     uv run benchmarks/population.py --members 64 --models vae,gan     # on a GPU: against the roofline of their sum
 
-The loop of train.py on the embedded images. A turn is so many steps of every member; the candidates take turns, in one
+The loop of train.py on the embedded images. A turn is one chunk of every member; the candidates take turns, in one
 order and in the other, and ratios are taken within a round. The roofline of M members is the time that their matrix
 products would take at the speed of one large product, and what Adam moves (28 bytes a parameter) at the speed of one
 pass over a large array, both measured in the same run.
@@ -31,6 +31,7 @@ from jaxgen.training import loop
 BYTES_A_PARAMETER = 28  # Adam reads gradient, parameter and two moments, and writes the last three
 IMAGE_SHAPE = (28, 28, 1)
 LARGE = {"cpu": 2048}  # side of the product and of the arrays that give the machine's speed; 4096 elsewhere
+LEAST_STEPS = 20  # a turn is one chunk, at whose ends every state is written: those of sweep.py are not shorter
 MODELS: dict[str, tuple[str, int]] = {
     "vae": ("MLP VAE 784-500-20", 128),
     "gan": ("MLP GAN 784, 128-128", 64),
@@ -149,7 +150,7 @@ def measure(
         runs, num_parameters = candidates(model, num_members)
         for run in runs.values():
             run(1)  # compiles
-        num_steps = max(1, round(turn_seconds / max(seconds_of(runs["separate"], 1), 1e-6)))
+        num_steps = max(LEAST_STEPS, round(turn_seconds / max(seconds_of(runs["separate"], 1), 1e-6)))
         taken: dict[str, list[float]] = {name: [] for name in runs}
         for number in range(rounds):
             for name in runs if number % 2 else reversed(runs):

@@ -78,7 +78,7 @@ def sweep(plan: Plan) -> Path:
         session.train()
         if session.step > done:
             print(f"{session.step - done} steps of {len(members)} members: {time.perf_counter() - began:.0f} s")
-        report(plan, run.directory, session.finish())
+        report(plan, run.directory, session.step, session.finish())
     return run.directory
 
 
@@ -176,17 +176,17 @@ def watch(
     return watched
 
 
-def report(plan: Plan, directory: Path, members: list[dict[str, Any]]) -> None:
+def report(plan: Plan, directory: Path, steps: int, members: list[dict[str, Any]]) -> None:
     """Write what was found, and print it."""
     rows = sweep_results.summarize(plan.settings(), members)
-    found = {"steps": plan.options.steps, "settings": rows, "members": members}
+    found = {"steps": steps, "settings": rows, "members": members}
     with replacing(directory / "results.json") as partial_file:
         partial_file.write_text(json.dumps(found, indent=2) + "\n")
     sweep_results.draw({"": rows}, directory / "sweep.png")
     diverged = [f"{m['member']} (finite for {m['finite_steps']} steps)" for m in members if m["diverged"]]
     if diverged:
         print(f"diverged and left out of the means: members {', '.join(diverged)}")
-    print(f"mean +- standard error over the seeds of each setting, after {plan.options.steps} steps:")
+    print(f"mean +- standard error over the seeds of each setting, after {steps} steps:")
     print(sweep_results.table(rows))
     print(f"picture: {directory / 'sweep.png'}")
 
