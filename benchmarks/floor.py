@@ -152,15 +152,16 @@ def _as_product(layer: Layer, product: Product) -> tuple[tuple[int, ...], tuple[
     return (rows, outputs), (inputs, outputs), lambda g, k: lax.dot_general(g, k, (((1,), (1,)), ((), ())))
 
 
-def products(family: Family) -> Callable[[int], Any]:
-    """A loop over the products of a step."""
+def products(family: Family, num_members: int = 1) -> Callable[[int], Any]:
+    """A loop over the products of a step, or of a step of so many members of a population."""
     on_cpu = jax.default_backend() == "cpu"
     parts = [
         _as_product(layer, product) if layer.image is None or on_cpu else _as_convolution(layer, product)
         for each in passes(family)
         for layer, product in each
     ]
-    functions = [function for _, _, function in parts]
+    functions = [function if num_members == 1 else jax.vmap(function) for _, _, function in parts]
+    members = () if num_members == 1 else (num_members,)
     dtype = jnp.float32 if on_cpu else jnp.dtype(family.dtype)  # as the networks on the CPU
 
     @jax.jit
@@ -168,7 +169,10 @@ def products(family: Family) -> Callable[[int], Any]:
         keys = jax.random.split(key, len(parts))
         shapes = [(left, right) for left, right, _ in parts]
         return [
-            tuple(jax.random.normal(k, shape, jnp.float32).astype(dtype) for k, shape in zip(pair, both, strict=True))
+            tuple(
+                jax.random.normal(k, (*members, *shape), jnp.float32).astype(dtype)
+                for k, shape in zip(pair, both, strict=True)
+            )
             for pair, both in zip([jax.random.split(k) for k in keys], shapes, strict=True)
         ]
 
@@ -189,9 +193,8 @@ def products(family: Family) -> Callable[[int], Any]:
     return lambda steps: loop(operands, jnp.asarray(steps, jnp.int32))
 
 
-def optimizer_traffic(family: Family) -> Callable[[int], Any]:
-    """A loop over one pass through gradient, parameters and moments."""
-    size = num_parameters(family)
+def optimizer_traffic(size: int) -> Callable[[int], Any]:
+    """A loop over one pass through gradient, parameters and moments of so many parameters."""
 
     @jax.jit
     def loop(gradient: jax.Array, carry: Any, num_steps: jax.Array) -> Any:
@@ -216,9 +219,10 @@ def main() -> None:
     """Answer each line of the input."""
     options = protocol.arguments().parse_args()
     family = families.read(options.family, options.changes)
-    take_products = jax_worker.timed(products(family))
-    take_traffic = jax_worker.timed(optimizer_traffic(family))
-    size = num_parameters(family)
+    num_members = int(options.variant.partition("-")[2] or 1)
+    size = num_members * num_parameters(family)
+    take_products = jax_worker.timed(products(family, num_members))
+    take_traffic = jax_worker.timed(optimizer_traffic(size))
 
     def take(steps: int) -> dict[str, float]:
         both = take_products(steps), take_traffic(steps)
@@ -229,7 +233,7 @@ def main() -> None:
             "bytes_a_second": BYTES_A_PARAMETER * size * steps / both[1],
         }
 
-    about = {**jax_worker.about(family), "operations": num_operations(family), "parameters": size}
+    about = {**jax_worker.about(family), "operations": num_members * num_operations(family), "parameters": size}
     if jax.default_backend() == "cpu":
         about["precision"] = "float32"
     protocol.serve(about, take, jax_worker.device_bytes)

@@ -14,7 +14,7 @@ from benchmarks.families import Family
 from jaxgen import data, networks, parallel
 from jaxgen.keys import step_key
 from jaxgen.networks import leaky_relu
-from jaxgen.training import loop
+from jaxgen.training import feeds, loop
 
 ACTIVATIONS = {"relu": jax.nn.relu, "leaky_relu": leaky_relu, "tanh": jnp.tanh}
 Run = Callable[[int], Any]
@@ -52,21 +52,24 @@ def fresh_state(spec: Any, family: Family, key: jax.Array) -> Any:
     return init(spec, key, batch)
 
 
-def transform_of(family: Family, key: jax.Array) -> loop.Transform | None:
+def transform_of(family: Family) -> loop.Transform | None:
     """What is done to each batch on the device."""
-    if not family.binarized:
-        return None
-    return lambda batch, step: {"image": data.binarize(batch["image"], step_key(key, "binarization", step))}
+    return binarized if family.binarized else None
+
+
+def binarized(batch: dict[str, jax.Array], key: jax.Array, step: jax.Array) -> dict[str, jax.Array]:
+    """Draw each batch's binary images anew at every step."""
+    return {"image": data.binarize(batch["image"], step_key(key, "binarization", step))}
 
 
 def jitted(family: Family) -> Run:
     """A jitted step, called from Python for every batch; the batches are on the device."""
     spec, key = build(family), jax.random.key(0)
-    transform = transform_of(family, key)
+    transform = transform_of(family)
     step = step_of(spec)
 
     def one(state: Any, batch: Any, key: jax.Array) -> Any:
-        return step(state, transform(batch, state.step) if transform else batch, key)
+        return step(state, transform(batch, key, state.step) if transform else batch, key)
 
     advance = jax.jit(one, donate_argnums=0)
     held = [jax.jit(lambda: fresh_state(spec, family, key))()]
@@ -87,7 +90,7 @@ def fused(family: Family, num_devices: int = 1) -> Run:
     spec, key = build(family), jax.random.key(0)
     mesh = None if num_devices == 1 else parallel.make_mesh({"data": num_devices})
     dataset = {"image": jax_worker.images(family)}
-    training = loop.Loop(step_of(spec), dataset, key, family.batch_size, transform_of(family, key), mesh)
+    training = loop.Loop(step_of(spec), dataset, key, family.batch_size, transform_of(family), mesh)
     state = jax.jit(lambda: training.place(fresh_state(spec, family, key)))()
     held = [(state, training.zero_totals(state))]
 
@@ -101,11 +104,11 @@ def fused(family: Family, num_devices: int = 1) -> Run:
 def unrolled(family: Family, factor: int) -> Run:
     """The same loop with several steps in its body; whole multiples of them are taken."""
     spec, key = build(family), jax.random.key(0)
-    step, transform = step_of(spec), transform_of(family, key)
+    step, transform = step_of(spec), transform_of(family)
 
     def one(state: Any, dataset: Any, key: jax.Array) -> Any:
-        batch = loop.batch_at(dataset, key, state.step, family.num_examples, family.batch_size)
-        return step(state, transform(batch, state.step) if transform else batch, key)
+        batch = feeds.batch_at(dataset, key, state.step, family.num_examples, family.batch_size)
+        return step(state, transform(batch, key, state.step) if transform else batch, key)
 
     @jax.jit
     def advance(state: Any, sums: Any, dataset: Any, key: jax.Array, num_rounds: jax.Array) -> Any:
@@ -130,48 +133,24 @@ def unrolled(family: Family, factor: int) -> Run:
     return run
 
 
-def members(family: Family, how: str, num_members: int) -> Run:
-    """Several states with seeds of their own in one loop: side by side, or one after another within a step or a run.
-
-    A step is one step of every member.
-    """
+def members(family: Family, how: loop.Members, num_members: int) -> Run:
+    """The loop of a population, each member with a key of its own; a step is one step of every member."""
     spec = build(family)
-    step = step_of(spec)
     keys = jax.vmap(jax.random.key)(jnp.arange(num_members))
-    dataset = jax.device_put({"image": jax_worker.images(family)})
+    dataset = {"image": jax_worker.images(family)}
+    training = loop.Loop(step_of(spec), dataset, keys, family.batch_size, transform_of(family), members=how)
     states = jax.jit(jax.vmap(lambda key: fresh_state(spec, family, key)))(keys)
-
-    def one(state: Any, key: jax.Array, dataset: Any) -> Any:
-        batch = loop.batch_at(dataset, key, state.step, family.num_examples, family.batch_size)
-        transform = transform_of(family, key)
-        return step(state, transform(batch, state.step) if transform else batch, key)[0]
-
-    def many(state: Any, key: jax.Array, dataset: Any, num_steps: jax.Array) -> Any:
-        return jax.lax.fori_loop(0, num_steps, lambda _, state: one(state, key, dataset), state)
-
-    @jax.jit
-    def advance(states: Any, keys: jax.Array, dataset: Any, num_steps: jax.Array) -> Any:
-        if how == "after":
-            return jax.lax.map(lambda member: many(member[0], member[1], dataset, num_steps), (states, keys))
-
-        def body(_: Any, states: Any) -> Any:
-            if how == "vmap":
-                return jax.vmap(one, in_axes=(0, 0, None))(states, keys, dataset)
-            return jax.lax.map(lambda member: one(member[0], member[1], dataset), (states, keys))
-
-        return jax.lax.fori_loop(0, num_steps, body, states)
-
-    held = [states]
+    held = [(states, training.zero_totals(states))]
 
     def run(steps: int) -> Any:
-        held[0] = advance(held[0], keys, dataset, jnp.asarray(steps, jnp.int32))
+        held[0] = training.run(*held[0], steps)
         return held[0]
 
     return run
 
 
 def candidate(family: Family, variant: str) -> Run:
-    """The candidate of a name such as ``jitted``, ``fused``, ``unrolled-4``, ``devices-2`` or ``vmap-8``."""
+    """The candidate of a name such as ``jitted``, ``fused``, ``unrolled-4``, ``devices-2`` or ``together-8``."""
     name, _, number = variant.partition("-")
     if name == "jitted":
         return jitted(family)
@@ -179,7 +158,8 @@ def candidate(family: Family, variant: str) -> Run:
         return fused(family, int(number or 1))
     if name == "unrolled":
         return unrolled(family, int(number))
-    return members(family, name, int(number))
+    assert name in ("together", "in_turn"), variant
+    return members(family, "together" if name == "together" else "in_turn", int(number))
 
 
 def main() -> None:

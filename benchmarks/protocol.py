@@ -1,7 +1,7 @@
 """The worker's side of the measurement: one JSON object a line. Only the standard library, so that every peer reads it.
 
 A worker says what it is, and then answers each line of its input: a number of steps with the seconds they took, and
-``memory`` with the most memory it has used. Whatever else it or its libraries print goes to the standard error.
+``memory`` with the most memory it has used. What its libraries print meanwhile goes to the standard error.
 """
 
 import argparse

@@ -170,16 +170,8 @@ class Session:
             if point.candidate.name in found:
                 result = found[point.candidate.name]
                 seconds = statistics.median(result.seconds)
-                plain = {
-                    "series": point.series,
-                    "x": point.x,
-                    **dataclasses.asdict(result),
-                    "images_a_second": point.images / seconds,
-                }
-                floor = self.results["families"].get(point.candidate.family, {}).get("candidates", {}).get("floor")
-                if floor and point.floor_members:
-                    plain["floor_share"] = point.floor_members * statistics.median(floor["seconds"]) / seconds
-                points.append(plain)
+                rate = {"images_a_second": point.images / seconds}
+                points.append({"series": point.series, "x": point.x, **dataclasses.asdict(result), **rate})
         self.results["growth"][name] = {"title": curve.title, "points": points}
         print("\n" + "\n".join(report.curve_table(self.results["growth"][name])), flush=True)
 

@@ -99,7 +99,7 @@ class Worker:
             raise WorkerError(f"{command[0]} does not run: {error.strerror}") from error
 
     def read(self) -> dict[str, Any]:
-        """The next answer."""
+        """The next answer; whatever else a library prints is not one."""
         assert self._process.stdout is not None
         late = threading.Event()
 
@@ -110,6 +110,8 @@ class Worker:
         timer = threading.Timer(self.timeout, give_up)
         timer.start()
         line = self._process.stdout.readline()
+        while line and not line.startswith("{"):
+            line = self._process.stdout.readline()
         timer.cancel()
         if not line:
             status = self._process.wait()

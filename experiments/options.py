@@ -37,6 +37,9 @@ class Options:
     """The split to train on; TFDS takes slices of one, such as train[:90%]."""
     test_split: str = "test"
     """The split to evaluate on."""
+    streaming: Literal["auto", "always", "never"] = "auto"
+    """Read the training images as the run needs them instead of loading all: where they do not fit the memory of the
+    device or the machine (auto), always or never. The run is the same either way."""
     seed: int = 0
     """The run's seed: it fixes initialisation, the order of the data and all noise."""
     steps: int

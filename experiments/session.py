@@ -62,7 +62,7 @@ class Session:
         self.best = checkpoints.best_score()
         self.zero = jax.device_get(training.zero_totals(start.state))
         self.chunk_limit = 1
-        self.since, self.since_step = time.perf_counter(), self.step
+        self.since, self.since_step, self.waited = time.perf_counter(), self.step, training.input_wait
         self.signum: int | None = None
         self.written: list[Path] = []
 
@@ -154,10 +154,12 @@ class Session:
         if self.options.skip_bad_steps:
             row["skipped_steps"] = float(self.totals.skipped)
         now = time.perf_counter()
-        speed = (self.step - self.since_step) / (now - self.since)
-        self.since, self.since_step = now, self.step
+        times = {"time_steps_per_second": (self.step - self.since_step) / (now - self.since)}
+        if self.training.streams:
+            times["time_input_wait_share"] = (self.training.input_wait - self.waited) / (now - self.since)
+        self.since, self.since_step, self.waited = now, self.step, self.training.input_wait
         if self.monitor is not None:
-            self.monitor.write(self.step, {**row, "time_steps_per_second": speed})
+            self.monitor.write(self.step, {**row, **times})
         self.bar.set_postfix({name: f"{value:.4g}" for name, value in row.items()}, refresh=False)
 
     def evaluate(self, whole: Any, logs: bool) -> float | None:

@@ -24,10 +24,12 @@ import numpy as np
 import jaxgen
 from experiments import sweep_results, train
 from experiments.command import exit_status
+from experiments.inputs import Data, load_data
 from experiments.session import Start
 from experiments.sweep_plan import Member, Plan, keys, parse_plan
 from experiments.sweep_session import SweepSession, Watched
 from experiments.watching import Evaluation, Pictures
+from jaxgen import data
 from jaxgen.keys import named_key
 from jaxgen.training import loop, population
 from jaxgen.training.files import exclusive, replacing
@@ -42,8 +44,8 @@ def sweep(plan: Plan) -> Path:
     options = plan.options
     with ExitStack() as held:
         run = open_run(plan, held)
-        loaded = train.load_data(options, None)
-        members = plan.members(loaded.train["image"].shape[1:], loaded.num_classes)
+        loaded = load_data(options, None)
+        members = plan.members(loaded.example["image"].shape[1:], loaded.num_classes)
         check(members, loaded)
         identity = sweep_identity(plan, loaded)
         if run is not None:
@@ -94,16 +96,16 @@ def open_run(plan: Plan, held: ExitStack) -> Run | None:
     return run
 
 
-def check(members: Sequence[Member], loaded: train.Data) -> None:
+def check(members: Sequence[Member], loaded: Data) -> None:
     """Refuse a population that cannot be trained, before any of it is made."""
+    if isinstance(loaded.train, data.Source):
+        raise ValueError(
+            f"the members of a sweep share images held on the device, and these stream ({loaded.streams}): use "
+            "--streaming never, fewer images, or a smaller --image-size"
+        )
     specs, sizes = [member.spec for member in members], latent_sizes(members)
     population.check_members(specs, sizes)
-    population.check_memory(specs[0], example(loaded), len(members), loaded.train)
-
-
-def example(loaded: train.Data) -> dict[str, np.ndarray]:
-    """A batch of one image, for its shapes and types."""
-    return {name: np.zeros((1, *array.shape[1:]), array.dtype) for name, array in loaded.train.items()}
+    population.check_memory(specs[0], loaded.example, len(members), loaded.train)
 
 
 def latent_sizes(members: Sequence[Member]) -> list[int] | None:
@@ -112,13 +114,13 @@ def latent_sizes(members: Sequence[Member]) -> list[int] | None:
     return None if sizes[0] is None else [size for size in sizes if size is not None]
 
 
-def initial_state(members: Sequence[Member], loaded: train.Data) -> Any:
+def initial_state(members: Sequence[Member], loaded: Data) -> Any:
     """The members' fresh states, [M, ...]."""
     init_keys = jax.vmap(partial(named_key, name="init"))(keys(members))
-    return population.init([member.spec for member in members], init_keys, example(loaded), latent_sizes(members))
+    return population.init([member.spec for member in members], init_keys, loaded.example, latent_sizes(members))
 
 
-def build_loop(plan: Plan, members: Sequence[Member], loaded: train.Data) -> loop.Loop:
+def build_loop(plan: Plan, members: Sequence[Member], loaded: Data) -> loop.Loop:
     """The compiled loop of all members."""
     spec: Any = members[0].spec
     step: Any = partial(jaxgen.gan_step if isinstance(spec, jaxgen.GAN) else jaxgen.vae_step, spec)
@@ -127,9 +129,9 @@ def build_loop(plan: Plan, members: Sequence[Member], loaded: train.Data) -> loo
     return loop.Loop(step, loaded.train, keys(members), plan.options.batch_size, transform, members=plan.how)
 
 
-def sweep_identity(plan: Plan, loaded: train.Data) -> dict[str, Any]:
+def sweep_identity(plan: Plan, loaded: Data) -> dict[str, Any]:
     """What makes a sweep this sweep, as plain data."""
-    spec = plan.options.spec(loaded.train["image"].shape[1:], loaded.num_classes)
+    spec = plan.options.spec(loaded.example["image"].shape[1:], loaded.num_classes)
     over = {name: list(values) for name, values in plan.over.items()}
     return {**train.identity(plan.options, spec, loaded), "sweep": {"over": over, "seeds": plan.seeds}}
 
@@ -152,7 +154,7 @@ def watch(
     plan: Plan,
     run: Run,
     members: Sequence[Member],
-    loaded: train.Data,
+    loaded: Data,
     start: Start,
     stop: StopRequest,
     held: ExitStack,

@@ -19,20 +19,20 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import numpy as np
 
 import jaxgen
 from experiments import topology
 from experiments.command import exit_status
+from experiments.inputs import Data, load_data
 from experiments.options import FAMILIES, GANOptions, VAEOptions, parse
 from experiments.session import Session, Start
-from experiments.watching import Dataset, Evaluation, Pictures
+from experiments.watching import Evaluation, Pictures
 from jaxgen import data
 from jaxgen.keys import named_key, step_key
-from jaxgen.training import feeds, loop, manifest
+from jaxgen.training import loop, manifest
 from jaxgen.training.checkpoint import Checkpoints
 from jaxgen.training.files import exclusive
 from jaxgen.training.monitor import Monitor
@@ -42,71 +42,19 @@ from jaxgen.training.stopping import StopRequest
 # What belongs to one invocation of the command and not to the run.
 NOT_SAVED = {"resume": False, "mesh": None, "coordinator": None, "num_processes": None, "process_id": None}
 
-MOST_CLASSES = 100_000  # a conditional network has parameters for each
-
-
-class Data(NamedTuple):
-    """What a run learns from: this process's rows of the training split, and the whole test split."""
-
-    train: Dataset
-    test: Dataset
-    num_examples: int  # of the training split, over all processes
-    num_classes: int | None  # the largest label of both splits and one more; None without labels
-    sha256: str
-
-
-def load_data(options: VAEOptions | GANOptions, mesh: jax.sharding.Mesh | None) -> Data:
-    """Load this process's share of the training split and the test split, binarised where that is asked for."""
-    load = partial(
-        data.load,
-        options.dataset,
-        data_dir=options.data_dir,
-        manual_dir=options.manual_dir,
-        image_size=options.image_size,
-        color=options.color,
-    )
-    share = feeds.Share(jax.process_index(), jax.process_count(), 1 if mesh is None else mesh.shape["data"])
-    train, test = load(options.train_split, rows=share.rows), load(options.test_split)
-    if train["image"].shape[1:] != test["image"].shape[1:]:
-        raise ValueError(
-            f"{options.dataset}: training images are {list(train['image'].shape[1:])}, test images "
-            f"{list(test['image'].shape[1:])}: give one size for all (--image-size 64)"
-        )
-    num_examples = topology.total(len(train["image"]))
-    first = share.rows(num_examples).start
-    binarization = getattr(options, "binarization", "none")
-    if binarization != "none":
-        test["image"] = data.binarize_set(test["image"])
-    if binarization == "static":
-        train["image"] = data.binarize_set(train["image"], first)
-    if options.batch_size > num_examples:
-        raise ValueError(
-            f"--batch-size {options.batch_size} is larger than {options.dataset} with its {num_examples} "
-            f"training images: use at most {num_examples}"
-        )
-    num_classes = None
-    if "label" in train:
-        labels = [split["label"] for split in (train, test) if "label" in split and len(split["label"])]
-        num_classes = topology.largest(1 + max(int(label.max()) for label in labels))
-        if num_classes > MOST_CLASSES:
-            raise ValueError(
-                f"{options.dataset}: labels must number classes from 0, at most {MOST_CLASSES} of them, got a label of "
-                f"{num_classes - 1}: renumber them, or leave them out"
-            )
-    return Data(train, test, num_examples, num_classes, f"{topology.total(data.fingerprint(train, first)):064x}")
-
 
 def identity(options: VAEOptions | GANOptions, spec: Spec, loaded: Data) -> dict[str, Any]:
-    """What makes a run this run, as plain data. Paths are no part of it: the images themselves are."""
+    """What makes a run this run, as plain data. Paths are no part of it: the images themselves are, by a sample."""
     kind, _, path = options.dataset.partition(":")
     return {
         "model": to_plain(spec),
         "data": {
             "name": kind if path else options.dataset,
             "split": options.train_split,
-            "image_shape": list(loaded.train["image"].shape[1:]),
-            "image_type": str(loaded.train["image"].dtype),
-            "labels": "label" in loaded.train,
+            "num_examples": loaded.num_examples,
+            "image_shape": list(loaded.example["image"].shape[1:]),
+            "image_type": str(loaded.example["image"].dtype),
+            "labels": "label" in loaded.example,
             "binarization": getattr(options, "binarization", "none"),
             "sha256": loaded.sha256,
         },
@@ -164,15 +112,18 @@ def train(options: VAEOptions | GANOptions) -> Path:
                     f"{run.directory} already holds a run: pass --resume to continue it, or another --workdir"
                 )
         loaded = load_data(options, mesh)
-        spec: Any = options.spec(loaded.train["image"].shape[1:], loaded.num_classes)
+        spec: Any = options.spec(loaded.example["image"].shape[1:], loaded.num_classes)
         run_identity = identity(options, spec, loaded)
         if run is not None:
             run.check_identity(run_identity)
         training = build_loop(options, spec, loaded, mesh)
+        held.callback(training.close)
         state = initial_state(options, spec, loaded, training, None if run is None else run.steps())
         device, say = jax.devices()[0], print if topology.is_primary() else lambda *_: None
         where = f"{device.platform} ({device.device_kind})" + (f", mesh {dict(mesh.shape)}" if mesh is not None else "")
         say(f"{family} on {options.dataset}: {loaded.num_examples} images, {where}")
+        if loaded.streams is not None:
+            say(f"streaming the training images from where they are: {loaded.streams}")
         run = create_together(run, run_identity, family, options, held)
         say(f"run directory: {run.directory}")
         stop = held.enter_context(StopRequest())
@@ -248,9 +199,8 @@ def initial_state(
     options: VAEOptions | GANOptions, spec: Spec, loaded: Data, training: loop.Loop, steps: list[int] | None
 ) -> Any:
     """A fresh state in its place on the mesh, with borrowed weights where they are asked for and still matter."""
-    example = {name: np.zeros((1, *array.shape[1:]), array.dtype) for name, array in loaded.train.items()}
     key = named_key(jax.random.key(options.seed), "init")
-    state = init_state(spec, key, example)
+    state = init_state(spec, key, loaded.example)
     if options.init_from is not None and not steps:
         state = borrow_weights(state, options.init_from)
     return jax.jit(training.place)(jax.device_get(state))

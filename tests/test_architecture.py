@@ -27,6 +27,7 @@ from jaxgen.training import (
     run,
     sentinel,
     stopping,
+    streaming,
 )
 
 ROOT = Path(jaxgen.__file__).parent
@@ -43,7 +44,7 @@ PACKAGES = [
     {"jax", "flax", "optax", "chex", "jaxgen", "orbax", "numpy"},
 ]
 # What floor 3 imports inside the functions that use it, so that the core imports without it.
-WHERE_USED = {"PIL", "tensorflow", "tensorflow_datasets", "requests", "tensorboardX"}
+WHERE_USED = {"PIL", "tensorflow", "tensorflow_datasets", "requests", "tensorboardX", "grain"}
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 
 
@@ -122,7 +123,7 @@ def public() -> Iterator[tuple[str, Any]]:
         *((m, [n for n, v in vars(m).items() if not n.startswith("_") and getattr(v, "__module__", "") == m.__name__])
           for m in (augmentation, batches, keys, parallel, schedules, jaxgen.modules, jaxgen.spec,
                     checkpoint, collapse, events, feeds, files, loop, manifest, monitor, population, run, sentinel,
-                    stopping)),
+                    stopping, streaming)),
     ]  # fmt: skip
     for module, names in lists:
         for name in names:

@@ -88,7 +88,9 @@ def test_time_that_runs_out_is_said(tmp_path: Path) -> None:
 
 def test_a_missing_peer_is_skipped_with_one_line() -> None:
     said: list[str] = []
-    assert candidates.interpreters({"torch_python": "/nowhere/python", "pythae_python": sys.executable}, said.append) == {}
+    assert (
+        candidates.interpreters({"torch_python": "/nowhere/python", "pythae_python": sys.executable}, said.append) == {}
+    )
     assert len(said) == 3
     assert said[0] == "skipped: PyTorch: /nowhere/python does not run: No such file or directory"
     assert said[1].startswith("skipped: pythae: ")
@@ -124,7 +126,9 @@ def results(**seconds: list[float]) -> dict[str, Any]:
 
 
 def test_targets_are_judged_by_ratios_within_rounds() -> None:
-    numbers = results(fused=[1.0, 2.0, 4.0], jitted=[0.9, 1.8, 3.6], torch_eager=[9.0, 9.0, 9.0], torch_compile=[3.0, 6.0, 12.0])
+    numbers = results(
+        fused=[1.0, 2.0, 4.0], jitted=[0.9, 1.8, 3.6], torch_eager=[9.0, 9.0, 9.0], torch_compile=[3.0, 6.0, 12.0]
+    )
     lines = {line.split(": ")[1]: line for line in (target.line() for target in targets.judge(numbers))}
     best = lines["vae against PyTorch's best (torch compile)"]
     assert best.endswith("at least 2, reached 3 (3 .. 3), held")
@@ -133,12 +137,13 @@ def test_targets_are_judged_by_ratios_within_rounds() -> None:
     numbers["first_picture_seconds"] = [14.0, 16.0, 12.0]
     numbers["growth"]["members"] = {
         "points": [
-            {"series": "in turn", "x": x, "seconds": [seconds] * 3} for x, seconds in ((1, 1.0), (4, 4.4), (16, 15.0))
+            {"series": series, "x": x, "seconds": [seconds] * 3}
+            for series, x, seconds in (("a single run", 1, 1.0), ("in turn", 4, 4.4), ("in turn", 16, 15.0))
         ]
     }
     held = {target.what: target.held for target in targets.judge(numbers)}
     assert held["first picture of train.py vae"] is True
-    assert held["members of a population against one after another"] is False
+    assert held["a population against its members one after another"] is False
 
 
 def test_an_accelerators_targets_extrapolate_a_published_run() -> None:
@@ -205,7 +210,10 @@ def test_a_real_run_measures_prints_and_writes(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_mistaken_options_are_named(capsys: pytest.CaptureFixture[str]) -> None:
-    for options, message in ((["--families", "gna"], "unknown gna"), (["--rounds", "0"], "--rounds must be at least 1")):
+    for options, message in (
+        (["--families", "gna"], "unknown gna"),
+        (["--rounds", "0"], "--rounds must be at least 1"),
+    ):
         with pytest.raises(SystemExit):
             run.parse(options)
         assert message in capsys.readouterr().err

@@ -357,6 +357,7 @@ BAD_SWEEPS: dict[str, tuple[str, str]] = {
     "no way to compute": ("vae --members apart", "--members must be together or in_turn, got 'apart'"),
     "a mesh": ("vae --over beta=1,2 --mesh data=2", "--mesh is not for sweeps"),
     "bad steps": ("vae --over beta=1,2 --skip-bad-steps 3", "--skip-bad-steps is not for sweeps"),
+    "a stream": ("vae --over beta=1,2 --streaming always", "share images held on the device, and these stream"),
     "too many": (
         "vae --hidden 3000 3000 --over beta=1,2 --seeds 10000",
         "a population of 20000 members needs at least",

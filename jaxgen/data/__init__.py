@@ -9,20 +9,29 @@ from typing import Any
 import numpy as np
 
 from jaxgen.data.binarization import Binarization, binarize, binarize_set
-from jaxgen.data.files import load_folder, load_idx, load_npz
+from jaxgen.data.files import load_idx, load_npz, open_idx, open_npz
+from jaxgen.data.folders import Folder
 from jaxgen.data.images import Color, check_dataset, resize_images
 from jaxgen.data.limits import MAX_PIXELS
 from jaxgen.data.order import batch_indices, permute
+from jaxgen.data.sources import LOOKED_AT, Source, binarized, in_memory, of_rows, on_demand
+from jaxgen.data.splits import spread
 
 __all__ = [
+    "LOOKED_AT",
     "Binarization",
     "Color",
+    "Source",
     "batch_indices",
     "binarize",
     "binarize_set",
+    "binarized",
     "fingerprint",
+    "in_memory",
     "load",
+    "open_source",
     "permute",
+    "spread",
 ]
 
 _EMBEDDED = "fashion_mnist_small"
@@ -63,46 +72,103 @@ def load(
       ConnectionError: a TFDS set is not prepared and its files cannot be reached.
       ModuleNotFoundError: TFDS is missing, or TensorFlow where preparing or reading this set needs it.
     """
-    largest = math.isqrt(MAX_PIXELS)
-    if image_size is not None and not 1 <= image_size <= largest:
-        raise ValueError(f"image size must be at least 1 pixel and at most {largest}, got {image_size}")
-    kind, _, location = name.partition(":")
-    try:
-        path = Path(location).expanduser()
-    except RuntimeError as error:  # a ~user that there is not
-        raise FileNotFoundError(f"{name}: no such file or folder ({error}): give its full path") from error
-    if kind in ("folder", "npz", "idx") and not location:
-        raise ValueError(f"{name}: give a path after the colon, e.g. {kind}:path/to/data")
+    kind, path = _locate(name, image_size)
     if kind == "folder":
-        return check_dataset(load_folder(path, split, name, image_size, color, rows), name)
-    if kind == "npz":
-        dataset = load_npz(path, split, name)
-    elif kind == "idx":
-        dataset = load_idx(path, split, name)
-    elif name == _EMBEDDED:
-        dataset = load_npz(Path(__file__).parent / f"{_EMBEDDED}.npz", split, name)
-    else:
+        folder = Folder(path, split, name, image_size, color)
+        chosen = np.arange(folder.num_examples)
+        return check_dataset(folder.read(chosen if rows is None else chosen[rows(len(chosen))]), name)
+    if kind == "tfds":
         from jaxgen.data.tfds_sets import load_tfds
 
         prepared, manual = (None if d is None else Path(d).expanduser() for d in (data_dir, manual_dir))
         return check_dataset(load_tfds(name, split, prepared, manual, image_size, color, rows), name)
+    dataset = load_npz(path, split, name) if kind == "npz" else load_idx(path, split, name)
     if rows is not None:
-        chosen = rows(len(dataset["image"]))
-        dataset = {key: array[chosen] for key, array in dataset.items()}
+        part = rows(len(dataset["image"]))
+        dataset = {key: array[part] for key, array in dataset.items()}
     dataset = check_dataset(dataset, name)
     if image_size is not None or color is not None:
         dataset["image"] = resize_images(list(dataset["image"]), image_size, color, name)
     return dataset
 
 
-def fingerprint(dataset: Mapping[str, Any], first: int = 0) -> int:
+def open_source(
+    name: str = _EMBEDDED,
+    split: str = "train",
+    *,
+    data_dir: str | Path | None = None,
+    manual_dir: str | Path | None = None,
+    image_size: int | None = None,
+    color: Color | None = None,
+) -> Source:
+    """Open a data set, to read its examples by their places when they are needed.
+
+    The examples are those of `load`, in the same order. Only what cannot be read by place is loaded: compressed
+    archives, gzipped idx files and TFDS sets prepared as tfrecord.
+
+    Args:
+      name: see `load`.
+      split: see `load`.
+      data_dir: see `load`.
+      manual_dir: see `load`.
+      image_size: see `load`.
+      color: see `load`.
+
+    Returns:
+      The source; reading an image [H, W, C] or [D] raises what `load` raises of it.
+
+    Raises:
+      ValueError: as `load`, of what can be seen without reading all examples: a name or a split, headers, labels, the
+        first image.
+      FileNotFoundError: a named file or folder is missing.
+      ConnectionError: a TFDS set is not prepared and its files cannot be reached.
+      ModuleNotFoundError: TFDS is missing, or TensorFlow where preparing or reading this set needs it.
+    """
+    kind, path = _locate(name, image_size)
+    if kind == "folder":
+        folder = Folder(path, split, name, image_size, color)
+        return on_demand(folder.read, folder.num_examples, folder.num_classes, name)
+    if kind == "tfds":
+        from jaxgen.data.tfds_sets import open_tfds
+
+        prepared, manual = (None if d is None else Path(d).expanduser() for d in (data_dir, manual_dir))
+        records = open_tfds(name, split, prepared, manual, image_size, color)
+        if records is not None:
+            return on_demand(records.read, records.num_examples, records.num_classes, name)
+    else:
+        opened = open_npz(path, split, name) if kind == "npz" else open_idx(path, split, name)
+        if opened is not None:
+            return of_rows(*opened, image_size, color, name)
+    dataset = load(name, split, data_dir=data_dir, manual_dir=manual_dir, image_size=image_size, color=color)
+    return in_memory(dataset, name)
+
+
+def _locate(name: str, image_size: int | None) -> tuple[str, Path]:
+    """What kind of data set a name means, and where it lies if it is not one of TFDS."""
+    largest = math.isqrt(MAX_PIXELS)
+    if image_size is not None and not 1 <= image_size <= largest:
+        raise ValueError(f"image size must be at least 1 pixel and at most {largest}, got {image_size}")
+    if name == _EMBEDDED:
+        return "npz", Path(__file__).parent / f"{_EMBEDDED}.npz"
+    kind, _, location = name.partition(":")
+    if kind not in ("folder", "npz", "idx"):
+        return "tfds", Path()
+    if not location:
+        raise ValueError(f"{name}: give a path after the colon, e.g. {kind}:path/to/data")
+    try:
+        return kind, Path(location).expanduser()
+    except RuntimeError as error:  # a ~user that there is not
+        raise FileNotFoundError(f"{name}: no such file or folder ({error}): give its full path") from error
+
+
+def fingerprint(dataset: Mapping[str, Any], first: int | np.ndarray = 0) -> int:
     """Tell data sets apart: the sum, modulo 2^256, of the SHA-256 of every example with its place, name and type.
 
     A sum, so that the parts that several processes hold add up to the whole's.
 
     Args:
       dataset: arrays [n, ...] by name.
-      first: place of the first example in the whole data set.
+      first: place of the first example in the whole data set, or the places of all, int [n].
 
     Returns:
       A number in [0, 2^256).
@@ -111,7 +177,8 @@ def fingerprint(dataset: Mapping[str, Any], first: int = 0) -> int:
     arrays = [np.ascontiguousarray(dataset[name]) for name in names]
     head = hashlib.sha256(repr([(n, a.dtype.str, a.shape[1:]) for n, a in zip(names, arrays, strict=True)]).encode())
     total = 0
-    for place, example in enumerate(zip(*arrays, strict=True), first):
+    places = range(first, first + len(arrays[0])) if isinstance(first, int) else first.tolist()
+    for place, example in zip(places, zip(*arrays, strict=True), strict=True):
         digest = head.copy()
         digest.update(place.to_bytes(8, "big"))
         for part in example:

@@ -3,7 +3,6 @@
 from typing import Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.batches import to_float
@@ -38,18 +37,20 @@ def binarize(images: jax.Array | np.ndarray, key: jax.Array, axis_name: AxisName
     return jax.vmap(jax.random.bernoulli)(keys, to_float(images))
 
 
-def binarize_set(images: np.ndarray, first: int = 0) -> np.ndarray:
+def binarize_set(images: np.ndarray, first: int | np.ndarray = 0) -> np.ndarray:
     """Binarise a data set once, always with the same draw.
 
     Args:
       images: uint8, bool or floats in [0, 1], [n, ...].
-      first: place of the first image in the whole data set: an image's draw depends on its place alone.
+      first: place of the first image in the whole data set, or the places of all, int [n]: an image's draw depends on
+        its place alone.
 
     Returns:
       Binary images, bool [n, ...].
     """
-    pieces = range(0, len(images), _PIECE)
-    drawn = [np.asarray(_binarize_from(images[i : i + _PIECE], first + i)) for i in pieces]
+    places = first + np.arange(len(images)) if isinstance(first, int) else first
+    pieces = [slice(i, i + _PIECE) for i in range(0, max(len(images), 1), _PIECE)]
+    drawn = [np.asarray(_binarize_at(images[piece], places[piece].astype(np.int32))) for piece in pieces]
     return np.concatenate(drawn)
 
 
@@ -57,6 +58,6 @@ _PIECE = 4096  # images at a time: bounded memory
 
 
 @jax.jit
-def _binarize_from(images: jax.Array, first: jax.Array) -> jax.Array:
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(0), first + jnp.arange(images.shape[0]))
+def _binarize_at(images: jax.Array, places: jax.Array) -> jax.Array:
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(0), places)
     return jax.vmap(jax.random.bernoulli)(keys, to_float(images))

@@ -1,4 +1,4 @@
-"""Data sets in a user's own files: ``folder:PATH``, ``npz:PATH`` and ``idx:DIR``.
+"""Data sets in a user's own files: ``npz:PATH`` and ``idx:DIR``.
 
 The files may come from anybody: sizes are checked by their headers before anything is expanded, and no object is
 unpickled.
@@ -8,60 +8,67 @@ import contextlib
 import gzip
 import io
 import math
-import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
 
-from jaxgen.data.images import Color, check_types, picture_color, picture_to_array
-from jaxgen.data.limits import check_memory, check_pixels
+from jaxgen.data.images import check_types
+from jaxgen.data.limits import check_memory
+from jaxgen.data.splits import Places, hold_out, one_line, unknown_split
 
-_PICTURES = {".png", ".jpg", ".jpeg"}
-_HELD_OUT = 10
 _IDX_PREFIXES = {"train": "train", "test": "t10k"}
 _IDX_RANKS = {"images-idx3": 3, "labels-idx1": 1}
 _NPY_HEADER = 10_000  # bytes: NumPy's own limit
+_ZIP_HEADER = 30  # bytes of a member's own header, before its name
 _PIECE = 2**20  # bytes read at a time
 
 
-def unknown_split(name: str, split: str, known: list[str]) -> ValueError:
-    """The error for a split that a data set does not have; it lists those that there are."""
-    return ValueError(f"{name}: unknown split {split!r}: use one of {', '.join(known)}")
-
-
-def one_line(error: Exception) -> str:
-    """The message of an error of another library, which may be of many lines, as a part of one of ours."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
-
-
-def hold_out(num: int, split: str, name: str) -> np.ndarray | slice:
-    """Split a data set that has no splits: every tenth example is for testing.
+class Rows(NamedTuple):
+    """An array [N, ...] that lies in a file as it is: its rows are read when they are asked for.
 
     Args:
-      num: number of examples N.
-      split: ``"train"``, ``"test"`` or ``"all"``.
-      name: what to call the data set in errors.
-
-    Returns:
-      An index of arrays [N, ...]: the examples of the split.
-
-    Raises:
-      ValueError: the split is unknown, or there are fewer than ten examples to split.
+      path: the file.
+      offset: where the array begins in it, in bytes.
+      shape: of the array.
+      dtype: of the array.
     """
-    if split not in ("train", "test", "all"):
-        raise unknown_split(name, split, ["train", "test", "all"])
-    if split == "all":
-        return slice(None)
-    if num < _HELD_OUT:
-        raise ValueError(
-            f"{name}: at least {_HELD_OUT} images are needed to hold some out for testing, got {num}: add images, "
-            "or put them into folders train/ and test/"
-        )
-    return (np.arange(num) % _HELD_OUT == _HELD_OUT - 1) == (split == "test")
+
+    path: Path
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def read(self, places: np.ndarray) -> np.ndarray:
+        """Some rows; from several threads at once, if need be.
+
+        Not by mapping the file into memory, where every row would bring its neighbours along.
+
+        Args:
+          places: which rows, int [n].
+
+        Returns:
+          The rows, [n, ...].
+
+        Raises:
+          ValueError: the file has become shorter.
+        """
+        rows = np.empty((len(places), *self.shape[1:]), self.dtype)
+        size = math.prod(self.shape[1:]) * self.dtype.itemsize
+        parts = rows.reshape(-1).view(np.uint8).data
+        # Rows that follow each other are read at once.
+        starts = np.flatnonzero(np.diff(places, prepend=-2) != 1)
+        stops = np.append(starts[1:], len(places))
+        with self.path.open("rb", buffering=0) as file:
+            for start, stop, place in zip(starts.tolist(), stops.tolist(), places[starts].tolist(), strict=True):
+                file.seek(self.offset + place * size)
+                if file.readinto(parts[start * size : stop * size]) != (stop - start) * size:
+                    raise ValueError(f"{self.path} has become shorter than it was: leave it alone while it is read")
+        return rows
 
 
 @contextlib.contextmanager
@@ -78,20 +85,57 @@ def _open_archive(path: Path, name: str) -> Iterator[zipfile.ZipFile]:
         ) from error
 
 
+def _parse_header(start: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """(shape, whether columns come first, type) of a ``.npy`` file."""
+    version = npy.read_magic(start)
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0  # 3.0 only differs in names
+    return read(start)
+
+
 def _read_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     """A stand-in for an array of the archive: of its shape and type, but without its memory."""
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{member.filename} is packed as NumPy never does")
     with archive.open(member) as file:
         start = io.BytesIO(file.read(_NPY_HEADER))
-    version = npy.read_magic(start)
-    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0  # 3.0 only differs in names
-    shape, _, dtype = read(start)
+    shape, _, dtype = _parse_header(start)
     if dtype.hasobject:
         raise ValueError(f"{member.filename} holds Python objects, which are never unpickled")
     if min(shape, default=0) < 0 or start.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
         raise ValueError(f"the header of {member.filename} says {dtype} {list(shape)}, its data are of another size")
     return np.broadcast_to(np.zeros((), dtype), shape)
+
+
+class _Archive(NamedTuple):
+    """What is in an archive of a split: stand-ins of its arrays and their members, and which examples it has."""
+
+    headers: dict[str, np.ndarray]
+    members: dict[str, str]
+    num_examples: int
+    places: Places | None
+
+
+def _look_into_npz(path: Path, split: str, name: str) -> _Archive:
+    if not path.is_file():
+        raise FileNotFoundError(f"{name}: no such file: {path}")
+    with _open_archive(path, name) as archive:
+        members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
+        headers = {member.filename.removesuffix(".npy"): _read_header(archive, member) for member in members}
+    prefix = ""
+    if "image" not in headers:
+        known = sorted(key.removesuffix("_image") for key in headers if key.endswith("_image"))
+        if not known:
+            raise ValueError(
+                f"{name}: expected an array 'image' (or 'train_image' and 'test_image'), got {sorted(headers)}"
+            )
+        if split not in known:
+            raise unknown_split(name, split, known)
+        prefix = f"{split}_"
+    wanted = {key: headers[prefix + key] for key in ("image", "label") if prefix + key in headers}
+    check_types(wanted, name)
+    num = len(wanted["image"])
+    num, places = (num, None) if prefix else hold_out(num, split, name)
+    return _Archive(wanted, {key: f"{prefix}{key}.npy" for key in wanted}, num, places)
 
 
 def load_npz(path: Path, split: str, name: str) -> dict[str, np.ndarray]:
@@ -113,31 +157,65 @@ def load_npz(path: Path, split: str, name: str) -> dict[str, np.ndarray]:
       ValueError: it is no archive, holds pickled objects, or lacks the arrays or the split; or the arrays are of
         shapes or types that no data set has, or larger than this machine's memory.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{name}: no such file: {path}")
-    with _open_archive(path, name) as archive:
-        members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
-        headers = {member.filename.removesuffix(".npy"): _read_header(archive, member) for member in members}
-    prefix = ""
-    if "image" not in headers:
-        known = sorted(key.removesuffix("_image") for key in headers if key.endswith("_image"))
-        if not known:
-            raise ValueError(
-                f"{name}: expected an array 'image' (or 'train_image' and 'test_image'), got {sorted(headers)}"
-            )
-        if split not in known:
-            raise unknown_split(name, split, known)
-        prefix = f"{split}_"
-    wanted = {key: headers[prefix + key] for key in ("image", "label") if prefix + key in headers}
-    check_types(wanted, name)
-    chosen = slice(None) if prefix else hold_out(len(wanted["image"]), split, name)
-    check_memory(sum(header.nbytes for header in wanted.values()), name)
+    found = _look_into_npz(path, split, name)
+    check_memory(sum(header.nbytes for header in found.headers.values()), name)
     dataset = {}
     with _open_archive(path, name) as archive:
-        for key in wanted:
-            with archive.open(f"{prefix}{key}.npy") as file:
+        for key, member in found.members.items():
+            with archive.open(member) as file:
                 dataset[key] = np.load(file, allow_pickle=False)
+    if found.places is None:
+        return dataset
+    chosen = found.places(np.arange(found.num_examples))
     return {key: array[chosen] for key, array in dataset.items()}
+
+
+def open_npz(path: Path, split: str, name: str) -> tuple[dict[str, Rows], int, Places | None] | None:
+    """Find the arrays of a NumPy archive in its file, to read their rows one by one.
+
+    Checksums are of whole arrays and are not looked at.
+
+    Args:
+      path: file; see `load_npz`.
+      split: which split.
+      name: what to call the data set in errors.
+
+    Returns:
+      ``image`` [N, ...] and optionally ``label`` [N] as rows; the number of examples of the split, and their places in
+      the rows as `hold_out` gives them. None when they are compressed, or not in the order of rows.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: as `load_npz`, but for the memory.
+    """
+    found = _look_into_npz(path, split, name)
+    rows = {}
+    with _open_archive(path, name) as archive, path.open("rb") as file:
+        for key, member in found.members.items():
+            info, header = archive.getinfo(member), found.headers[key]
+            if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
+                return None
+            file.seek(info.header_offset)
+            own = file.read(_ZIP_HEADER)
+            start = info.header_offset + len(own) + int.from_bytes(own[26:28], "little")
+            start += int.from_bytes(own[28:30], "little")
+            file.seek(start)
+            content = io.BytesIO(file.read(_NPY_HEADER))
+            shape, by_columns, dtype = _parse_header(content)
+            offset = start + content.tell()
+            if (shape, dtype) != (header.shape, header.dtype) or offset + header.nbytes > path.stat().st_size:
+                raise ValueError(f"{member} is not where the directory of the archive says")
+            if by_columns and len(shape) > 1:
+                return None
+            rows[key] = Rows(path, offset, shape, dtype)
+    return rows, found.num_examples, found.places
+
+
+def _idx_shape(file: Any, path: Path, rank: int, name: str) -> list[int]:
+    header = file.read(4 + 4 * rank)
+    if header[:4] != bytes([0, 0, 8, rank]) or len(header) < 4 + 4 * rank:
+        raise _bad_idx(path, name, f"expected the header of {rank} dimensions of bytes, got {header.hex(' ')}")
+    return [int.from_bytes(header[4 + 4 * i : 8 + 4 * i], "big") for i in range(rank)]
 
 
 def _read_idx(path: Path, rank: int, name: str) -> np.ndarray:
@@ -145,24 +223,39 @@ def _read_idx(path: Path, rank: int, name: str) -> np.ndarray:
     data = bytearray()
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            header = file.read(4 + 4 * rank)
-            shape = [int.from_bytes(header[4 + 4 * i : 8 + 4 * i], "big") for i in range(rank)]
+            shape = _idx_shape(file, path, rank, name)
             size = math.prod(shape)
-            if header[:4] != bytes([0, 0, 8, rank]) or len(header) < 4 + 4 * rank:
-                raise _bad_idx(path, name, f"expected the header of {rank} dimensions of bytes, got {header.hex(' ')}")
             check_memory(size, name)
             while len(data) <= size and (piece := file.read(min(_PIECE, size + 1 - len(data)))):
                 data += piece
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise _bad_idx(path, name, one_line(error)) from error
     if len(data) != size:
-        got = f"only {len(data)} bytes" if len(data) < size else "more bytes"
-        raise _bad_idx(path, name, f"its header promises {shape}, and {got} follow")
+        raise _idx_of_another_size(path, name, shape, len(data))
     return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def _idx_of_another_size(path: Path, name: str, shape: list[int], size: int) -> ValueError:
+    got = f"only {size} bytes" if size < math.prod(shape) else "more bytes"
+    return _bad_idx(path, name, f"its header promises {shape}, and {got} follow")
 
 
 def _bad_idx(path: Path, name: str, problem: str) -> ValueError:
     return ValueError(f"{name}: not a complete idx file of bytes ({problem}): {path}: fetch it again")
+
+
+def _find_idx(directory: Path, split: str, name: str) -> dict[str, tuple[Path, int]]:
+    """Path and rank of the files of images and labels."""
+    if split not in _IDX_PREFIXES:
+        raise unknown_split(name, split, list(_IDX_PREFIXES))
+    files = []
+    for kind, rank in _IDX_RANKS.items():
+        stem = f"{_IDX_PREFIXES[split]}-{kind}-ubyte"
+        found = [path for path in (directory / stem, directory / f"{stem}.gz") if path.is_file()]
+        if not found:
+            raise FileNotFoundError(f"{name}: expected {stem} or {stem}.gz in {directory}, found neither")
+        files.append((found[0], rank))
+    return dict(zip(("image", "label"), files, strict=True))
 
 
 def load_idx(directory: Path, split: str, name: str) -> dict[str, np.ndarray]:
@@ -174,118 +267,38 @@ def load_idx(directory: Path, split: str, name: str) -> dict[str, np.ndarray]:
       name: what to call the data set in errors.
 
     Returns:
-      ``image`` uint8 [N, H, W, 1] and ``label`` [N].
+      ``image`` uint8 [N, H, W] and ``label`` [N].
 
     Raises:
       FileNotFoundError: a file is missing.
       ValueError: the split is unknown, or a file is damaged or larger than this machine's memory.
     """
-    if split not in _IDX_PREFIXES:
-        raise unknown_split(name, split, list(_IDX_PREFIXES))
-    arrays = []
-    for kind, rank in _IDX_RANKS.items():
-        stem = f"{_IDX_PREFIXES[split]}-{kind}-ubyte"
-        found = [path for path in (directory / stem, directory / f"{stem}.gz") if path.is_file()]
-        if not found:
-            raise FileNotFoundError(f"{name}: expected {stem} or {stem}.gz in {directory}, found neither")
-        arrays.append(_read_idx(found[0], rank, name))
-    return {"image": arrays[0][..., None], "label": arrays[1]}
+    return {key: _read_idx(path, rank, name) for key, (path, rank) in _find_idx(directory, split, name).items()}
 
 
-def _read_picture(path: Path, image_size: int | None, color: Color | None, name: str) -> tuple[np.ndarray, Color]:
-    """The pixels of a PNG or JPEG file, and the colour it had."""
-    from PIL import Image, UnidentifiedImageError
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # check_pixels decides
-        try:
-            picture = Image.open(path, formats=("PNG", "JPEG"))  # reads the header only
-        except UnidentifiedImageError as error:
-            raise _bad_picture(path, name, "not a PNG or JPEG picture") from error
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise _bad_picture(path, name, one_line(error)) from error
-        with picture:
-            check_pixels(picture.width, picture.height, f"{name}: {path}")
-            found = picture_color(picture, f"{name}: {path}")
-            try:
-                return picture_to_array(picture, image_size, color or found), found
-            except (OSError, SyntaxError, ValueError) as error:
-                raise _bad_picture(path, name, one_line(error)) from error
-
-
-def _bad_picture(path: Path, name: str, problem: str) -> ValueError:
-    return ValueError(f"{name}: cannot read {path}: {problem}: replace or remove it")
-
-
-def load_folder(
-    directory: Path,
-    split: str,
-    name: str,
-    image_size: int | None,
-    color: Color | None,
-    rows: Callable[[int], slice] | None = None,
-) -> dict[str, np.ndarray]:
-    """Read a folder of PNG and JPEG pictures; its subfolders, where there are any, are the labels.
+def open_idx(directory: Path, split: str, name: str) -> tuple[dict[str, Rows], int, None] | None:
+    """Find the arrays of MNIST's files, to read their rows one by one.
 
     Args:
-      directory: the folder; one with ``train`` and ``test`` inside brings its own splits.
-      split: ``"train"``, ``"test"`` or ``"all"``.
+      directory: folder; see `load_idx`.
+      split: ``"train"`` or ``"test"``.
       name: what to call the data set in errors.
-      image_size: height and width in pixels; pictures are centre-cropped and resized. None if all are of one size.
-      color: ``"grey"`` or ``"rgb"``; None if all are of one kind.
-      rows: number of examples -> the contiguous rows to read; all when None.
 
     Returns:
-      ``image`` uint8 [N, H, W, C], in the order of the sorted paths; ``label`` [N], the index of the subfolder in
-      sorted order.
+      ``image`` uint8 [N, H, W] and ``label`` [N] as rows, and N; None when a file is gzipped.
 
     Raises:
-      FileNotFoundError: there is no such folder.
-      ValueError: it holds no pictures, a damaged or too large one, sizes or modes that differ, or more than fits
-        into this machine's memory.
+      FileNotFoundError: a file is missing.
+      ValueError: the split is unknown, or a file is not as long as it says.
     """
-    if not directory.is_dir():
-        raise FileNotFoundError(f"{name}: no such folder: {directory}")
-    own_splits = [child.name for child in sorted(directory.iterdir()) if child.name in ("train", "test")]
-    if own_splits:
-        if split not in own_splits:
-            raise unknown_split(name, split, own_splits)
-        directory = directory / split
-    paths = sorted(p for p in directory.rglob("*") if p.suffix.lower() in _PICTURES and p.is_file())
-    if not paths:
-        raise ValueError(f"{name}: no PNG or JPEG pictures in {directory}: put some there")
-    folders = [path.relative_to(directory).parts[0] if path.parent != directory else "" for path in paths]
-    classes = sorted(set(folders))
-    if "" in classes and len(classes) > 1:
-        raise ValueError(
-            f"{name}: pictures both in {directory} and in its subfolders (such as {classes[1]}): subfolders are "
-            "labels, so put all of them into subfolders or none"
-        )
-    places = np.arange(len(paths))
-    if not own_splits:
-        places = places[hold_out(len(paths), split, name)]
-    if rows is not None:
-        places = places[rows(len(places))]
-    paths, folders = [paths[i] for i in places], [folders[i] for i in places]
-    images: list[np.ndarray] = []
-    first_color: Color | None = None
-    for path in paths:
-        array, this_color = _read_picture(path, image_size, color, name)
-        first_color = first_color or this_color
-        if color is None and this_color != first_color:
-            raise ValueError(
-                f"{name}: {paths[0]} is {first_color}, {path} is {this_color}: say which to make of all "
-                "(--color grey or --color rgb)"
-            )
-        if images and array.shape != images[0].shape:
-            raise ValueError(
-                f"{name}: {paths[0]} is {list(images[0].shape[:2])} pixels, {path} is {list(array.shape[:2])}: "
-                "give one size for all (--image-size 64)"
-            )
-        if not images:
-            check_memory(len(paths) * array.nbytes, name)
-        images.append(array)
-    dataset = {"image": np.stack(images)}
-    if classes != [""]:
-        dataset["label"] = np.array([classes.index(folder) for folder in folders], np.int32)
-    return dataset
+    rows = {}
+    for key, (path, rank) in _find_idx(directory, split, name).items():
+        if path.suffix == ".gz":
+            return None
+        with path.open("rb") as file:
+            shape = _idx_shape(file, path, rank, name)
+            offset = file.tell()
+        if path.stat().st_size - offset != math.prod(shape):
+            raise _idx_of_another_size(path, name, shape, path.stat().st_size - offset)
+        rows[key] = Rows(path, offset, tuple(shape), np.dtype(np.uint8))
+    return rows, rows["image"].shape[0], None

@@ -63,6 +63,14 @@ def picture_to_array(picture: Any, image_size: int | None, color: Color) -> np.n
     return array[..., None] if array.ndim == 2 else array
 
 
+def different_shapes(name: str, first: Sequence[int], second: Sequence[int], num: int = 2) -> ValueError:
+    """The error for a data set whose images are of so many shapes, such as these two."""
+    return ValueError(
+        f"{name}: images are of {num} different shapes, such as {list(first)} and {list(second)}: give one image size "
+        "for all (--image-size 64)"
+    )
+
+
 def resize_images(images: Sequence[np.ndarray], image_size: int | None, color: Color | None, name: str) -> np.ndarray:
     """Bring arrays of images to one shape.
 
@@ -89,10 +97,7 @@ def resize_images(images: Sequence[np.ndarray], image_size: int | None, color: C
     if same_size and len(shapes[0]) == 3 and channels in (None, shapes[0][2]):
         return np.stack(list(images))
     if len(shapes) > 1 and image_size is None:
-        raise ValueError(
-            f"{name}: images are of {len(shapes)} different shapes, such as {list(shapes[0])} and {list(shapes[-1])}: "
-            "give one image size for all (--image-size 64)"
-        )
+        raise different_shapes(name, shapes[0], shapes[-1], len(shapes))
     if any(len(shape) != 3 or shape[2] not in (1, 3) for shape in shapes) or images[0].dtype != np.uint8:
         raise ValueError(
             f"{name}: only 8-bit grey or RGB images [H, W, 1 or 3] can be resized, got {images[0].dtype} "
@@ -130,12 +135,13 @@ def check_types(dataset: Mapping[str, np.ndarray], name: str) -> None:
         )
 
 
-def check_dataset(dataset: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+def check_dataset(dataset: dict[str, np.ndarray], name: str, *, whole: bool = True) -> dict[str, np.ndarray]:
     """Check a loaded data set once, so that a step can rely on it.
 
     Args:
       dataset: ``image`` [N, ...] and optionally ``label`` [N].
       name: what to call it in errors.
+      whole: whether these are all examples, or so many that not all of them are black.
 
     Returns:
       The data set: images as uint8, bool or float32, [N, H, W, C] or [N, D]; labels as int32 [N].
@@ -160,7 +166,7 @@ def check_dataset(dataset: dict[str, np.ndarray], name: str) -> dict[str, np.nda
                 f"{name}: float images must be in [0, 1], got values from {low:g} to {high:g}: rescale them, "
                 "or store 0..255 as uint8"
             )
-    if image.dtype == np.uint8 and image.max() <= 1:
+    if whole and image.dtype == np.uint8 and image.max() <= 1:
         raise ValueError(
             f"{name}: 8-bit images must span 0..255, got no value above {image.max()}: store binary images as bool"
         )

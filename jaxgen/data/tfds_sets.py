@@ -15,8 +15,9 @@ from urllib.parse import urlparse
 
 import numpy as np
 
-from jaxgen.data.files import one_line, unknown_split
-from jaxgen.data.images import Color, resize_images
+from jaxgen.data.images import Color, different_shapes, resize_images
+from jaxgen.data.limits import check_memory
+from jaxgen.data.splits import one_line, unknown_split
 
 WELL_KNOWN = (
     "binarized_mnist",
@@ -140,16 +141,70 @@ def _prepare(builder: Any, name: str, manual_dir: Path | None) -> None:
         builder.download_and_prepare(download_config=config)
 
 
-def _read_array_record(builder: Any, split: str, rows: Rows | None) -> dict[str, list[Any]]:
-    source = builder.as_data_source(split)
-    columns: dict[str, list[Any]] = {"image": [], "label": []}
-    wanted = range(len(source)) if rows is None else range(len(source))[rows(len(source))]
+class Records:
+    """A prepared split of which examples can be read one by one, without TensorFlow.
+
+    Args:
+      builder: the set's builder of TFDS.
+      split: a split of it, or a slice of one.
+      name: what to call the data set in errors.
+      image_size: height and width wanted in pixels, or None to keep them.
+      color: ``"grey"`` or ``"rgb"``, or None to keep what there is.
+    """
+
+    def __init__(self, builder: Any, split: str, name: str, image_size: int | None, color: Color | None) -> None:
+        import tensorflow_datasets as tfds
+
+        self._source = builder.as_data_source(split)
+        self._name, self._image_size, self._color = name, image_size, color
+        self.num_examples = len(self._source)
+        label = dict(builder.info.features.items()).get("label")
+        self.num_classes = label.num_classes if isinstance(label, tfds.features.ClassLabel) else None
+
+    def read(self, places: np.ndarray) -> dict[str, np.ndarray]:
+        """Read some examples; from several threads at once, if need be.
+
+        Args:
+          places: which of them, int [n].
+
+        Returns:
+          ``image`` [n, H, W, C], uint8, or bool for a binarised set; ``label`` [n] where the set has one.
+
+        Raises:
+          ValueError: the images are of many sizes.
+        """
+        examples = self._source.__getitems__(places.tolist())
+        columns = {key: [example[key] for example in examples] for key in ("image", "label") if key in examples[0]}
+        return _to_arrays(columns, self._image_size, self._color, self._name)
+
+
+def _to_arrays(
+    columns: dict[str, list[Any]], image_size: int | None, color: Color | None, name: str
+) -> dict[str, np.ndarray]:
+    images = columns["image"]
+    if images and images[0].dtype == np.uint8 and "binarized" in name:
+        dataset = {"image": np.stack(images).astype(bool)}
+    else:
+        dataset = {"image": resize_images(images, image_size, color, name)}
+    if columns.get("label") and np.ndim(columns["label"][0]) == 0:
+        dataset["label"] = np.asarray(columns["label"])
+    return dataset
+
+
+def _read_all(records: Records, rows: Rows | None, name: str) -> dict[str, np.ndarray]:
+    num = records.num_examples
+    wanted = np.arange(num) if rows is None else np.arange(num)[rows(num)]
+    dataset: dict[str, np.ndarray] = {}
     for start in range(0, len(wanted), _CHUNK):
-        for example in source.__getitems__(wanted[start : start + _CHUNK]):
-            for name, column in columns.items():
-                if name in example:
-                    column.append(example[name])
-    return columns
+        part = records.read(wanted[start : start + _CHUNK])
+        if not dataset:
+            check_memory(sum(array[0].nbytes for array in part.values()) * len(wanted), name)
+            dataset = {key: np.empty((len(wanted), *a.shape[1:]), a.dtype) for key, a in part.items()}
+        for key, array in part.items():
+            if array.shape[1:] != dataset[key].shape[1:]:
+                raise different_shapes(name, dataset[key].shape[1:], array.shape[1:])
+            dataset[key][start : start + _CHUNK] = array
+    return dataset
 
 
 def _read_with_tensorflow(builder: Any, split: str, name: str) -> dict[str, list[Any]]:
@@ -169,6 +224,53 @@ def _read_with_tensorflow(builder: Any, split: str, name: str) -> dict[str, list
     return columns
 
 
+def _prepared_builder(name: str, split: str, data_dir: Path | None, manual_dir: Path | None) -> Any:
+    """The builder of a set that has this split, prepared if it was not."""
+    builder = _builder(name, data_dir)
+    known = sorted(builder.info.splits)
+    if known and split.partition("[")[0] not in known:
+        raise unknown_split(name, split, known)
+    if not builder.is_prepared():
+        _prepare(builder, name, manual_dir)
+        known = sorted(builder.info.splits)
+        if split.partition("[")[0] not in known:
+            raise unknown_split(name, split, known)
+    _check_slice(builder, split, name)
+    return builder
+
+
+def open_tfds(
+    name: str,
+    split: str,
+    data_dir: Path | None,
+    manual_dir: Path | None,
+    image_size: int | None,
+    color: Color | None,
+) -> Records | None:
+    """Find an image set of TFDS, to read its examples one by one; prepare it first where that is needed.
+
+    Args:
+      name: TFDS name, e.g. ``"mnist"`` or ``"emnist/letters"``.
+      split: a split of the set, or a slice of one, e.g. ``"train[:5000]"``.
+      data_dir: where prepared sets lie; TFDS's default when None.
+      manual_dir: folder with the set's original files, used instead of the network.
+      image_size: height and width wanted in pixels, or None to keep them.
+      color: ``"grey"`` or ``"rgb"``, or None to keep what there is.
+
+    Returns:
+      The examples; None where the format they were prepared in cannot be read in any order.
+
+    Raises:
+      ValueError: the set, or the split, is unknown, or is not of images.
+      ConnectionError: it is not prepared, and its files cannot be reached.
+      ModuleNotFoundError: TFDS is missing, or TensorFlow where this set needs it.
+    """
+    builder = _prepared_builder(name, split, data_dir, manual_dir)
+    if builder.info.file_format.value not in ("array_record", "parquet"):
+        return None
+    return Records(builder, split, name, image_size, color)
+
+
 def load_tfds(
     name: str,
     split: str,
@@ -181,44 +283,28 @@ def load_tfds(
     """Read an image set of TFDS, preparing it first where that is needed.
 
     Args:
-      name: TFDS name, e.g. ``"mnist"`` or ``"emnist/letters"``.
-      split: a split of the set, or a slice of one, e.g. ``"train[:5000]"``.
-      data_dir: where prepared sets lie; TFDS's default when None.
-      manual_dir: folder with the set's original files, used instead of the network.
-      image_size: height and width wanted in pixels, or None to keep them.
-      color: ``"grey"`` or ``"rgb"``, or None to keep what there is.
+      name: see `open_tfds`.
+      split: see `open_tfds`.
+      data_dir: see `open_tfds`.
+      manual_dir: see `open_tfds`.
+      image_size: see `open_tfds`.
+      color: see `open_tfds`.
       rows: number of examples -> the contiguous rows to read; all when None.
 
     Returns:
       ``image`` [N, H, W, C], uint8, or bool for a binarised set; ``label`` [N] where the set has one.
 
     Raises:
-      ValueError: the set, or the split, is unknown, is not of images, or has images of many sizes.
+      ValueError: the set, or the split, is unknown, is not of images, or has images of many sizes, or more than fit
+        into this machine's memory.
       ConnectionError: it is not prepared, and its files cannot be reached.
       ModuleNotFoundError: TFDS is missing, or TensorFlow where this set needs it.
     """
-    builder = _builder(name, data_dir)
-    known = sorted(builder.info.splits)
-    if known and split.partition("[")[0] not in known:
-        raise unknown_split(name, split, known)
-    if not builder.is_prepared():
-        _prepare(builder, name, manual_dir)
-        known = sorted(builder.info.splits)
-        if split.partition("[")[0] not in known:
-            raise unknown_split(name, split, known)
-    _check_slice(builder, split, name)
-    if builder.info.file_format.value in ("array_record", "parquet"):
-        columns = _read_array_record(builder, split, rows)
-    else:
-        columns = _read_with_tensorflow(builder, split, name)
-        if rows is not None:
-            chosen = rows(len(columns["image"]))
-            columns = {key: column[chosen] for key, column in columns.items()}
-    images = columns["image"]
-    if images and images[0].dtype == np.uint8 and "binarized" in name:
-        dataset = {"image": np.stack(images).astype(bool)}
-    else:
-        dataset = {"image": resize_images(images, image_size, color, name)}
-    if columns["label"] and np.ndim(columns["label"][0]) == 0:
-        dataset["label"] = np.asarray(columns["label"])
-    return dataset
+    records = open_tfds(name, split, data_dir, manual_dir, image_size, color)
+    if records is not None:
+        return _read_all(records, rows, name)
+    columns = _read_with_tensorflow(_prepared_builder(name, split, data_dir, manual_dir), split, name)
+    if rows is not None:
+        chosen = rows(len(columns["image"]))
+        columns = {key: column[chosen] for key, column in columns.items()}
+    return _to_arrays(columns, image_size, color, name)

@@ -1,4 +1,5 @@
-"""Convolutions that are fast on every platform: matrix products on the CPU, the platform's own convolution elsewhere.
+"""Convolutions that are fast on every platform: matrix products on the CPU, and on CUDA where there are few channels;
+the platform's own convolution elsewhere.
 
 XLA's CPU compiler takes a slow path for convolutions inside loops (20 to 200 times slower, jax issue 12868) and for
 transposed ones everywhere. A convolution is the sum over the rows of its kernel of one matrix product each: of the
@@ -25,6 +26,8 @@ _lecun_normal = nn.initializers.lecun_normal()
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 # A product over fewer columns than this spends its time on its result: then the taps are joined to one product.
 _NARROW = 64
+# Between images of so few channels and many features cuDNN is slow: its kernels want at least eight of both.
+_FEW_CHANNELS = 4
 
 
 class _Side(NamedTuple):
@@ -139,7 +142,15 @@ def _choose(
         wide = jnp.promote_types(x.dtype, jnp.float32)
         return by_products(x.astype(wide), kernel.astype(wide), *sides).astype(x.dtype)
 
-    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=lambda x, kernel: by_platform(x, kernel, *sides))
+    def on_cuda(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        if min(kernel.shape[2:]) > _FEW_CHANNELS:
+            return by_platform(x, kernel, *sides)
+        # Without the barrier, whatever made x is computed anew for each pixel of each tap.
+        return by_products(lax.optimization_barrier(x), kernel, *sides)
+
+    return lax.platform_dependent(
+        x, kernel, cpu=on_cpu, cuda=on_cuda, default=lambda x, kernel: by_platform(x, kernel, *sides)
+    )
 
 
 def _check(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: Padding) -> None:

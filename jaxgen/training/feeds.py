@@ -1,10 +1,10 @@
 """Where a loop's batches come from: arrays of the whole data set on the device, or on a mesh.
 
-A feed says what the compiled loop is given for a run of steps (`Feed.block`), and how it finds the batch of one step in
-that (`Feed.batch`). The order of examples is the pure function of `jaxgen.data.order` in every feed.
+A feed says what the compiled loop is given for a run of steps (`Feed.blocks`), and how it finds the batch of one step
+in that (`Feed.batch`). The order of examples is the pure function of `jaxgen.data.order` in every feed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -17,15 +17,23 @@ from jaxgen.data.order import batch_indices
 class Feed(Protocol):
     """What a loop asks of its data."""
 
-    def block(self, step: jax.Array, num_steps: int) -> tuple[Any, int]:
-        """(arrays on the device, the number of steps they are for), for the steps from ``step`` on.
+    def shapes(self) -> Any:
+        """What `blocks` gives, or arrays of the same shapes and types, any shapes."""
+        ...
 
-        That number is at least 1 and at most ``num_steps``, unless that is 0.
+    def blocks(self, step: jax.Array, num_steps: int) -> Iterator[tuple[Any, int]]:
+        """(arrays on the device, the number of steps they are for), for the steps from ``step`` [] on.
+
+        Those numbers are at least 1 and add up to ``num_steps``; for 0 steps there is one block, of 0 steps.
         """
         ...
 
     def batch(self, arrays: Any, key: jax.Array, step: jax.Array) -> dict[str, jax.Array]:
         """The batch [B, ...] of a step whose block these arrays are, by name; traced."""
+        ...
+
+    def close(self) -> None:
+        """End what works in the background; the feed can be used again."""
         ...
 
 
@@ -113,10 +121,17 @@ class Resident:
         self._batch_size = batch_size
         self._num_examples = num_examples
 
-    def block(self, step: jax.Array, num_steps: int) -> tuple[Any, int]:
-        """The whole data set, for all steps; see `Feed.block`."""
-        return self._arrays, num_steps
+    def shapes(self) -> Any:
+        """The whole data set, [N, ...] by name."""
+        return self._arrays
+
+    def blocks(self, step: jax.Array, num_steps: int) -> Iterator[tuple[Any, int]]:
+        """The whole data set, for all steps; see `Feed.blocks`."""
+        yield self._arrays, num_steps
 
     def batch(self, arrays: Any, key: jax.Array, step: jax.Array) -> dict[str, jax.Array]:
         """The batch of a step, [B, ...] by name; see `Feed.batch`."""
         return batch_at(arrays, key, step, self._num_examples, self._batch_size)
+
+    def close(self) -> None:
+        """Nothing to do."""

@@ -1,0 +1,63 @@
+"""What the readers of data sets share: splits, and how errors are put."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+_HELD_OUT = 10
+
+Places = Callable[[np.ndarray], np.ndarray]
+
+
+def unknown_split(name: str, split: str, known: list[str]) -> ValueError:
+    """The error for a split that a data set does not have; it lists those that there are."""
+    return ValueError(f"{name}: unknown split {split!r}: use one of {', '.join(known)}")
+
+
+def one_line(error: Exception) -> str:
+    """The message of an error of another library, which may be of many lines, as a part of one of ours."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def hold_out(num: int, split: str, name: str) -> tuple[int, Places | None]:
+    """Split a data set that has no splits: every tenth example is for testing.
+
+    Args:
+      num: number of examples N.
+      split: ``"train"``, ``"test"`` or ``"all"``.
+      name: what to call the data set in errors.
+
+    Returns:
+      The number of examples of the split, and a function from their numbers in the split, int [n], to their places in
+      the whole, int [n]; None where these are the same.
+
+    Raises:
+      ValueError: the split is unknown, or there are fewer than ten examples to split.
+    """
+    if split not in ("train", "test", "all"):
+        raise unknown_split(name, split, ["train", "test", "all"])
+    if split == "all":
+        return num, None
+    if num < _HELD_OUT:
+        raise ValueError(
+            f"{name}: at least {_HELD_OUT} images are needed to hold some out for testing, got {num}: add images, "
+            "or put them into folders train/ and test/"
+        )
+    held_out = num // _HELD_OUT
+    if split == "test":
+        return held_out, lambda numbers: numbers * _HELD_OUT + _HELD_OUT - 1
+    return num - held_out, lambda numbers: numbers + numbers // (_HELD_OUT - 1)
+
+
+def spread(num: int, most: int) -> np.ndarray:
+    """Some examples spread evenly over a whole data set, all where there are no more.
+
+    Args:
+      num: number of examples N.
+      most: number of them wanted.
+
+    Returns:
+      Their places, ascending, int64 [M], M the smaller of N and that.
+    """
+    some = min(num, most)
+    return np.arange(some, dtype=np.int64) * num // some
