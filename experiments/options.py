@@ -262,26 +262,27 @@ def load_config(name: str, family: str) -> VAEOptions | GANOptions:
     return dataclasses.replace(configs[name], config=name)
 
 
-def parse(arguments: Sequence[str]) -> VAEOptions | GANOptions:
+def parse(arguments: Sequence[str], program: str = "train.py") -> VAEOptions | GANOptions:
     """Options of the command line: over those of the run to resume, or of the named configuration, or the defaults."""
     family = arguments[0] if arguments and arguments[0] in FAMILIES else None
     if family is None:
-        usage = f"usage: train.py {{{','.join(FAMILIES)}}} [options]; train.py vae --help lists the options"
+        usage = f"usage: {program} {{{','.join(FAMILIES)}}} [options]; {program} vae --help lists the options"
         if not arguments or arguments[0] in ("-h", "--help"):
             print(usage)
             raise SystemExit(0 if arguments else 2)
         raise ValueError(f"unknown family {arguments[0]!r}: {usage}")
     rest = list(arguments[1:])
     default: VAEOptions | GANOptions = FAMILIES[family]()
-    named, workdir = _value_of(rest, "--config"), _value_of(rest, "--workdir")
+    named, workdir = value_of(rest, "--config"), value_of(rest, "--workdir")
     if named is not None:
         default = load_config(named, family)
     elif "--resume" in rest and workdir is not None and Run.exists(Path(workdir)):
         default = _saved_options(Run.open(Path(workdir)), family)
-    return tyro.cli(FAMILIES[family], args=rest, default=default, prog=f"train.py {family}")
+    return tyro.cli(FAMILIES[family], args=rest, default=default, prog=f"{program} {family}")
 
 
-def _value_of(arguments: Sequence[str], flag: str) -> str | None:
+def value_of(arguments: Sequence[str], flag: str) -> str | None:
+    """What follows a flag on the command line, as ``--flag VALUE`` or ``--flag=VALUE``; None where it is missing."""
     for i, argument in enumerate(arguments):
         if argument == flag:
             return arguments[i + 1] if i + 1 < len(arguments) else None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from tqdm import tqdm
 
 from experiments import topology
@@ -56,7 +57,7 @@ class Session:
         self.checkpoints, self.monitor, self.evaluation, self.pictures = checkpoints, monitor, evaluation, pictures
         self.mesh, self.stop = mesh, stop
         self.state, self.totals, self.looked = start.state, start.totals, start.looked
-        self.step = int(start.state.step)
+        self.step = int(np.asarray(start.state.step).max())  # a population's members that diverged stay behind
         self.saved = self.step if start.saved else None
         self.best = checkpoints.best_score()
         self.zero = jax.device_get(training.zero_totals(start.state))
@@ -73,7 +74,7 @@ class Session:
             initial=self.step,
             unit=" steps",
             mininterval=interval,
-            disable=self.monitor is None,
+            disable=not topology.is_primary(),
         )
         with self.bar:
             try:
@@ -98,25 +99,34 @@ class Session:
         return self.signum is not None
 
     def advance(self) -> None:
-        """Run the next chunk: to where somebody wants to look, but not for much longer than a second."""
+        """Run the next chunk: to where somebody wants to look, but not for much longer than `chunk_seconds`."""
         options = self.options
         cadences = (options.log_every, options.eval_every, options.sample_every, options.checkpoint_every)
         num_steps = min(loop.next_stop(self.step, options.steps, cadences) - self.step, self.chunk_limit)
         began = time.perf_counter()
-        state, totals = self.training.run(self.state, self.totals, num_steps)
-        finite = bool(totals.finite)  # waits for the chunk
+        state, totals = self.run_steps(num_steps)  # waits for the chunk
         seconds = time.perf_counter() - began
-        self.chunk_limit = max(1, min(4 * self.chunk_limit, int(CHUNK_SECONDS / seconds * num_steps)))
-        if not finite:
-            raise self.bad_step(num_steps)
-        if options.skip_bad_steps and int(totals.skipped) > options.skip_bad_steps:
-            raise sentinel.NonFiniteError(
-                f"more than --skip-bad-steps {options.skip_bad_steps} steps made numbers that are not finite by step "
-                f"{self.step + num_steps}: lower the learning rate, or go back further"
-            )
+        self.chunk_limit = max(1, min(4 * self.chunk_limit, int(self.chunk_seconds() / seconds * num_steps)))
         self.state, self.totals, self.looked = state, totals, False
         self.step += num_steps
         self.bar.update(num_steps)
+
+    def chunk_seconds(self) -> float:
+        """About how long a chunk may take."""
+        return CHUNK_SECONDS
+
+    def run_steps(self, num_steps: int) -> tuple[Any, loop.Totals]:
+        """The state and the totals after a chunk; an error where they are not to be trained on."""
+        state, totals = self.training.run(self.state, self.totals, num_steps)
+        if not bool(totals.finite):
+            raise self.bad_step(num_steps)
+        most = self.options.skip_bad_steps
+        if most and int(totals.skipped) > most:
+            raise sentinel.NonFiniteError(
+                f"more than --skip-bad-steps {most} steps made numbers that are not finite by step "
+                f"{self.step + num_steps}: lower the learning rate, or go back further"
+            )
+        return state, totals
 
     def look(self) -> None:
         """Do what is due after this step: a row of the log, an evaluation, pictures, a checkpoint."""
@@ -128,8 +138,8 @@ class Session:
         if logs:
             self.log()
         score = self.evaluate(whole, step % options.eval_every == 0) if evaluates else None
-        if shows and self.monitor is not None:
-            self.written = self.pictures(whole, step, self.monitor)
+        if shows:
+            self.show(whole)
         if logs:
             self.totals = self.training.place_totals(self.zero._replace(skipped=jax.device_get(self.totals.skipped)))
         self.looked = True
@@ -152,8 +162,8 @@ class Session:
             self.monitor.write(self.step, {**row, **times})
         self.bar.set_postfix({name: f"{value:.4g}" for name, value in row.items()}, refresh=False)
 
-    def evaluate(self, whole: Any, logs: bool) -> float:
-        """Evaluate the state; returns its score, the same in every process."""
+    def evaluate(self, whole: Any, logs: bool) -> float | None:
+        """Evaluate the state; returns its score, the same in every process, or None where nothing is best."""
         measured, score = self.evaluation(whole)
         warnings = collapse.collapse_warnings(self.spec, loop.means(self.totals), measured, self.step)
         if self.monitor is not None:
@@ -165,6 +175,11 @@ class Session:
             for line in (listed, *(f"warning: {text}" for text in warnings)):
                 self.bar.write(f"step {self.step}: {line}")
         return topology.agree(score)
+
+    def show(self, whole: Any) -> None:
+        """Make pictures of the state."""
+        if self.monitor is not None:
+            self.written = self.pictures(whole, self.step, self.monitor)
 
     def save(self, score: float | None) -> None:
         """Save the state, and how far it was looked at."""

@@ -63,9 +63,20 @@ class Evaluation:
 
     def __call__(self, state: Any) -> tuple[dict[str, float], float]:
         """(metrics by name, score: higher is better)."""
-        measure: Any = self._elbo if isinstance(self._spec, jaxgen.VAE) else self._distance
-        measured, score = measure(self._spec, state)
+        if isinstance(self._spec, jaxgen.VAE):
+            measured, score = self._elbo(self._spec, state)
+        else:
+            distance = self._distance(state)
+            measured, score = {"test_sliced_wasserstein": distance}, -distance
         return {**measured, **self._diversity(state)}, score
+
+    def scores(self, state: Any) -> dict[str, float]:
+        """All metrics by name, those too that are for comparing runs: a VAE's sample distance and squared error."""
+        measured, _ = self(state)
+        if isinstance(self._spec, jaxgen.VAE):
+            measured["test_squared_error"] = self._squared_error(self._spec, state)
+            measured["test_sliced_wasserstein"] = self._distance(state)
+        return measured
 
     def _diversity(self, state: Any) -> dict[str, float]:
         real = self._some["image"]
@@ -97,16 +108,28 @@ class Evaluation:
         averages = {f"test_{name}": value / num for name, value in sums.items()}
         return {**averages, **_active_units(means)}, averages["test_elbo"]
 
-    def _distance(self, gan: jaxgen.GAN, state: Any) -> tuple[dict[str, float], float]:
+    def _squared_error(self, vae: jaxgen.VAE, state: Any) -> float:
+        """Mean over pixels of the squared error of reconstructions."""
+        total = 0.0
+        for i in range(0, len(self._test["image"]), BATCH):
+            self._between()
+            batch = {name: array[i : i + BATCH] for name, array in self._test.items()}
+            rebuilt = jaxgen.vae_reconstruct(vae, state, batch, jax.random.fold_in(self._key, i))
+            total += float(jnp.sum(jnp.square(rebuilt - to_float(batch["image"]))))
+        return total / self._test["image"].size
+
+    def _distance(self, state: Any) -> float:
+        """Sliced Wasserstein distance of as many samples as there are test images."""
         real = self._test["image"]
+        draw: Any = jaxgen.gan_sample if isinstance(self._spec, jaxgen.GAN) else jaxgen.vae_sample
+        conditional = class_rows(self._spec) is not None
         pieces = []
         for i in range(0, len(real), BATCH):
             self._between()
-            label = self._test["label"][i : i + BATCH] if num_classes(gan.generator) else None
+            label = self._test["label"][i : i + BATCH] if conditional else None
             key = jax.random.fold_in(self._key, i)
-            pieces.append(jaxgen.gan_sample(gan, state, key, min(BATCH, len(real) - i), label))
-        distance = float(_sliced_wasserstein(real, jnp.concatenate(pieces), named_key(self._key, "projections")))
-        return {"test_sliced_wasserstein": distance}, -distance
+            pieces.append(draw(self._spec, state, key, min(BATCH, len(real) - i), label))
+        return float(_sliced_wasserstein(real, jnp.concatenate(pieces), named_key(self._key, "projections")))
 
 
 _sliced_wasserstein = jax.jit(metrics.sliced_wasserstein_distance)

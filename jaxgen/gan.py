@@ -107,8 +107,8 @@ class GAN:
             )
 
     @property
-    def _scheduled(self) -> dict[str, float | Schedule | None]:
-        """The dynamic hyper-parameters that this GAN has; None for those it has not."""
+    def hyperparams(self) -> dict[str, float | Schedule | None]:
+        """The spec's values of what ``state.hyperparams`` holds, numbers or schedules; None for what it does not."""
         return {
             "ema_decay": self.ema_decay,
             "penalty_weight": self.penalty_weight if self.penalties else None,
@@ -177,7 +177,7 @@ def _init(gan: GAN, key: jax.Array, batch: Batch) -> GANState:
         generator_optimizer_state=gan.generator_optimizer.init(generator_params),
         discriminator_optimizer_state=gan.discriminator_optimizer.init(discriminator_params),
         ema=ema,
-        hyperparams=initial_hyperparams(gan.latent_dim, **gan._scheduled),
+        hyperparams=initial_hyperparams(gan.latent_dim, **gan.hyperparams),
     )
     # Traced for its checks of every shape; its result is not used and costs nothing.
     fakes, _ = gan_fakes(gan, generator_params, state, batch, key)
@@ -589,7 +589,7 @@ def generator_update(
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames="axis_name")
 def _step(gan: GAN, state: GANState, batch: Batch, key: jax.Array, axis_name: AxisName) -> tuple[GANState, Metrics]:
-    hyperparams = scheduled_hyperparams(state.hyperparams, state.step, **gan._scheduled)
+    hyperparams = scheduled_hyperparams(state.hyperparams, state.step, **gan.hyperparams)
     state = state._replace(hyperparams=hyperparams)
     metrics: Metrics = {}
     update_key = key

@@ -88,6 +88,11 @@ class VAE:
                 "replaced by a constant, its gradient would be biased; use iwae, elbo or stl"
             )
 
+    @property
+    def hyperparams(self) -> dict[str, float | Schedule | None]:
+        """The spec's values of what ``state.hyperparams`` holds, numbers or schedules; None for what it does not."""
+        return {"beta": self.beta, "free_bits": self.free_bits}
+
 
 class VAEState(NamedTuple):
     """Everything that training changes, arrays only.
@@ -150,7 +155,7 @@ def _init(vae: VAE, key: jax.Array, batch: Batch) -> VAEState:
         params=params,
         collections=collections,
         optimizer_state=vae.optimizer.init(params),
-        hyperparams=initial_hyperparams(vae.latent_dim, beta=vae.beta, free_bits=vae.free_bits),
+        hyperparams=initial_hyperparams(vae.latent_dim, **vae.hyperparams),
     )
     # Traced for its checks of every shape; its result is not used and costs nothing.
     vae_loss(vae, params, state, batch, key)
@@ -507,7 +512,7 @@ def vae_update(
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames="axis_name")
 def _step(vae: VAE, state: VAEState, batch: Batch, key: jax.Array, axis_name: AxisName) -> tuple[VAEState, Metrics]:
-    hyperparams = scheduled_hyperparams(state.hyperparams, state.step, beta=vae.beta, free_bits=vae.free_bits)
+    hyperparams = scheduled_hyperparams(state.hyperparams, state.step, **vae.hyperparams)
     state, metrics = vae_update(vae, state._replace(hyperparams=hyperparams), batch, key, axis_name)
     return state._replace(step=state.step + 1), metrics
 
@@ -648,7 +653,8 @@ def _encode_images(vae: VAE, state: VAEState, batch: Batch) -> Any:
     posteriors = []
     for layer in range(len(_layers(vae, vae.latent_dim))):
         posterior, _ = _posterior(call, layer, inputs, label)
-        posteriors.append(tuple(array for array in posterior if array is not None))
+        # Of a masked dimension the encoder says what its initialisation made it say.
+        posteriors.append(tuple(call.masked(layer, array) for array in posterior if array is not None))
         inputs = call.rows(layer, posterior.mean)
     return _as_given(vae, posteriors)
 
@@ -663,7 +669,8 @@ def vae_encode(vae: VAE, state: VAEState, batch: Batch) -> Any:
 
     Returns:
       (mean [B, D], logvar [B, D]), and the direction [B, D] where the encoder gives one. Of a VAE with tuples, a tuple
-      of these, one a stochastic layer: q(z_1 | x), and q(z_{l+1} | z_l) at the mean of the layer below.
+      of these, one a stochastic layer: q(z_1 | x), and q(z_{l+1} | z_l) at the mean of the layer below. All zero
+      for masked dimensions, which say nothing of the image.
 
     Raises:
       TypeError: the batch is of the wrong type.

@@ -23,6 +23,7 @@ from jaxgen.training import (
     loop,
     manifest,
     monitor,
+    population,
     run,
     sentinel,
     stopping,
@@ -121,8 +122,8 @@ def public() -> Iterator[tuple[str, Any]]:
         *((module, list(module.__all__)) for module in (jaxgen, losses, metrics, networks, data)),
         *((m, [n for n, v in vars(m).items() if not n.startswith("_") and getattr(v, "__module__", "") == m.__name__])
           for m in (augmentation, batches, keys, parallel, schedules, jaxgen.modules, jaxgen.spec,
-                    checkpoint, collapse, events, feeds, files, loop, manifest, monitor, run, sentinel, stopping,
-                    streaming)),
+                    checkpoint, collapse, events, feeds, files, loop, manifest, monitor, population, run, sentinel,
+                    stopping, streaming)),
     ]  # fmt: skip
     for module, names in lists:
         for name in names:

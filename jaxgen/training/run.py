@@ -387,9 +387,11 @@ class Run:
 
         Raises:
           FileNotFoundError: there is no such checkpoint.
-          ValueError: it is of another model, or of another run than the directory's config.
+          ValueError: it is of another model, or of another run than the directory's config; or these are many runs.
           DamagedCheckpointError: it is damaged, or with ``"newest"`` all are.
         """
+        if "sweep" in self.config["identity"]:
+            raise ValueError(f"{self.directory} holds a sweep: open one of its members, such as members/000")
         if not self.steps():
             raise FileNotFoundError(f"{self.directory} has no checkpoint yet: train it first")
         wanted = {"state": self.shapes()}

@@ -1,0 +1,230 @@
+"""What a population costs: its members in one program, in turn and together, against one run after another.
+
+    uv run benchmarks/population.py
+    uv run benchmarks/population.py --members 64 --models vae,gan     # on a GPU: against the roofline of their sum
+
+The loop of train.py on the embedded images. A turn is one chunk of every member; the candidates take turns, in one
+order and in the other, and ratios are taken within a round. The roofline of M members is the time that their matrix
+products would take at the speed of one large product, and what Adam moves (28 bytes a parameter) at the speed of one
+pass over a large array, both measured in the same run.
+"""
+
+import argparse
+import itertools
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import jaxgen
+from benchmarks.machine import chip
+from jaxgen import data, networks
+from jaxgen.training import loop
+
+BYTES_A_PARAMETER = 28  # Adam reads gradient, parameter and two moments, and writes the last three
+IMAGE_SHAPE = (28, 28, 1)
+LARGE = {"cpu": 2048}  # side of the product and of the arrays that give the machine's speed; 4096 elsewhere
+LEAST_STEPS = 20  # a turn is one chunk, at whose ends every state is written: those of sweep.py are not shorter
+MODELS: dict[str, tuple[str, int]] = {
+    "vae": ("MLP VAE 784-500-20", 128),
+    "gan": ("MLP GAN 784, 128-128", 64),
+    "dcgan": ("DCGAN of width 16", 32),
+}
+
+
+def spec(model: str) -> Any:
+    """The GAN or VAE of a name."""
+    adam = optax.adam(1e-3)
+    if model == "vae":
+        encoder, decoder = networks.MLPEncoder(20, hidden=(500,)), networks.MLPDecoder(IMAGE_SHAPE, hidden=(500,))
+        return jaxgen.VAE(encoder, decoder, adam, latent_dim=20)
+    generator: Any = networks.MLPGenerator(IMAGE_SHAPE)
+    discriminator: Any = networks.MLPDiscriminator()
+    if model == "dcgan":
+        generator, discriminator = networks.DCGANGenerator(IMAGE_SHAPE, 16), networks.DCGANDiscriminator(16)
+    return jaxgen.GAN(generator, discriminator, adam, adam, latent_dim=64)
+
+
+def operations(model: str) -> int | None:
+    """Multiplications and additions of a step's matrix products; None for a model with convolutions."""
+
+    def products(*sizes: int, passes: int = 3, inputs_too: bool = False) -> int:
+        layers = [2 * i * o for i, o in itertools.pairwise(sizes)]
+        return passes * sum(layers) - (0 if inputs_too else layers[0])  # the first layer's input needs no gradient
+
+    batch_size = MODELS[model][1]
+    if model == "vae":
+        encoder = products(784, 500) + products(500, 40, inputs_too=True)
+        return batch_size * (encoder + products(20, 500, 784, inputs_too=True))
+    if model == "gan":
+        generator, discriminator = products(64, 128, 128, 784), products(784, 128, 128, 1)
+        return batch_size * (generator + 2 * discriminator + products(784, 128, 128, 1, passes=2, inputs_too=True))
+    return None
+
+
+def candidates(model: str, num_members: int) -> tuple[dict[str, Callable[[int], None]], int]:
+    """(what to time, each given a number of steps; the number of a member's parameters)."""
+    gan_or_vae, batch_size = spec(model), MODELS[model][1]
+    is_vae = isinstance(gan_or_vae, jaxgen.VAE)
+    step: Any = partial(jaxgen.vae_step if is_vae else jaxgen.gan_step, gan_or_vae)
+    init: Any = partial(jaxgen.vae_init if is_vae else jaxgen.gan_init, gan_or_vae)
+    dataset = data.load()
+    keys = jax.vmap(jax.random.key)(jnp.arange(num_members))
+    states = jax.jit(jax.vmap(lambda key: init(key, {"image": dataset["image"][:2]})))(keys)
+    first = jax.tree.map(lambda leaf: leaf[0], states)
+    parameters = [getattr(first, name) for name in first._fields if name.endswith("params") and name != "hyperparams"]
+
+    def population(how: Any) -> Callable[[int], None]:
+        training = loop.Loop(step, dataset, keys, batch_size, members=how)
+        held = [(states, training.zero_totals(states))]
+
+        def run(num_steps: int) -> None:
+            held[0] = jax.block_until_ready(training.run(*held[0], num_steps))
+
+        return run
+
+    def separate() -> Callable[[int], None]:
+        training = loop.Loop(step, dataset, keys[0], batch_size)
+        held = [
+            (jax.tree.map(lambda leaf, m=m: leaf[m], states), training.zero_totals(first)) for m in range(num_members)
+        ]
+
+        def run(num_steps: int) -> None:
+            for m in range(num_members):
+                held[m] = jax.block_until_ready(training.run(*held[m], num_steps))
+
+        return run
+
+    made = {"separate": separate(), "in_turn": population("in_turn"), "together": population("together")}
+    return made, sum(leaf.size for leaf in jax.tree.leaves(parameters))
+
+
+def seconds_of(function: Callable[..., Any], *arguments: Any) -> float:
+    """How long a call takes."""
+    start = time.perf_counter()
+    jax.block_until_ready(function(*arguments))
+    return time.perf_counter() - start
+
+
+def yardsticks() -> dict[str, Callable[[], float]]:
+    """Operations a second of one large float32 product, and bytes a second of one pass over a large array."""
+    side = LARGE.get(jax.default_backend(), 4096)
+    matrix, many = jnp.ones((side, side)), jnp.ones((8, side, side))
+    product, scale = jax.jit(jnp.dot), jax.jit(lambda array: 0.5 * array)
+    jax.block_until_ready((product(matrix, matrix), scale(many)))
+    return {
+        "operations": lambda: 2 * side**3 / seconds_of(product, matrix, matrix),
+        "bytes": lambda: 2 * many.nbytes / seconds_of(scale, many),
+    }
+
+
+def measure(
+    models: Sequence[str] = tuple(MODELS),
+    members: Sequence[int] = (4, 32),
+    rounds: int = 7,
+    turn_seconds: float = 0.5,
+) -> dict[str, Any]:
+    """Time populations.
+
+    Args:
+      models: names of `MODELS`.
+      members: numbers of members.
+      rounds: turns of each candidate.
+      turn_seconds: about how long a turn is.
+
+    Returns:
+      Plain data: ``chip``, ``default`` (what `loop.default_members` chooses), ``speeds``, and ``rows``, one for each
+      model and number of members: milliseconds for a step of every member, ``ratio`` of each way's time to that of
+      separate runs (median of those within a round, with the least and the greatest), and ``roofline_ms``.
+    """
+    measures, rows = yardsticks(), []
+    speeds = {name: measured() for name, measured in measures.items()}
+    for model, num_members in itertools.product(models, members):
+        runs, num_parameters = candidates(model, num_members)
+        for run in runs.values():
+            run(1)  # compiles
+        num_steps = max(LEAST_STEPS, round(turn_seconds / max(seconds_of(runs["separate"], 1), 1e-6)))
+        taken: dict[str, list[float]] = {name: [] for name in runs}
+        for number in range(rounds):
+            for name in runs if number % 2 else reversed(runs):
+                taken[name].append(seconds_of(runs[name], num_steps) / num_steps)
+            speeds = {name: max(speeds[name], measured()) for name, measured in measures.items()}
+        rows.append(
+            {
+                "model": model,
+                "what": MODELS[model][0],
+                "batch_size": MODELS[model][1],
+                "members": num_members,
+                "parameters": num_parameters,
+                "ms": {name: 1e3 * statistics.median(values) for name, values in taken.items()},
+                "ratio": {name: ratio(taken[name], taken["separate"]) for name in ("in_turn", "together")},
+            }
+        )
+    for row in rows:
+        row["roofline_ms"] = roofline(row, speeds)
+    return {"chip": chip(), "default": loop.default_members(), "speeds": speeds, "rows": rows}
+
+
+def ratio(these: list[float], those: list[float]) -> dict[str, float]:
+    """Median, least and greatest of the ratios within each round."""
+    ratios = [a / b for a, b in zip(these, those, strict=True)]
+    return {"median": statistics.median(ratios), "least": min(ratios), "greatest": max(ratios)}
+
+
+def roofline(row: dict[str, Any], speeds: dict[str, float]) -> float | None:
+    """Milliseconds that the members' products and their optimizers' traffic would take; None where not counted."""
+    count = operations(row["model"])
+    if count is None:
+        return None
+    traffic = BYTES_A_PARAMETER * row["parameters"] / speeds["bytes"]
+    return 1e3 * row["members"] * (count / speeds["operations"] + traffic)
+
+
+def table(found: dict[str, Any]) -> str:
+    """The numbers as text."""
+    speed = found["speeds"]
+    lines = [
+        f"{found['chip']}: {speed['operations'] / 1e9:,.0f} GFLOP/s, {speed['bytes'] / 1e9:,.0f} GB/s; "
+        f"the default is {found['default']}",
+        "| model, batch | members | separate, ms | in turn / separate | together / separate | roofline / best |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        cells = [f"{r['median']:.2f} ({r['least']:.2f} .. {r['greatest']:.2f})" for r in row["ratio"].values()]
+        best = min(row["ms"]["in_turn"], row["ms"]["together"])
+        share = f"{row['roofline_ms'] / best:.2f}" if row["roofline_ms"] else ""
+        lines.append(
+            f"| {row['what']}, {row['batch_size']} | {row['members']} | {row['ms']['separate']:.2f} | {cells[0]} | "
+            f"{cells[1]} | {share} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, print a table, and write the numbers where asked."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--models", default=",".join(MODELS), help="names with commas between them")
+    parser.add_argument("--members", default="4,32", help="numbers with commas between them")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each candidate")
+    parser.add_argument("--turn-seconds", type=float, default=0.5, help="length of a turn")
+    parser.add_argument("--json", type=Path, help="file for the numbers")
+    options = parser.parse_args()
+    unknown = [name for name in options.models.split(",") if name not in MODELS]
+    if unknown or options.rounds < 1:
+        raise SystemExit(f"--models are of {', '.join(MODELS)} and --rounds is at least 1")
+    numbers = [int(number) for number in options.members.split(",")]
+    found = measure(options.models.split(","), numbers, options.rounds, options.turn_seconds)
+    print(table(found))
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

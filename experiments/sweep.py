@@ -1,0 +1,202 @@
+"""Answer a question with error bars: train a VAE or a GAN for several values of an option and several seeds at once.
+
+    uv run experiments/sweep.py vae --over latent_dim=2,4,8,16,32 --seeds 5
+    uv run experiments/sweep.py gan --penalty r1 --over penalty_weight=0.1,1,10 --over generator_learning_rate=1e-4,2e-4
+    uv run experiments/sweep.py vae --workdir runs/sweep-001 --resume --steps 20000
+
+One program trains all members. Left behind are results.json, sweep.png, and a run directory for each member under
+members/, which sample.py, plot.py and train.py --resume open.
+"""
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import jaxgen
+from experiments import sweep_results, train
+from experiments.command import exit_status
+from experiments.inputs import Data, load_data
+from experiments.session import Start
+from experiments.sweep_plan import Member, Plan, keys, parse_plan
+from experiments.sweep_session import SweepSession, Watched
+from experiments.watching import Evaluation, Pictures
+from jaxgen import data
+from jaxgen.keys import named_key
+from jaxgen.training import loop, population
+from jaxgen.training.files import exclusive, replacing
+from jaxgen.training.monitor import Monitor
+from jaxgen.training.run import Run
+from jaxgen.training.stopping import StopRequest
+
+
+def sweep(plan: Plan) -> Path:
+    """Train as the plan says; returns the sweep's directory."""
+    plan.check()
+    options = plan.options
+    with ExitStack() as held:
+        run = open_run(plan, held)
+        loaded = load_data(options, None)
+        members = plan.members(loaded.example["image"].shape[1:], loaded.num_classes)
+        check(members, loaded)
+        identity = sweep_identity(plan, loaded)
+        if run is not None:
+            run.check_identity(identity)
+        training = build_loop(plan, members, loaded)
+        state = jax.device_put(initial_state(members, loaded))
+        run = create(plan, identity, held) if run is None else run
+        device = jax.devices()[0]
+        print(f"{len(members)} members of {plan.family} on {options.dataset}: {loaded.num_examples} images, "
+              f"{device.platform} ({device.device_kind})")  # fmt: skip
+        print(f"sweep directory: {run.directory}")
+        stop = held.enter_context(StopRequest())
+        checkpoints = held.enter_context(
+            run.checkpoints(
+                keep=options.keep,
+                keep_every=options.keep_every,
+                asynchronous=options.checkpointing == "asynchronous",
+            )
+        )
+        start = train.starting_point(options, run, training, state, checkpoints, print)
+        session = SweepSession(
+            watch(plan, run, members, loaded, start, stop, held),
+            options=options,
+            spec=members[0].spec,
+            run=run,
+            training=training,
+            checkpoints=checkpoints,
+            stop=stop,
+            start=start,
+        )
+        done, began = session.step, time.perf_counter()
+        session.train()
+        if session.step > done:
+            print(f"{session.step - done} steps of {len(members)} members: {time.perf_counter() - began:.0f} s")
+        report(plan, run.directory, session.step, session.finish())
+    return run.directory
+
+
+def open_run(plan: Plan, held: ExitStack) -> Run | None:
+    """The sweep in the ``--workdir``, held, where there is one."""
+    options = plan.options
+    if options.workdir is None or not Run.exists(options.workdir):
+        return None
+    run = Run.open(options.workdir)
+    held.enter_context(run.lock())
+    if not options.resume:
+        raise FileExistsError(f"{run.directory} already holds a run: pass --resume, or another --workdir")
+    return run
+
+
+def check(members: Sequence[Member], loaded: Data) -> None:
+    """Refuse a population that cannot be trained, before any of it is made."""
+    if isinstance(loaded.train, data.Source):
+        raise ValueError(
+            f"the members of a sweep share images held on the device, and these stream ({loaded.streams}): use "
+            "--streaming never, fewer images, or a smaller --image-size"
+        )
+    specs, sizes = [member.spec for member in members], latent_sizes(members)
+    population.check_members(specs, sizes)
+    population.check_memory(specs[0], loaded.example, len(members), loaded.train)
+
+
+def latent_sizes(members: Sequence[Member]) -> list[int] | None:
+    """Latent dimensions that each member uses; None where all use all."""
+    sizes = [member.latent_size for member in members]
+    return None if sizes[0] is None else [size for size in sizes if size is not None]
+
+
+def initial_state(members: Sequence[Member], loaded: Data) -> Any:
+    """The members' fresh states, [M, ...]."""
+    init_keys = jax.vmap(partial(named_key, name="init"))(keys(members))
+    return population.init([member.spec for member in members], init_keys, loaded.example, latent_sizes(members))
+
+
+def build_loop(plan: Plan, members: Sequence[Member], loaded: Data) -> loop.Loop:
+    """The compiled loop of all members."""
+    spec: Any = members[0].spec
+    step: Any = partial(jaxgen.gan_step if isinstance(spec, jaxgen.GAN) else jaxgen.vae_step, spec)
+    dynamic = getattr(plan.options, "binarization", "none") == "dynamic"
+    transform = train.dynamic_binarization if dynamic else None
+    return loop.Loop(step, loaded.train, keys(members), plan.options.batch_size, transform, members=plan.how)
+
+
+def sweep_identity(plan: Plan, loaded: Data) -> dict[str, Any]:
+    """What makes a sweep this sweep, as plain data."""
+    spec = plan.options.spec(loaded.example["image"].shape[1:], loaded.num_classes)
+    over = {name: list(values) for name, values in plan.over.items()}
+    return {**train.identity(plan.options, spec, loaded), "sweep": {"over": over, "seeds": plan.seeds}}
+
+
+def settings(plan: Plan, options: Any) -> dict[str, Any]:
+    """Options as they stand in a run's config."""
+    saved = {name: str(v) if isinstance(v, Path) else v for name, v in dataclasses.asdict(options).items()}
+    return {"family": plan.family, "options": {**saved, **train.NOT_SAVED}}
+
+
+def create(plan: Plan, identity: dict[str, Any], held: ExitStack) -> Run:
+    """Make the sweep's directory, and hold it."""
+    directory = plan.options.workdir or train.claim_next_free(Path("runs"), "sweep")
+    directory.mkdir(parents=True, exist_ok=True)
+    held.enter_context(exclusive(directory))
+    return Run.create(directory, identity, settings(plan, plan.options))
+
+
+def watch(
+    plan: Plan,
+    run: Run,
+    members: Sequence[Member],
+    loaded: Data,
+    start: Start,
+    stop: StopRequest,
+    held: ExitStack,
+) -> list[Watched]:
+    """Make or open each member's run directory, with what watches it."""
+    step = int(np.max(start.state.step))
+    watched = []
+    for number, member in enumerate(members):
+        identity = train.identity(member.options, member.spec, loaded)
+        directory = run.directory / "members" / f"{number:03d}"
+        if Run.exists(directory):
+            own = Run.open(directory)
+            own.check_identity(identity)
+        else:
+            own = Run.create(directory, identity, {**settings(plan, member.options), "setting": member.setting})
+        monitor = held.enter_context(Monitor(directory, step if start.looked else step - 1))
+        key = jax.random.key(member.options.seed)
+        samples = getattr(plan.options, "log_likelihood_samples", None)
+        evaluation = Evaluation(members[0].spec, loaded.test, key, samples, stop.check)
+        watched.append(Watched(member, own, monitor, evaluation, Pictures(members[0].spec, loaded.test, key)))
+    return watched
+
+
+def report(plan: Plan, directory: Path, steps: int, members: list[dict[str, Any]]) -> None:
+    """Write what was found, and print it."""
+    rows = sweep_results.summarize(plan.settings(), members)
+    found = {"steps": steps, "settings": rows, "members": members}
+    with replacing(directory / "results.json") as partial_file:
+        partial_file.write_text(json.dumps(found, indent=2) + "\n")
+    sweep_results.draw({"": rows}, directory / "sweep.png")
+    diverged = [f"{m['member']} (finite for {m['finite_steps']} steps)" for m in members if m["diverged"]]
+    if diverged:
+        print(f"diverged and left out of the means: members {', '.join(diverged)}")
+    print(f"mean +- standard error over the seeds of each setting, after {steps} steps:")
+    print(sweep_results.table(rows))
+    print(f"picture: {directory / 'sweep.png'}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command: returns its exit status."""
+    return exit_status(lambda: sweep(parse_plan(sys.argv[1:] if arguments is None else arguments)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
