@@ -24,8 +24,8 @@ Step = Callable[[Any, dict[str, jax.Array], jax.Array], tuple[Any, dict[str, jax
 Transform = Callable[[dict[str, jax.Array], jax.Array, jax.Array], dict[str, jax.Array]]
 Members = Literal["together", "in_turn"]
 
-# What XLA may put into a CUDA graph: what it does by default, and loops. Without, the host looks after every step
-# whether there is another one, which cost a small model two thirds of its speed on an H100.
+# What XLA may put into a CUDA graph: what it does by default, and loops. Otherwise the host looks after every step
+# whether there is another one: that cost a small model on an H100 a tenth of its time, and much more on a busy host.
 _COMMANDS = "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,CONDITIONAL,WHILE"
 
 
