@@ -193,6 +193,7 @@ def test_the_floors_convolutions_are_its_products() -> None:
                 assert sizes[0] == sizes[1]
 
 
+@pytest.mark.slow
 def test_a_real_run_measures_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--quick", "--families", "vae", "--candidates", "fused,floor", "--json", str(tmp_path / "numbers.json")]
     with contextlib.chdir(tmp_path):

@@ -145,8 +145,7 @@ REGIMES = {
 
 def in_ci(family: str, regime: str) -> bool:
     """Not the eager regime with its many small programs; a DCGAN where the batch is split over devices."""
-    split = ("sharded", "shard_map")
-    return {"vae": regime != "eager", "gan": regime != "eager", "dcgan": regime in split}.get(family, False)
+    return {"vae": regime != "eager", "gan": regime != "eager", "dcgan": regime == "shard_map"}.get(family, False)
 
 
 @pytest.mark.parametrize(

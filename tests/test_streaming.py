@@ -263,7 +263,8 @@ def test_damage_stops_the_step_that_meets_it(tmp_path: Path, monkeypatch: pytest
     assert Run.open(workdir).steps()[-1] == 40
 
 
-@pytest.mark.parametrize("binarization", ["static", pytest.param("dynamic", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("binarization", ["static", "dynamic"])
 def test_a_run_changes_between_streaming_and_not(binarization: str, tmp_path: Path, capsys: Any) -> None:
     dataset, whole, parts = npz(tmp_path), tmp_path / "whole", tmp_path / "parts"
     command = [*TINY, *CADENCES, "--dataset", dataset, "--binarization", binarization, "--conditional"]
@@ -345,6 +346,7 @@ def test_shapes_and_colours_are_those_of_the_first_picture(tmp_path: Path) -> No
         source.read(np.array([10]))
 
 
+@pytest.mark.slow
 def test_a_signal_ends_a_slow_stream(tmp_path: Path) -> None:
     """In a process of its own, whose pictures take their time: it ends in the middle, saved, and leaves no thread."""
     program = f"""
