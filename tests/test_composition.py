@@ -167,7 +167,7 @@ def test_every_regime_gives_the_same_state(family: str, regime: str, key: jax.Ar
     chex.assert_trees_all_close(got_metrics, expected_metrics, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("family", WITH_ADAM)
+@pytest.mark.parametrize("family", [f if f == "vae" else pytest.param(f, marks=pytest.mark.slow) for f in WITH_ADAM])
 @pytest.mark.parametrize(
     "regime", ["shard_map", *(pytest.param(r, marks=pytest.mark.slow) for r in REGIMES if r != "shard_map")]
 )
@@ -252,6 +252,7 @@ def test_learning_rate_can_be_differentiated_through_unrolled_steps(key: jax.Arr
     np.testing.assert_allclose(jax.grad(loss_after)(rate), slope, rtol=2e-2)
 
 
+@pytest.mark.slow
 def test_members_of_a_population_have_their_own_learning_rates_and_betas(key: jax.Array) -> None:
     vae = models.vae(optimizer=optax.inject_hyperparams(optax.adam)(learning_rate=1e-3))
 

@@ -180,6 +180,7 @@ def test_bad_options_are_refused() -> None:
         models.vae(likelihood=losses.gaussian)
 
 
+@pytest.mark.slow
 def test_a_vae_of_pixels_with_levels(key: jax.Array) -> None:
     likelihood = losses.discretized_logistic_mixture(2)
     shape = (4, 4, likelihood.parameters_per_value)

@@ -295,6 +295,7 @@ def test_batch_norm_equals_that_of_flax() -> None:
     chex.assert_trees_all_close(got, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_pass_and_the_same_pass_differentiated_are_computed_once() -> None:
     """A GAN's step makes its fakes for the discriminator, and again to differentiate by the generator's parameters."""
     generator = networks.DCGANGenerator((12, 12, 1), width=4)

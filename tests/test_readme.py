@@ -37,7 +37,16 @@ def test_the_pictures_are_there() -> None:
         assert (ROOT / picture).is_file()
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.splitlines()[0])
+LONG = ("Gradients accumulated", "A VAE and a GAN", "Differentiating through training")
+
+
+@pytest.mark.parametrize(
+    "example",
+    [
+        pytest.param(example, id=example.splitlines()[0], marks=pytest.mark.slow if example.startswith(LONG) else ())
+        for example in EXAMPLES
+    ],
+)
 def test_worked_examples_run(example: str) -> None:
     [preamble], [program] = PROGRAM.findall(PREAMBLE), PROGRAM.findall(example)
     with jax.numpy_rank_promotion("allow"):  # a reader's programs run with JAX's own defaults
