@@ -239,6 +239,7 @@ def test_an_evaluation_measures_diversity_from_the_same_latents(spec: Any, key: 
     np.testing.assert_allclose(hidden["sample_diversity"], 0.0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_evaluation_counts_active_units_of_each_layer(key: jax.Array) -> None:
     vae = models.dlgm()
     state = models.init(vae, key)

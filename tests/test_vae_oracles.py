@@ -222,6 +222,7 @@ def exact_chain(key: jax.Array, x: np.ndarray) -> tuple[Any, np.ndarray]:
     return state._replace(params=params), log_p
 
 
+@pytest.mark.slow
 def test_two_layers_with_exact_posteriors_have_one_weight(key: jax.Array) -> None:
     """Every sample's weight is p(x) itself: any bound of true weights is exact, and STL and DReG have no gradient."""
     x = data(4)
