@@ -10,74 +10,42 @@ pass over a large array, both measured in the same run.
 """
 
 import argparse
+import dataclasses
 import itertools
 import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
-import jaxgen
+from benchmarks import families, ours
+from benchmarks.families import Family
+from benchmarks.floor import BYTES_A_PARAMETER, num_operations
 from benchmarks.machine import chip
-from jaxgen import data, networks
+from jaxgen import data
 from jaxgen.training import loop
 
-BYTES_A_PARAMETER = 28  # Adam reads gradient, parameter and two moments, and writes the last three
-IMAGE_SHAPE = (28, 28, 1)
 LARGE = {"cpu": 2048}  # side of the product and of the arrays that give the machine's speed; 4096 elsewhere
 LEAST_STEPS = 20  # a turn is one chunk, at whose ends every state is written: those of sweep.py are not shorter
-MODELS: dict[str, tuple[str, int]] = {
-    "vae": ("MLP VAE 784-500-20", 128),
-    "gan": ("MLP GAN 784, 128-128", 64),
-    "dcgan": ("DCGAN of width 16", 32),
+MODELS: dict[str, Family] = {
+    "vae": families.VAE,
+    "gan": families.GAN,
+    "dcgan": dataclasses.replace(families.DCGAN, title="DCGAN of width 16, batch 32", width=16, batch_size=32),
 }
-
-
-def spec(model: str) -> Any:
-    """The GAN or VAE of a name."""
-    adam = optax.adam(1e-3)
-    if model == "vae":
-        encoder, decoder = networks.MLPEncoder(20, hidden=(500,)), networks.MLPDecoder(IMAGE_SHAPE, hidden=(500,))
-        return jaxgen.VAE(encoder, decoder, adam, latent_dim=20)
-    generator: Any = networks.MLPGenerator(IMAGE_SHAPE)
-    discriminator: Any = networks.MLPDiscriminator()
-    if model == "dcgan":
-        generator, discriminator = networks.DCGANGenerator(IMAGE_SHAPE, 16), networks.DCGANDiscriminator(16)
-    return jaxgen.GAN(generator, discriminator, adam, adam, latent_dim=64)
-
-
-def operations(model: str) -> int | None:
-    """Multiplications and additions of a step's matrix products; None for a model with convolutions."""
-
-    def products(*sizes: int, passes: int = 3, inputs_too: bool = False) -> int:
-        layers = [2 * i * o for i, o in itertools.pairwise(sizes)]
-        return passes * sum(layers) - (0 if inputs_too else layers[0])  # the first layer's input needs no gradient
-
-    batch_size = MODELS[model][1]
-    if model == "vae":
-        encoder = products(784, 500) + products(500, 40, inputs_too=True)
-        return batch_size * (encoder + products(20, 500, 784, inputs_too=True))
-    if model == "gan":
-        generator, discriminator = products(64, 128, 128, 784), products(784, 128, 128, 1)
-        return batch_size * (generator + 2 * discriminator + products(784, 128, 128, 1, passes=2, inputs_too=True))
-    return None
 
 
 def candidates(model: str, num_members: int) -> tuple[dict[str, Callable[[int], None]], int]:
     """(what to time, each given a number of steps; the number of a member's parameters)."""
-    gan_or_vae, batch_size = spec(model), MODELS[model][1]
-    is_vae = isinstance(gan_or_vae, jaxgen.VAE)
-    step: Any = partial(jaxgen.vae_step if is_vae else jaxgen.gan_step, gan_or_vae)
-    init: Any = partial(jaxgen.vae_init if is_vae else jaxgen.gan_init, gan_or_vae)
+    family = MODELS[model]
+    spec, batch_size = ours.build(family), family.batch_size
+    step = ours.step_of(spec)
     dataset = data.load()
     keys = jax.vmap(jax.random.key)(jnp.arange(num_members))
-    states = jax.jit(jax.vmap(lambda key: init(key, {"image": dataset["image"][:2]})))(keys)
+    states = jax.jit(jax.vmap(lambda key: ours.fresh_state(spec, family, key)))(keys)
     first = jax.tree.map(lambda leaf: leaf[0], states)
     parameters = [getattr(first, name) for name in first._fields if name.endswith("params") and name != "hyperparams"]
 
@@ -159,8 +127,7 @@ def measure(
         rows.append(
             {
                 "model": model,
-                "what": MODELS[model][0],
-                "batch_size": MODELS[model][1],
+                "what": MODELS[model].title,
                 "members": num_members,
                 "parameters": num_parameters,
                 "ms": {name: 1e3 * statistics.median(values) for name, values in taken.items()},
@@ -180,9 +147,10 @@ def ratio(these: list[float], those: list[float]) -> dict[str, float]:
 
 def roofline(row: dict[str, Any], speeds: dict[str, float]) -> float | None:
     """Milliseconds that the members' products and their optimizers' traffic would take; None where not counted."""
-    count = operations(row["model"])
-    if count is None:
+    family = MODELS[row["model"]]
+    if family.kind == "dcgan":
         return None
+    count = num_operations(family)
     traffic = BYTES_A_PARAMETER * row["parameters"] / speeds["bytes"]
     return 1e3 * row["members"] * (count / speeds["operations"] + traffic)
 
@@ -201,8 +169,7 @@ def table(found: dict[str, Any]) -> str:
         best = min(row["ms"]["in_turn"], row["ms"]["together"])
         share = f"{row['roofline_ms'] / best:.2f}" if row["roofline_ms"] else ""
         lines.append(
-            f"| {row['what']}, {row['batch_size']} | {row['members']} | {row['ms']['separate']:.2f} | {cells[0]} | "
-            f"{cells[1]} | {share} |"
+            f"| {row['what']} | {row['members']} | {row['ms']['separate']:.2f} | {cells[0]} | {cells[1]} | {share} |"
         )
     return "\n".join(lines)
 

@@ -565,7 +565,9 @@ def generator_update(
       TypeError: key or batch are of the wrong type.
       ValueError: shapes do not fit.
     """
-    fakes, collections, pull_back = generated or gan_generated(gan, state, batch, key, axis_name)
+    if generated is None:
+        generated = gan_generated(gan, state, batch, key, axis_name)
+    fakes, collections, pull_back = generated
     gradient, metrics = jax.grad(
         lambda images: generator_loss(gan, images, state, batch, key, axis_name), has_aux=True
     )(fakes)

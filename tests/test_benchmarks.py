@@ -106,7 +106,7 @@ def test_every_platform_has_its_candidates_and_names_are_unique() -> None:
             assert {"fused", "floor", "jitted"} <= set(alone) < set(together)
             assert len(set(together)) == len(together)
         for curve in growth.CURVES.values():
-            points = getattr(curve(platform, 1), "points", ())
+            points = curve(platform, 1).points
             assert len({point.candidate.name for point in points}) == len(points)
             for point in points:
                 families.read(point.candidate.family, json.dumps(dict(point.candidate.changes)))

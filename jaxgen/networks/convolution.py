@@ -26,7 +26,7 @@ _lecun_normal = nn.initializers.lecun_normal()
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 # A product over fewer columns than this spends its time on its result: then the taps are joined to one product.
 _NARROW = 64
-# Between images of so few channels and many features cuDNN is slow: its kernels want at least eight of both.
+# Of images with so few channels cuDNN makes padded copies: on an H100 the products were faster (benchmarks/README.md).
 _FEW_CHANNELS = 4
 
 

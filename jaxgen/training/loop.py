@@ -30,7 +30,7 @@ _COMMANDS = "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,CONDI
 
 
 def default_members() -> Members:
-    """How a population is best computed here: in turn on a CPU, whose caches hold one member, together elsewhere."""
+    """How a population is best computed here: in turn on a CPU, together elsewhere (measured: benchmarks/README.md)."""
     return "in_turn" if jax.default_backend() == "cpu" else "together"
 
 
