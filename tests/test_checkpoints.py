@@ -1,6 +1,10 @@
 """Checkpoints come back bit for bit or not at all, whatever happened to their files."""
 
+import itertools
+import resource
 import shutil
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -236,6 +240,32 @@ def test_what_a_kill_leaves_behind_is_cleaned(damaged: Path) -> None:
         assert checkpoints.steps() == [10, 20]
         checkpoints.save(30, {"state": state_of("batch_norm_gan")})
     assert {path.name for path in damaged.iterdir()} == {"20", "30"}
+
+
+def test_a_failed_checkpoint_leaves_nothing_though_some_of_it_is_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Orbax tells of the first error while other threads of its own go on."""
+    run, delays = threading.Thread.run, itertools.count(0, 0.03)
+
+    def late(self: threading.Thread) -> None:
+        if type(self).__module__.startswith("orbax."):
+            time.sleep(next(delays))
+        run(self)
+
+    monkeypatch.setattr(threading.Thread, "run", late)
+    items = {name: {"values": jnp.arange(50_000.0)} for name in ("state", "totals")}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Checkpoints(tmp_path, asynchronous=True) as checkpoints:
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+            checkpoints.save(1, items)
+            with pytest.raises(OSError, match="checkpoint 1 could not be written.*File too large"):
+                checkpoints.wait()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        time.sleep(1)
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_manifests() -> None:

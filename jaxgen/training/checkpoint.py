@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -230,7 +231,11 @@ class Checkpoints:
     def _not_written(self, step: int, error: Exception) -> OSError:
         self._retention.scores.pop(step, None)
         if jax.process_index() == 0:
-            # What was written of it would fill a disk that is full already.
+            # What was written of it would fill a disk that is full already. Orbax reports the first error while threads
+            # of its own still write the other items; their errors are of the same disk.
+            for thread in threading.enumerate():
+                if type(thread).__module__.startswith("orbax."):
+                    threading.Thread.join(thread)
             for path in self.directory.glob(f"{step}.*tmp*"):
                 shutil.rmtree(path, ignore_errors=True)
         return OSError(
