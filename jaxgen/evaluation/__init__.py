@@ -1,0 +1,1 @@
+"""Evaluation of trained models: extractors of features, and numbers that say how they were made."""
