@@ -4,6 +4,7 @@ from jaxgen.networks.conditioning import Projection
 from jaxgen.networks.convolution import Conv, ConvTranspose, conv, conv_transpose
 from jaxgen.networks.dcgan import ConvDecoder, ConvEncoder, DCGANDiscriminator, DCGANGenerator, Judgement, num_halvings
 from jaxgen.networks.layers import BatchNorm, Dropout, MinibatchStandardDeviation, SpectralNorm
+from jaxgen.networks.lenet import LeNet
 from jaxgen.networks.mlp import (
     Maxout,
     MaxoutDiscriminator,
@@ -28,6 +29,7 @@ __all__ = [
     "Dropout",
     "FromNNX",
     "Judgement",
+    "LeNet",
     "MLPDecoder",
     "MLPDiscriminator",
     "MLPEncoder",
