@@ -84,27 +84,27 @@ def load(options: Options, split: str) -> dict[str, np.ndarray]:
     return dataset
 
 
-def augment(images: jax.Array, key: jax.Array, options: Options) -> jax.Array:
+def augment(images: jax.Array, key: jax.Array, shift: int, flip: bool) -> jax.Array:
     """Shift and mirror images [B, H, W, C] by chance."""
     keys = example_keys(key, images.shape[0])
-    if options.flip:
+    if flip:
         mirrored = jax.vmap(lambda key: jax.random.bernoulli(named_key(key, "flip")))(keys)
         images = jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
-    if options.shift:
-        share = options.shift / images.shape[1]
+    if shift:
+        share = shift / images.shape[1]
         images = augmentation.DiffAugment(color=False, translation=share, cutout=0.0, fill=0.0)(images, keys)
     return images
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
-def train(network: LeNet, optimizer: optax.GradientTransformation, options: Options, state: Any, dataset: Any,
-          key: jax.Array, first: jax.Array, last: jax.Array) -> Any:  # fmt: skip
+@partial(jax.jit, static_argnums=range(5), donate_argnums=5)
+def train(network: LeNet, optimizer: optax.GradientTransformation, batch_size: int, shift: int, flip: bool, state: Any,
+          dataset: Any, key: jax.Array, first: jax.Array, last: jax.Array) -> Any:  # fmt: skip
     """Take the steps from the first to before the last: (parameters, optimizer's state, sum of losses [])."""
 
     def step(number: jax.Array, state: Any) -> Any:
         params, optimizer_state, total = state
-        chosen = data.batch_indices(key, number, dataset["image"].shape[0], options.batch_size)
-        images = augment(to_float(dataset["image"][chosen]), step_key(key, "augmentation", number), options)
+        chosen = data.batch_indices(key, number, dataset["image"].shape[0], batch_size)
+        images = augment(to_float(dataset["image"][chosen]), step_key(key, "augmentation", number), shift, flip)
 
         def loss(params: Any) -> jax.Array:
             logits = network.apply({"params": params}, images)[1]
@@ -117,11 +117,18 @@ def train(network: LeNet, optimizer: optax.GradientTransformation, options: Opti
     return jax.lax.fori_loop(first, last, step, (*state, jnp.zeros(())))
 
 
+@partial(jax.jit, static_argnums=0)
+def classify(network: LeNet, params: Any, images: jax.Array) -> jax.Array:
+    """The most likely class of each image, int [B]."""
+    outputs: Any = network.apply({"params": params}, to_float(images))
+    return jnp.argmax(outputs[1], axis=1)
+
+
 def accuracy(network: LeNet, params: Any, dataset: dict[str, np.ndarray]) -> float:
     """Share of a data set's images that are told right."""
-    classify = jax.jit(lambda images: jnp.argmax(network.apply({"params": params}, to_float(images))[1], axis=1))
-    found = [np.asarray(classify(dataset["image"][i : i + 1000])) for i in range(0, len(dataset["label"]), 1000)]
-    return float(np.mean(np.concatenate(found) == dataset["label"]))
+    images, label = dataset["image"], dataset["label"]
+    found = [np.asarray(classify(network, params, images[i : i + 1000])) for i in range(0, len(label), 1000)]
+    return float(np.mean(np.concatenate(found) == label))
 
 
 def write(path: Path, params: Any, record: dict[str, Any]) -> None:
@@ -143,13 +150,14 @@ def run(options: Options) -> None:
     network = LeNet(num_classes)
     optimizer = optax.adam(optax.cosine_decay_schedule(options.learning_rate, num_steps))
     key = jax.random.key(options.seed)
-    params = network.init(named_key(key, "init"), to_float(training["image"][:1]))["params"]
+    params = jax.jit(network.init)(named_key(key, "init"), to_float(training["image"][:1]))["params"]
     state, dataset = (params, optimizer.init(params)), jax.device_put(training)
     print(f"{len(training['label'])} training images, {num_classes} classes, {num_steps} steps on {jax.devices()[0]}")
     begin = time.monotonic()
+    program = partial(train, network, optimizer, options.batch_size, options.shift, options.flip)
     for epoch in range(options.epochs):
         first = epoch * steps_per_epoch
-        *state, total = train(network, optimizer, options, tuple(state), dataset, key, first, first + steps_per_epoch)
+        *state, total = program(tuple(state), dataset, key, first, first + steps_per_epoch)
         print(
             f"epoch {epoch + 1}/{options.epochs}  loss {float(total) / steps_per_epoch:.4f}  "
             f"{time.monotonic() - begin:.0f} s",
@@ -161,7 +169,7 @@ def run(options: Options) -> None:
     record = {
         "network": "LeNet",
         "dataset": options.name or options.dataset.partition(":")[0],
-        "images_sha256": hashlib.sha256(np.ascontiguousarray(training["image"])).hexdigest(),
+        "images_sha256": hashlib.sha256(training["image"].tobytes()).hexdigest(),
         "num_images": len(training["label"]),
         "test_accuracy": measured,
         "num_test_images": len(test["label"]),
@@ -174,7 +182,8 @@ def run(options: Options) -> None:
         "versions": manifest.versions(),
     }
     write(options.out, half, record)
-    print(f"test accuracy {measured:.4f} of {len(test['label'])} images, training {accuracy(network, stored, training):.4f}")
+    learnt = accuracy(network, stored, training)
+    print(f"test accuracy {measured:.4f} of {len(test['label'])} images, training accuracy {learnt:.4f}")
     print(options.out)
 
 
