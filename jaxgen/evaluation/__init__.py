@@ -1,1 +1,1 @@
-"""Evaluation of trained models: extractors of features, and numbers that say how they were made."""
+"""Judging trained models: the features of images that distributions are compared on."""
