@@ -3,14 +3,24 @@
 from jaxgen.metrics.distances import sliced_wasserstein_distance
 from jaxgen.metrics.diversity import active_units, nearest_neighbour_distances, sample_diversity
 from jaxgen.metrics.modes import gaussian_grid, gaussian_ring, mode_coverage, sample_gaussian_mixture
+from jaxgen.metrics.pixels import (
+    mean_squared_error,
+    nearest_neighbours,
+    peak_signal_to_noise_ratio,
+    structural_similarity,
+)
 
 __all__ = [
     "active_units",
     "gaussian_grid",
     "gaussian_ring",
+    "mean_squared_error",
     "mode_coverage",
     "nearest_neighbour_distances",
+    "nearest_neighbours",
+    "peak_signal_to_noise_ratio",
     "sample_diversity",
     "sample_gaussian_mixture",
     "sliced_wasserstein_distance",
+    "structural_similarity",
 ]
