@@ -1,6 +1,7 @@
 """Pixel metrics against scikit-image and NumPy in float64."""
 
 import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,12 @@ from jaxgen import data, metrics
 
 def oracle(images: np.ndarray, others: np.ndarray) -> np.ndarray:
     """SSIM by scikit-image, in float64."""
-    parameters = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1}
+    parameters: dict[str, Any] = {
+        "gaussian_weights": True,
+        "sigma": 1.5,
+        "use_sample_covariance": False,
+        "data_range": 1,
+    }
     pairs = zip(images.astype(np.float64), others.astype(np.float64), strict=True)
     return np.array([skimage_similarity(x, y, channel_axis=-1, **parameters) for x, y in pairs])
 
@@ -26,9 +32,9 @@ def test_structural_similarity_is_scikit_images(shape: tuple[int, ...]) -> None:
     noise = draws.uniform(size=(2, *shape))
     bright = np.clip(0.95 + 0.01 * draws.normal(size=noise.shape), 0, 1)
     slope = np.broadcast_to(1 - 0.1 * np.linspace(0, 1, shape[1])[:, None], noise.shape)
-    images = np.concatenate([noise, bright, slope]).astype(np.float32)
+    images: Any = np.concatenate([noise, bright, slope]).astype(np.float32)
     change = np.concatenate([0.1 * draws.normal(size=(4, *shape)), -0.03 * slope])
-    others = np.clip(images + change, 0, 1).astype(np.float32)
+    others: Any = np.clip(images + change, 0, 1).astype(np.float32)
     similarities = jax.jit(metrics.structural_similarity)(images, others)
     assert (similarities.shape, similarities.dtype) == ((6,), jnp.float32)
     np.testing.assert_allclose(similarities, oracle(images, others), atol=1e-6)
@@ -37,7 +43,7 @@ def test_structural_similarity_is_scikit_images(shape: tuple[int, ...]) -> None:
 
 
 def test_structural_similarity_takes_every_kind_of_image() -> None:
-    images = data.load()["image"][:4]
+    images: Any = data.load()["image"][:4]
     others = images[::-1]
     expected = oracle(images / 255, others / 255)
     np.testing.assert_allclose(metrics.structural_similarity(images, jnp.asarray(others)), expected, atol=1e-6)
@@ -87,9 +93,9 @@ def test_nearest_neighbours_over_tiles(sizes: tuple[int, int], monkeypatch: pyte
     monkeypatch.setattr("jaxgen.metrics._neighbours._COLUMNS", 16)
     jax.clear_caches()
     draws = np.random.default_rng(1)
-    images, among = (draws.uniform(size=(num, 5, 4, 1)).astype(np.float32) for num in sizes)
+    images, among = (jnp.asarray(draws.uniform(size=(num, 5, 4, 1)), jnp.float32) for num in sizes)
     distances, numbers = metrics.nearest_neighbours(images, among)
-    expected = nearest_by_hand(images, among)
+    expected = nearest_by_hand(np.asarray(images), np.asarray(among))
     np.testing.assert_allclose(distances, expected[0], rtol=1e-6)
     np.testing.assert_array_equal(numbers, expected[1])
     assert (distances.dtype, numbers.dtype) == (jnp.float32, jnp.int32)
@@ -101,18 +107,18 @@ def test_nearest_neighbours_over_tiles(sizes: tuple[int, int], monkeypatch: pyte
 def test_nearest_neighbours_that_are_nearly_equal_are_told_apart() -> None:
     """Far from the origin, 1e-4 apart, where |x|^2 - 2 x.y + |y|^2 in float32 is all rounding."""
     draws = np.random.default_rng(2)
-    points = (7.0 + 1e-4 * draws.normal(size=(60, 300))).astype(np.float32)
-    images, among = points[:20], np.concatenate([points[20:], points[:2]])
+    points = jnp.asarray(7.0 + 1e-4 * draws.normal(size=(60, 300)), jnp.float32)
+    images, among = points[:20], jnp.concatenate([points[20:], points[:2]])
     distances, numbers = metrics.nearest_neighbours(images, among)
-    expected = nearest_by_hand(images, among)
+    expected = nearest_by_hand(np.asarray(images), np.asarray(among))
     np.testing.assert_array_equal(numbers, expected[1])
     np.testing.assert_allclose(distances, expected[0], rtol=1e-6)
     assert distances[:2].tolist() == [0.0, 0.0]  # the copies, exactly
 
 
 def test_nearest_neighbours_of_8_bit_images() -> None:
-    images = data.load()["image"][:30]
-    noisy = np.clip(images + np.random.default_rng(3).normal(0, 5, images.shape), 0, 255).astype(np.uint8)
+    images: Any = data.load()["image"][:30]
+    noisy: Any = np.clip(images + np.random.default_rng(3).normal(0, 5, images.shape), 0, 255).astype(np.uint8)
     distances, numbers = metrics.nearest_neighbours(noisy, images)
     assert numbers.tolist() == list(range(30))
     np.testing.assert_allclose(distances, nearest_by_hand(noisy / 255, images / 255)[0], rtol=1e-5)

@@ -1,7 +1,16 @@
 """Metrics: arrays in, numbers out."""
 
+from jaxgen.metrics.birthday import BirthdayTest, birthday_test, birthday_threshold
 from jaxgen.metrics.distances import sliced_wasserstein_distance
 from jaxgen.metrics.diversity import active_units, nearest_neighbour_distances, sample_diversity
+from jaxgen.metrics.labels import (
+    ClassCoverage,
+    StackedModes,
+    class_coverage,
+    histogram_kl,
+    label_histogram,
+    stacked_modes,
+)
 from jaxgen.metrics.modes import gaussian_grid, gaussian_ring, mode_coverage, sample_gaussian_mixture
 from jaxgen.metrics.pixels import (
     mean_squared_error,
@@ -11,9 +20,17 @@ from jaxgen.metrics.pixels import (
 )
 
 __all__ = [
+    "BirthdayTest",
+    "ClassCoverage",
+    "StackedModes",
     "active_units",
+    "birthday_test",
+    "birthday_threshold",
+    "class_coverage",
     "gaussian_grid",
     "gaussian_ring",
+    "histogram_kl",
+    "label_histogram",
     "mean_squared_error",
     "mode_coverage",
     "nearest_neighbour_distances",
@@ -22,5 +39,6 @@ __all__ = [
     "sample_diversity",
     "sample_gaussian_mixture",
     "sliced_wasserstein_distance",
+    "stacked_modes",
     "structural_similarity",
 ]

@@ -93,7 +93,8 @@ def structural_similarity(images: jax.Array, others: jax.Array) -> jax.Array:
             f"images must be [N, H, W, C] with H, W >= {_WINDOW}, the size of the window, got {list(images.shape)}: "
             "structural similarity has no meaning for smaller ones"
         )
-    return _similarities(images, others)
+    with jax.enable_x64(True):
+        return _similarities(images, others)
 
 
 def nearest_neighbours(images: jax.Array, among: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -160,15 +161,13 @@ def _similarities(images: jax.Array, others: jax.Array) -> jax.Array:
         import dm_pix
     except ImportError as error:
         raise ImportError("structural similarity needs the package dm_pix: pip install dm-pix") from error
-    images, others = jax.lax.stop_gradient((images, others))
-    with jax.enable_x64(True):
-        down, across = (_window(size) for size in images.shape[1:3])
-        similarities = dm_pix.ssim(
-            images.astype(jnp.float64),
-            others.astype(jnp.float64),
-            filter_fn=lambda x: jnp.einsum("nhwc,hi,wj->nijc", x, down, across, precision="highest"),
-        )
-        return similarities.astype(jnp.float32)
+    images, others = (jax.lax.stop_gradient(each).astype(jnp.float64) for each in (images, others))
+    down, across = (_window(size) for size in images.shape[1:3])
+
+    def blur(x: jax.Array) -> jax.Array:
+        return jnp.einsum("nhwc,hi,wj->nijc", x, down, across, precision="highest")
+
+    return dm_pix.ssim(images, others, filter_fn=blur).astype(jnp.float32)
 
 
 def _window(size: int) -> jax.Array:
