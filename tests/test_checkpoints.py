@@ -260,7 +260,7 @@ def test_a_failed_checkpoint_leaves_nothing_though_some_of_it_is_written_later(
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
             checkpoints.save(1, items)
-            with pytest.raises(OSError, match="checkpoint 1 could not be written.*File too large"):
+            with pytest.raises(OSError, match=r"checkpoint 1 could not be written.*File too large"):
                 checkpoints.wait()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

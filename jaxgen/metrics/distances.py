@@ -1,9 +1,16 @@
-"""Distances between two sets of images, taken as samples of two distributions."""
+"""Distances between two sets of images, or of their features, taken as samples of two distributions."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxgen.batches import to_float
+from jaxgen.keys import check_key, named_key
+from jaxgen.metrics._features import Rows, check_features, check_pair, chunks, in_double
+from jaxgen.metrics.estimates import Estimate, from_repetitions
 
 
 def sliced_wasserstein_distance(
@@ -37,3 +44,248 @@ def sliced_wasserstein_distance(
     directions = directions / jnp.linalg.norm(directions, axis=0, keepdims=True)
     gaps = jnp.sort(real @ directions, axis=0) - jnp.sort(fake @ directions, axis=0)
     return jnp.sqrt(jnp.mean(jnp.square(gaps)))
+
+
+class Moments(NamedTuple):
+    """Mean and covariance of features, in double precision, on the host.
+
+    Args:
+      num_points: N.
+      mean: float64 [D].
+      covariance: unbiased, float64 [D, D].
+    """
+
+    num_points: int
+    mean: Any
+    covariance: Any
+
+
+def _centred(rows: Rows) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(count [], mean [D], deviations [D, C])."""
+    count = jnp.sum(rows.weights)
+    mean = rows.weights @ rows.values / count
+    return count, mean, ((rows.values - mean[None]) * rows.weights[:, None]).T
+
+
+def _scatter(count: jax.Array, mean: jax.Array, deviations: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    return count, mean, deviations @ deviations.T
+
+
+# Two programs: the transposition is then done, not fused into a product that is slower with it by far on the CPU.
+_moments = in_double(_centred, _scatter)
+
+
+def moments(features: Any) -> Moments:
+    """Mean and unbiased covariance of features, in double precision and in pieces of bounded memory.
+
+    mean = (1/N) sum_i x_i,  covariance = (1/(N-1)) sum_i (x_i - mean)(x_i - mean)^T
+
+    Rows are spread over this process's devices. For features that come in pieces, see `merge_moments`.
+
+    Args:
+      features: [N, D], N >= 2.
+
+    Returns:
+      The moments, [D] and [D, D].
+
+    Raises:
+      ValueError: the features are not [N, D] with N >= 2, or not finite; the error names the first such row.
+    """
+    features = check_features("features", features, 2)
+    return _finish(functools.reduce(_merge, map(_moments, chunks(features))))
+
+
+def _merge(first: tuple[int, Any, Any], second: tuple[int, Any, Any]) -> tuple[int, Any, Any]:
+    """(count, mean, scatter) of two sets together."""
+    count = first[0] + second[0]
+    gap = second[1] - first[1]
+    mean = first[1] + gap * (second[0] / count)
+    return count, mean, first[2] + second[2] + (gap[:, None] * gap[None]) * (first[0] * second[0] / count)
+
+
+def _finish(parts: tuple[int, Any, Any]) -> Moments:
+    count, mean, scatter = parts
+    return Moments(int(count), mean, scatter / (count - 1))
+
+
+def merge_moments(first: Moments, second: Moments) -> Moments:
+    """Moments of two sets together, from the moments of each: so that features can be seen a piece at a time.
+
+    M = M_1 + M_2 + (m_2 - m_1)(m_2 - m_1)^T N_1 N_2 / (N_1 + N_2),  M = (N - 1) covariance
+
+    Args:
+      first: moments of one set, [D] and [D, D].
+      second: of another set of features of the same extractor.
+
+    Returns:
+      The moments of both, [D] and [D, D].
+
+    Raises:
+      ValueError: their dimensions differ.
+
+    References:
+      Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance", equation 2.1 for vectors.
+    """
+    _check_dimensions(first, second)
+    return _finish(_merge(*((m.num_points, m.mean, m.covariance * (m.num_points - 1)) for m in (first, second))))
+
+
+def _check_dimensions(first: Moments, second: Moments) -> None:
+    if first.mean.shape != second.mean.shape:
+        raise ValueError(
+            f"moments are of features of different sizes, {first.mean.shape[0]} and {second.mean.shape[0]}: use one "
+            "extractor for both"
+        )
+
+
+def _eigen(matrix: jax.Array, *others: jax.Array) -> tuple[jax.Array, ...]:
+    # eigh, for the values alone too: on the CPU, XLA's eigvalsh takes four times as long.
+    return (*jnp.linalg.eigh(matrix), *others)
+
+
+def _roots(eigenvalues: jax.Array) -> jax.Array:
+    """Square roots; with fewer points than dimensions most eigenvalues are round-off, whose roots would add up."""
+    noise = eigenvalues.shape[0] * jnp.finfo(eigenvalues.dtype).eps * jnp.max(jnp.abs(eigenvalues))
+    return jnp.sqrt(jnp.where(eigenvalues > noise, eigenvalues, 0.0))
+
+
+def _inner(values: jax.Array, vectors: jax.Array, second: jax.Array) -> tuple[jax.Array]:
+    """C_1^(1/2) C_2 C_1^(1/2)."""
+    root = (vectors * _roots(values)[None]) @ vectors.T
+    product = root @ second @ root
+    return ((product + product.T) / 2.0,)
+
+
+# One program each: within one, XLA would multiply in the order in which LAPACK leaves its vectors, which is slow.
+_trace_of_root = in_double(_eigen, _inner, _eigen, lambda values, _: jnp.sum(_roots(values)))
+
+
+def frechet_distance(first: Moments, second: Moments) -> float:
+    """Frechet distance between the Gaussians with the moments of two sets of features.
+
+    d^2 = |m_1 - m_2|^2 + tr(C_1 + C_2 - 2 (C_1^(1/2) C_2 C_1^(1/2))^(1/2))
+
+    This is d^2, which is what the field reports. It is biased upwards by an amount that falls with the numbers of
+    points: compare values at equal numbers only. On the features of InceptionV3 it is the FID; on others it is not.
+
+    Args:
+      first: moments of one set, [D] and [D, D].
+      second: of the other.
+
+    Returns:
+      The squared distance, in units of the features squared; below 0 by round-off at most.
+
+    Raises:
+      ValueError: their dimensions differ.
+
+    References:
+      Dowson & Landau 1982, "The Frechet distance between multivariate normal distributions", equation 4.
+      Heusel et al. 2017, "GANs trained by a two time-scale update rule", equation 6.
+    """
+    _check_dimensions(first, second)
+    gap = first.mean - second.mean
+    traces = first.covariance.trace() + second.covariance.trace()
+    return float(gap @ gap + traces - 2.0 * _trace_of_root(first.covariance, second.covariance))
+
+
+def frechet_estimate(real: Any, fake: Any, num_groups: int = 10) -> Estimate:
+    """Frechet distance of two sets of features with its standard error, by leaving out a tenth of both at a time.
+
+    error^2 = ((G - 1) / G) sum_g (d_(g) - mean)^2,  d_(g) without group g of both sets
+
+    Args:
+      real: features of real images, [N, D].
+      fake: features of generated ones, [M, D].
+      num_groups: number of groups G; the points of a group are every G-th.
+
+    Returns:
+      (`frechet_distance` of all, its standard error).
+
+    Raises:
+      ValueError: there are fewer than 2 G points in a set, G is below 2, or the features do not fit.
+
+    References:
+      Efron & Tibshirani 1993, "An Introduction to the Bootstrap", equation 11.5 (the jackknife), for groups.
+    """
+    if num_groups < 2:
+        raise ValueError(f"num_groups must be at least 2, got {num_groups}")
+    real, fake = check_pair(real, fake, 2 * num_groups)
+    groups = [[moments(points[g::num_groups]) for g in range(num_groups)] for points in (real, fake)]
+
+    def distance(left_out: int | None) -> float:
+        return frechet_distance(*(_together(side, left_out) for side in groups))
+
+    partial = [distance(g) for g in range(num_groups)]
+    return Estimate(distance(None), from_repetitions(partial).standard_error * (num_groups - 1))
+
+
+def _together(groups: Sequence[Moments], left_out: int | None) -> Moments:
+    return functools.reduce(merge_moments, [m for g, m in enumerate(groups) if g != left_out])
+
+
+@in_double
+def _mean_discrepancy(real: Rows, fake: Rows) -> jax.Array:
+    """The unbiased estimate of MMD^2 of two pieces of rows."""
+
+    def kernel(x: jax.Array, y: jax.Array) -> jax.Array:
+        return (x @ y.T / x.shape[1] + 1.0) ** 3
+
+    def within(rows: Rows) -> jax.Array:
+        count = jnp.sum(rows.weights)
+        diagonal = (jnp.sum(jnp.square(rows.values), axis=1) / rows.values.shape[1] + 1.0) ** 3
+        total = rows.weights @ kernel(rows.values, rows.values) @ rows.weights - rows.weights @ diagonal
+        return total / (count * (count - 1.0))
+
+    across = real.weights @ kernel(real.values, fake.values) @ fake.weights
+    across = across / (jnp.sum(real.weights) * jnp.sum(fake.weights))
+    return within(real) + within(fake) - 2.0 * across
+
+
+def _draw(points: Any, num: int, key: jax.Array) -> Rows:
+    """Rows drawn without replacement."""
+    places = jax.device_get(jax.random.permutation(key, len(points))[:num])
+    return next(chunks(points[places], num))
+
+
+def kernel_distance(real: Any, fake: Any, key: jax.Array, num_subsets: int = 100, subset_size: int = 1000) -> Estimate:
+    """Kernel distance of two sets of features: the squared maximum mean discrepancy, unbiased, over random subsets.
+
+    MMD^2 = mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j),
+    k(x, y) = (x . y / D + 1)^3
+
+    The mean over S subsets of m points drawn without replacement. Its variance is taken as s^2 / S + s^2 f / (1 - f),
+    with s^2 the subsets' variance and f = m / N: subsets overlap, so many of them do not make the N points more. That
+    is too much rather than too little where the two distributions are one. On InceptionV3's features this is the KID.
+
+    Args:
+      real: features of real images, [N, D].
+      fake: features of generated ones, [M, D].
+      key: typed key of the subsets, [].
+      num_subsets: number of subsets S.
+      subset_size: points in each m, less than N and M.
+
+    Returns:
+      (the distance, its standard error), in units of the kernel; it may be below 0 where it is not far from 0.
+
+    Raises:
+      ValueError: a set has not more points than a subset, a size is below 2, or the features do not fit.
+
+    References:
+      Gretton et al. 2012, "A kernel two-sample test", equation 3; Binkowski et al. 2018, "Demystifying MMD GANs",
+      section 4 (the kernel, and blocks of 1000).
+    """
+    check_key(key)
+    for name, size in (("num_subsets", num_subsets), ("subset_size", subset_size)):
+        if size < 2:
+            raise ValueError(f"{name} must be at least 2, got {size}")
+    real, fake = check_pair(real, fake, subset_size + 1)
+    values = []
+    for subset in range(num_subsets):
+        subset_key = jax.random.fold_in(key, subset)
+        drawn = [
+            _draw(points, subset_size, named_key(subset_key, name)) for name, points in (("real", real), ("fake", fake))
+        ]
+        values.append(float(_mean_discrepancy(*drawn)))
+    share = subset_size / min(len(real), len(fake))
+    estimate = from_repetitions(values)
+    return Estimate(estimate.value, estimate.standard_error * (1.0 + num_subsets * share / (1.0 - share)) ** 0.5)
