@@ -273,9 +273,13 @@ def draw(curves: dict[str, list[dict[str, float]]], title: str, path: Path) -> N
         axes.set_xlabel("level")
         axes.set_xticks(range(max(map(len, curves.values()))))
         axes.grid(alpha=0.3)
-        if metric in DISTANCES:
-            # Around 0, where real images lie from real ones, a logarithm would show noise only.
-            axes.set_yscale("symlog", linthresh=max(abs(rows[1][metric]) for rows in curves.values()) / 10)
+        if metric == "frechet_distance":
+            axes.set_yscale("log")
+        if metric == "kernel_distance":
+            # Unbiased, so below 0 as often as above between real images: a logarithm only beyond its standard error.
+            error = max(rows[0]["kernel_distance_standard_error"] for rows in curves.values())
+            axes.set_yscale("symlog", linthresh=2 * error)
+            axes.set_ylim(bottom=-4 * error)
     figure.axes[0].legend(fontsize="small")
     with replacing(path) as partial:
         FigureCanvasAgg(figure).print_png(str(partial))

@@ -14,6 +14,7 @@ import pytest
 
 import jaxgen
 from jaxgen import augmentation, batches, data, keys, losses, metrics, networks, parallel, schedules
+from jaxgen.evaluation import extractors
 from jaxgen.training import (
     checkpoint,
     collapse,
@@ -35,7 +36,7 @@ ROOT = Path(jaxgen.__file__).parent
 FLOORS = [
     {"losses", "metrics", "networks", "augmentation", "batches", "keys", "schedules"},
     {"gan", "vae", "parallel", "modules", "spec"},
-    {"data", "training"},
+    {"data", "training", "evaluation"},
 ]
 # What each floor may import besides the standard library.
 PACKAGES = [
@@ -44,7 +45,7 @@ PACKAGES = [
     {"jax", "flax", "optax", "chex", "jaxgen", "orbax", "numpy"},
 ]
 # What floors import inside the functions that use it, so that the core imports without it: floor 3, and the metrics.
-WHERE_USED = {"PIL", "tensorflow", "tensorflow_datasets", "requests", "tensorboardX", "grain"}
+WHERE_USED = {"PIL", "tensorflow", "tensorflow_datasets", "requests", "tensorboardX", "grain", "safetensors"}
 METRICS = {"dm_pix"}
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 
@@ -106,6 +107,7 @@ import sys
 for name in {missing}:
     sys.modules[name] = None
 import jaxgen, jaxgen.training.run, jaxgen.training.loop, jaxgen.training.checkpoint, jaxgen.training.monitor
+import jaxgen.evaluation.extractors
 assert jaxgen.data.load()["image"].shape == (2000, 28, 28, 1)
 try:
     jaxgen.data.load("mnist")
@@ -123,7 +125,7 @@ def public() -> Iterator[tuple[str, Any]]:
     lists: list[tuple[ModuleType, list[str]]] = [
         *((module, list(module.__all__)) for module in (jaxgen, losses, metrics, networks, data)),
         *((m, [n for n, v in vars(m).items() if not n.startswith("_") and getattr(v, "__module__", "") == m.__name__])
-          for m in (augmentation, batches, keys, parallel, schedules, jaxgen.modules, jaxgen.spec,
+          for m in (augmentation, batches, keys, parallel, schedules, jaxgen.modules, jaxgen.spec, extractors,
                     checkpoint, collapse, events, feeds, files, loop, manifest, monitor, population, run, sentinel,
                     stopping, streaming)),
     ]  # fmt: skip

@@ -3,7 +3,9 @@
 from jaxgen.networks.conditioning import Projection
 from jaxgen.networks.convolution import Conv, ConvTranspose, conv, conv_transpose
 from jaxgen.networks.dcgan import ConvDecoder, ConvEncoder, DCGANDiscriminator, DCGANGenerator, Judgement, num_halvings
+from jaxgen.networks.inception import InceptionV3
 from jaxgen.networks.layers import BatchNorm, Dropout, MinibatchStandardDeviation, SpectralNorm
+from jaxgen.networks.lenet import LeNet
 from jaxgen.networks.mlp import (
     Maxout,
     MaxoutDiscriminator,
@@ -27,7 +29,9 @@ __all__ = [
     "DCGANGenerator",
     "Dropout",
     "FromNNX",
+    "InceptionV3",
     "Judgement",
+    "LeNet",
     "MLPDecoder",
     "MLPDiscriminator",
     "MLPEncoder",

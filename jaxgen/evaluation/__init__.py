@@ -1,0 +1,1 @@
+"""Judging trained models: the features of images that distributions are compared on."""
