@@ -28,12 +28,12 @@ from jaxgen.training.files import replacing
 
 DISTANCES = ("frechet_distance", "kernel_distance")  # rise with every corruption
 SHARES = ("precision", "recall", "density", "coverage")  # fall with some, and say which kind it is
-LEVELS: dict[str, tuple[float, ...]] = {
+LEVELS: dict[str, tuple[float, ...]] = {  # the first is none at all
     "blur": (0.0, 0.5, 1.0, 1.5, 2.0),  # standard deviation in pixels
     "noise": (0.0, 0.05, 0.1, 0.2, 0.3),  # standard deviation, the range of pixels being 1
     "occlusion": (0.0, 0.15, 0.3, 0.45, 0.6),  # side of a grey square, in units of the image's
     "missing classes": (0.0, 0.2, 0.4, 0.6, 0.8),  # share of the classes
-    "copies": (1.0, 3.0, 10.0, 30.0, 100.0),  # how often each image is there
+    "copies": (1.0, 3.0, 10.0, 30.0, 100.0),  # of each image
 }
 
 
@@ -242,17 +242,16 @@ def measure(
     def features(chosen: Any) -> np.ndarray:
         return extractors.extract(extractor, chosen).features
 
-    real = features(images[first[:num]])
-    curves = {}
+    real, subsets_key = features(images[first[:num]]), named_key(key, "subsets")
+    untouched = compare(real, features(images[second[:num]]), subsets_key)
+    curves: dict[str, list[dict[str, float]]] = {}
     for name, levels in LEVELS.items():
         if name == "missing classes" and labels is None:
             continue
-        curves[name] = []
-        for level in levels:
-            fake = corrupt(
-                images[second], None if labels is None else labels[second], num, name, level, key
-            )
-            result = compare(real, features(fake), named_key(key, "subsets"))
+        curves[name] = [{"level": levels[0], "num_images": num, **untouched}]
+        for level in levels[1:]:
+            fake = corrupt(images[second], None if labels is None else labels[second], num, name, level, key)
+            result = compare(real, features(fake), subsets_key)
             curves[name].append({"level": level, "num_images": num, **result})
         rising = ", ".join(f"{row['frechet_distance']:.4g}" for row in curves[name])
         say(f"{name:>15}: Frechet distance {rising}")
@@ -306,7 +305,7 @@ def run(options: Options) -> Path:
     record = {
         "dataset": options.dataset.partition(":")[0] if options.dataset.startswith("folder") else options.dataset,
         "split": options.split,
-        "sha256": f"{data.fingerprint({name: array[:data.LOOKED_AT] for name, array in dataset.items()}):064x}",
+        "sha256": f"{data.fingerprint({name: array[: data.LOOKED_AT] for name, array in dataset.items()}):064x}",
         "extractor": extractor.name,
         "extractor_sha256": extractor.sha256,
         "seed": options.seed,
