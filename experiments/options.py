@@ -24,7 +24,8 @@ class Options:
     config: str | None = None
     """Start from a named configuration of experiments/configs; other options override it."""
     dataset: str = "fashion_mnist_small"
-    """fashion_mnist_small (embedded), the TFDS name of an image set, folder:PATH, npz:PATH or idx:DIR."""
+    """fashion_mnist_small (embedded), the TFDS name of an image set, folder:PATH, npz:PATH or idx:DIR; or stacked: and
+    one of them, for colour images of three random grey ones, with 1,000 classes."""
     data_dir: Path | None = None
     """Where TFDS keeps prepared sets; its own default when not given."""
     manual_dir: Path | None = None

@@ -12,10 +12,11 @@ from jaxgen.data.binarization import Binarization, binarize, binarize_set
 from jaxgen.data.files import load_idx, load_npz, open_idx, open_npz
 from jaxgen.data.folders import Folder
 from jaxgen.data.images import Color, check_dataset, resize_images
-from jaxgen.data.limits import MAX_PIXELS
+from jaxgen.data.limits import MAX_PIXELS, check_memory
 from jaxgen.data.order import batch_indices, permute
 from jaxgen.data.sources import LOOKED_AT, Source, binarized, in_memory, of_rows, on_demand
 from jaxgen.data.splits import spread
+from jaxgen.data.stacked import TEST_STACKS, TRAINING_STACKS, draw_stacks, stack_channels, stacked
 
 __all__ = [
     "LOOKED_AT",
@@ -26,15 +27,19 @@ __all__ = [
     "binarize",
     "binarize_set",
     "binarized",
+    "draw_stacks",
     "fingerprint",
     "in_memory",
     "load",
     "open_source",
     "permute",
     "spread",
+    "stack_channels",
+    "stacked",
 ]
 
 _EMBEDDED = "fashion_mnist_small"
+_STACKED = "stacked:"
 
 
 def load(
@@ -53,7 +58,8 @@ def load(
       name: ``"fashion_mnist_small"`` (2,000 + 500 images inside the package); the TFDS name of an image set, such as
         ``"mnist"`` or ``"cifar10"``, prepared on first use; ``"folder:PATH"`` of PNG and JPEG pictures, subfolders
         being labels; ``"npz:PATH"`` with arrays ``image`` and ``label``, or ``train_image`` and so on; ``"idx:DIR"``
-        with MNIST's original files.
+        with MNIST's original files. ``"stacked:"`` and one of these, such as ``"stacked:mnist"``: colour images of
+        three random ones of that split, always the same 128,000 for ``"train"`` and 26,000 for others, labels 0 to 999.
       split: ``"train"``, ``"test"`` or what else the set has. Folders and archives without splits hold out every
         tenth image for ``"test"``.
       data_dir: where TFDS keeps prepared sets; its own default when None.
@@ -72,6 +78,11 @@ def load(
       ConnectionError: a TFDS set is not prepared and its files cannot be reached.
       ModuleNotFoundError: TFDS is missing, or TensorFlow where preparing or reading this set needs it.
     """
+    if name.startswith(_STACKED):
+        stacks = open_source(name, split, data_dir=data_dir, manual_dir=manual_dir, image_size=image_size, color=color)
+        check_memory(stacks.nbytes, name)
+        places = np.arange(stacks.num_examples)
+        return stacks.read(places if rows is None else places[rows(len(places))])
     kind, path = _locate(name, image_size)
     if kind == "folder":
         folder = Folder(path, split, name, image_size, color)
@@ -124,6 +135,12 @@ def open_source(
       ConnectionError: a TFDS set is not prepared and its files cannot be reached.
       ModuleNotFoundError: TFDS is missing, or TensorFlow where preparing or reading this set needs it.
     """
+    if name.startswith(_STACKED):
+        grey = name.removeprefix(_STACKED)
+        if not grey:
+            raise ValueError(f"{name}: name the data set to stack after the colon, e.g. {_STACKED}mnist")
+        source = open_source(grey, split, data_dir=data_dir, manual_dir=manual_dir, image_size=image_size, color=color)
+        return stacked(source, TRAINING_STACKS if split.startswith("train") else TEST_STACKS)
     kind, path = _locate(name, image_size)
     if kind == "folder":
         folder = Folder(path, split, name, image_size, color)

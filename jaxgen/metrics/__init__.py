@@ -1,5 +1,6 @@
 """Metrics: arrays in, numbers out."""
 
+from jaxgen.metrics.birthday import BirthdayTest, birthday_test, birthday_threshold
 from jaxgen.metrics.classifier import classifier_score
 from jaxgen.metrics.distances import (
     Moments,
@@ -12,27 +13,54 @@ from jaxgen.metrics.distances import (
 )
 from jaxgen.metrics.diversity import active_units, nearest_neighbour_distances, sample_diversity
 from jaxgen.metrics.estimates import Estimate, from_repetitions
+from jaxgen.metrics.labels import (
+    ClassCoverage,
+    StackedModes,
+    class_coverage,
+    histogram_kl,
+    label_histogram,
+    stacked_modes,
+)
 from jaxgen.metrics.manifolds import PrecisionRecall, precision_recall
 from jaxgen.metrics.modes import gaussian_grid, gaussian_ring, mode_coverage, sample_gaussian_mixture
+from jaxgen.metrics.pixels import (
+    mean_squared_error,
+    nearest_neighbours,
+    peak_signal_to_noise_ratio,
+    structural_similarity,
+)
 
 __all__ = [
+    "BirthdayTest",
+    "ClassCoverage",
     "Estimate",
     "Moments",
     "PrecisionRecall",
+    "StackedModes",
     "active_units",
+    "birthday_test",
+    "birthday_threshold",
+    "class_coverage",
     "classifier_score",
     "frechet_distance",
     "frechet_estimate",
     "from_repetitions",
     "gaussian_grid",
     "gaussian_ring",
+    "histogram_kl",
     "kernel_distance",
+    "label_histogram",
+    "mean_squared_error",
     "merge_moments",
     "mode_coverage",
     "moments",
     "nearest_neighbour_distances",
+    "nearest_neighbours",
+    "peak_signal_to_noise_ratio",
     "precision_recall",
     "sample_diversity",
     "sample_gaussian_mixture",
     "sliced_wasserstein_distance",
+    "stacked_modes",
+    "structural_similarity",
 ]
