@@ -1,6 +1,7 @@
 """Numbers that say how they were made, and are compared only with those made in the same way."""
 
 import dataclasses
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -110,6 +111,18 @@ class Comparison(NamedTuple):
     difference: float
     standard_error: float | None
     better: str
+
+
+def sha256_of(plain: Any) -> str:
+    """Tell plain data apart.
+
+    Args:
+      plain: plain data.
+
+    Returns:
+      The SHA-256 of them as JSON with sorted names.
+    """
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def protocol_differences(first: Protocol, second: Protocol) -> list[str]:
