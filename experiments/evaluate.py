@@ -10,7 +10,6 @@ VAEs, latents.png.
 
 import dataclasses
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -24,7 +23,7 @@ from experiments import evaluation_report
 from experiments.command import exit_status
 from experiments.inputs import load_data
 from experiments.options import saved_options
-from experiments.watching import class_rows
+from experiments.watching import choose_extractor, class_rows
 from jaxgen import data
 from jaxgen.data import Source, spread
 from jaxgen.evaluation import extractors, measures, records
@@ -35,6 +34,7 @@ from jaxgen.training import manifest
 from jaxgen.training.run import Run
 
 MOST = 10_000  # images of each side, where nothing is said
+OTHER_DATA = ("the data are not those that the run was trained on",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,8 @@ class Options:
     checkpoint: str = "newest"
     """newest, best, or the step of a checkpoint."""
     num: int | None = None
-    """Number of real and of generated images that are compared; as many as there are test images, at most 10,000."""
+    """Number of real and of generated images that are compared; half of the test images when not given, at most 10,000,
+    so that the other half shows what real images reach."""
     extractor: str = "auto"
     """What makes the features: lenet_mnist, lenet_fashion_mnist, pixels, inception:PATH; auto goes by the data."""
     dataset: str | None = None
@@ -82,19 +83,11 @@ class Reference(NamedTuple):
     test: dict[str, np.ndarray]  # the whole split
     labels: np.ndarray | None  # of the real images that samples are compared with
     real: Side
-    other: Side  # as many other real images, from the training split
-    known: np.ndarray  # the rest of the training images
+    other: Side  # as many other real images
+    known: np.ndarray  # training images, none of them among the others
     extractor: Extractor
-    same_data: bool  # whether they are what the run was trained on
-
-
-def choose_extractor(text: str, dataset: str, image_shape: tuple[int, ...]) -> Extractor:
-    """The extractor that is asked for, or the classifier of the data where there is one, or the pixels."""
-    if text != "auto":
-        return extractors.find(text)
-    if image_shape != (28, 28, 1) or "mnist" not in dataset:
-        return extractors.pixels()
-    return extractors.lenet("fashion_mnist" if "fashion" in dataset else "mnist")
+    warnings: tuple[str, ...]  # of every number
+    calibration_warnings: tuple[str, ...]  # of every number that is calibrated
 
 
 def load_reference(run: Run, options: Options, bar: Any) -> Reference:
@@ -105,17 +98,31 @@ def load_reference(run: Run, options: Options, bar: Any) -> Reference:
     identity = run.config["identity"]["data"]
     shape = tuple(identity["image_shape"])
     if loaded.test["image"].shape[1:] != shape:
-        raise ValueError(f"{run.directory} is of images {list(shape)}, {saved.dataset} has {loaded.test['image'].shape[1:]}")
+        raise ValueError(
+            f"{run.directory} is of images {list(shape)}, {saved.dataset} has {loaded.test['image'].shape[1:]}"
+        )
     train = loaded.train.look() if isinstance(loaded.train, Source) else loaded.train
     held, known = loaded.test["image"], train["image"]
-    # Half of the training images at most are the other side of the calibration; the rest are what samples may copy.
-    num = min(len(held), len(known) // 2, MOST) if options.num is None else options.num
-    if num > min(len(held), len(known) // 2):
+    num = min(len(held) // 2, MOST) if options.num is None else options.num
+    if not 2 <= num <= len(held):
         raise ValueError(
-            f"--num {num} is more than the {len(held)} test images, or half of the {len(known)} training images, of "
-            f"{saved.dataset}: real images are compared with as many others"
+            f"{num} images cannot be compared: {saved.dataset} has {len(held)} test images, give --num from 2 to that"
         )
-    places, others = spread(len(held), num), spread(len(known), num)
+    places = spread(len(held), num)
+    others = np.delete(held, places, axis=0)
+    calibration_warnings: tuple[str, ...] = ()
+    if len(others) >= num:
+        others = others[spread(len(others), num)]
+    elif len(known) >= 2 * num:
+        # Neither the model nor, mostly, the extractor has seen test images; these it has.
+        calibration_warnings = ("the real column is of training images: --num is more than half of the test images",)
+        taken = spread(len(known), num)
+        others, known = known[taken], np.delete(known, taken, axis=0)
+    else:
+        raise ValueError(
+            f"--num {num} leaves no {num} other real images to compare with: {saved.dataset} has {len(held)} test and "
+            f"{len(known)} training images"
+        )
     extractor = choose_extractor(options.extractor, saved.dataset, shape)
 
     def side(images: np.ndarray, what: str) -> Side:
@@ -131,10 +138,11 @@ def load_reference(run: Run, options: Options, bar: Any) -> Reference:
         test=loaded.test,
         labels=loaded.test["label"][places] if "label" in loaded.test else None,
         real=side(held[places], "test images"),
-        other=side(known[others], "training images"),
-        known=np.delete(known, others, axis=0),
+        other=side(others, "other real images"),
+        known=known,
         extractor=extractor,
-        same_data=loaded.sha256 == identity["sha256"],
+        warnings=OTHER_DATA * (loaded.sha256 != identity["sha256"]),
+        calibration_warnings=calibration_warnings,
     )
 
 
@@ -253,7 +261,8 @@ class Evaluator:
             resizing=None if extractor is None else extractor.resizing,
             parameters=tuple(sorted({**number.parameters, **binary}.items())),
         )
-        other = () if reference.same_data else ("the data are not those that the run was trained on",)
+        if calibration is not None:
+            warnings = (*warnings, *reference.calibration_warnings)
         return records.Record(
             value=number.value,
             standard_error=number.standard_error,
@@ -264,7 +273,7 @@ class Evaluator:
             model_sha256=model.sha256,
             seed=self._options.seed,
             versions=tuple(sorted(manifest.versions().items())),
-            warnings=(*number.warnings, *warnings, *other),
+            warnings=(*number.warnings, *warnings, *reference.warnings),
         )
 
 
@@ -301,7 +310,6 @@ class Bars:
 
     def __init__(self) -> None:
         self._bar: Any = None
-        self._began = time.perf_counter()
 
     def __enter__(self) -> "Bars":
         return self
@@ -316,7 +324,9 @@ class Bars:
     def begin(self, what: str) -> measures.Progress:
         """Show that something is begun; returns what to call with how much of it is done, and of how much."""
         self._end()
-        bar = self._bar = tqdm(desc=what, total=1, leave=False, mininterval=0.2 if sys.stderr.isatty() else 10.0)
+        # Where nobody watches, a line every ten seconds of what takes longer.
+        often = {"mininterval": 0.2} if sys.stderr.isatty() else {"mininterval": 10.0, "delay": 10.0}
+        bar = self._bar = tqdm(desc=what, total=1, leave=False, **often)
 
         def progress(done: int, total: int) -> None:
             bar.total = total

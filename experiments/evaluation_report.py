@@ -65,13 +65,13 @@ def table(found: Sequence[Record]) -> str:
         real = f"{calibrations.pop():.4g}" if len(calibrations) == 1 else ""
         lines.append([protocol.metric, protocol.unit, protocol.better, *cells, real])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    text.insert(1, "  ".join("-" * width for width in widths))
+    padded = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    padded.insert(1, "  ".join("-" * width for width in widths))
     notes = ["* better than every other by more than two standard errors; real: real images in the model's place"]
     data = {(p.dataset, p.split, p.binarization) for p, _ in rows_of(found)}
     notes += [f"data: {name}, split {split}, binarization {binary}" for name, split, binary in sorted(data)]
     notes += [f"[{number}] {warning}" for number, warning in enumerate(warnings, 1)]
-    return "\n".join([*text, "", *notes]) + "\n"
+    return "\n".join([*padded, "", *notes]) + "\n"
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:
@@ -101,7 +101,13 @@ def draw_measures(path: Path, found: Sequence[Record]) -> None:
         for place, model in enumerate(models):
             if model in row:
                 error = row[model].standard_error
-                axes.bar(place, row[model].value, yerr=None if error is None else 2 * error, capsize=4, color=f"C{place % 10}")
+                axes.bar(
+                    place,
+                    row[model].value,
+                    yerr=None if error is None else 2 * error,
+                    capsize=4,
+                    color=f"C{place % 10}",
+                )
         calibration = next((r.calibration for r in row.values() if r.calibration is not None), None)
         if calibration is not None and math.isfinite(calibration):
             axes.axhline(calibration, color="black", linestyle="--", linewidth=1)

@@ -51,6 +51,9 @@ class Options:
     """Steps between rows of the log."""
     eval_every: int = 1000
     """Steps between evaluations on the test split."""
+    extractor: str = "none"
+    """At each evaluation also measure the Frechet distance, precision and recall of 1,000 samples on the features of
+    lenet_mnist, lenet_fashion_mnist, pixels or inception:PATH; auto goes by the data. evaluate.py measures more."""
     sample_every: int = 1000
     """Steps between grids of samples."""
     checkpoint_every: int = 1000

@@ -318,7 +318,9 @@ def _nearest(sides: Sides) -> list[Number]:
     }
     numbers = [sides.number("nearest-MSE", *_mean(_errors(fake, nearest)), "range squared", "neither", **others)]
     if _has_structure(fake):
-        numbers.append(sides.number("nearest-SSIM", *_mean(_similarities(fake, nearest)), "", "neither", **others))
+        numbers.append(
+            sides.number("nearest-SSIM", *_mean(_similarities(fake, nearest)), "similarity", "neither", **others)
+        )
     return numbers
 
 
@@ -442,7 +444,7 @@ def _reconstructions(subject: Subject, test: Mapping[str, np.ndarray], progress:
         ),
     ]
     if similarities:
-        numbers.append(_of_images("reconstruction-SSIM", np.concatenate(similarities), "", "higher"))
+        numbers.append(_of_images("reconstruction-SSIM", np.concatenate(similarities), "similarity", "higher"))
     return numbers
 
 
