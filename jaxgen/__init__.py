@@ -1,6 +1,7 @@
 """jaxgen: GANs and VAEs in JAX as pure functions."""
 
 from jaxgen import augmentation, batches, data, keys, losses, metrics, networks, parallel, schedules
+from jaxgen.annealed import gan_log_likelihood, gan_simulate, vae_annealed_log_likelihood, vae_simulate
 from jaxgen.gan import (
     GAN,
     GANState,
@@ -24,6 +25,8 @@ from jaxgen.vae import (
     vae_evaluate,
     vae_importance_sampling,
     vae_init,
+    vae_latent_size,
+    vae_likelihood_parameters,
     vae_log_likelihood,
     vae_loss,
     vae_reconstruct,
@@ -49,7 +52,9 @@ __all__ = [
     "gan_generate",
     "gan_generated",
     "gan_init",
+    "gan_log_likelihood",
     "gan_sample",
+    "gan_simulate",
     "gan_step",
     "generator_loss",
     "generator_update",
@@ -59,15 +64,19 @@ __all__ = [
     "networks",
     "parallel",
     "schedules",
+    "vae_annealed_log_likelihood",
     "vae_decode",
     "vae_encode",
     "vae_evaluate",
     "vae_importance_sampling",
     "vae_init",
+    "vae_latent_size",
+    "vae_likelihood_parameters",
     "vae_log_likelihood",
     "vae_loss",
     "vae_reconstruct",
     "vae_sample",
+    "vae_simulate",
     "vae_step",
     "vae_update",
 ]

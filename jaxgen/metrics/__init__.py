@@ -1,5 +1,10 @@
 """Metrics: arrays in, numbers out."""
 
+from jaxgen.metrics.annealing import (
+    AnnealedEstimate,
+    annealed_importance_sampling,
+    reverse_annealed_importance_sampling,
+)
 from jaxgen.metrics.birthday import BirthdayTest, birthday_test, birthday_threshold
 from jaxgen.metrics.classifier import classifier_score
 from jaxgen.metrics.distances import (
@@ -23,6 +28,7 @@ from jaxgen.metrics.labels import (
 )
 from jaxgen.metrics.manifolds import PrecisionRecall, precision_recall
 from jaxgen.metrics.modes import gaussian_grid, gaussian_ring, mode_coverage, sample_gaussian_mixture
+from jaxgen.metrics.parzen import ParzenBandwidth, parzen_bandwidth, parzen_log_likelihood
 from jaxgen.metrics.pixels import (
     mean_squared_error,
     nearest_neighbours,
@@ -31,13 +37,16 @@ from jaxgen.metrics.pixels import (
 )
 
 __all__ = [
+    "AnnealedEstimate",
     "BirthdayTest",
     "ClassCoverage",
     "Estimate",
     "Moments",
+    "ParzenBandwidth",
     "PrecisionRecall",
     "StackedModes",
     "active_units",
+    "annealed_importance_sampling",
     "birthday_test",
     "birthday_threshold",
     "class_coverage",
@@ -56,8 +65,11 @@ __all__ = [
     "moments",
     "nearest_neighbour_distances",
     "nearest_neighbours",
+    "parzen_bandwidth",
+    "parzen_log_likelihood",
     "peak_signal_to_noise_ratio",
     "precision_recall",
+    "reverse_annealed_importance_sampling",
     "sample_diversity",
     "sample_gaussian_mixture",
     "sliced_wasserstein_distance",
