@@ -152,6 +152,21 @@ def test_likelihood_gradients(name: str) -> None:
     check_grads(jax.jit(likelihood.mean), (parameters,), 1, modes=("rev",), atol=2e-2, rtol=2e-2)
 
 
+@pytest.mark.parametrize("size", [1, 8, 27])
+def test_bernoulli_takes_logarithms_of_products(size: int) -> None:
+    """Of 8 factors each, the last padded: as in double precision, its gradient x - sigmoid(logit), at 0 too."""
+    generator = np.random.default_rng(size)
+    logits = 10 * generator.normal(size=(5, size, 2, 1)) * generator.integers(0, 2, size=(5, size, 2, 1))
+    x = generator.uniform(size=logits.shape)
+    assert (logits == 0).any()
+    arrays = [jnp.asarray(array, jnp.float32) for array in (logits, x)]
+    expected = (x * logits - np.logaddexp(0.0, logits)).sum((1, 2, 3))
+    np.testing.assert_allclose(losses.bernoulli.log_prob(*arrays), expected, rtol=1e-6, atol=1e-6)
+    by_logits, by_x = jax.grad(lambda *both: losses.bernoulli.log_prob(*both).sum(), argnums=(0, 1))(*arrays)
+    np.testing.assert_allclose(by_logits, x - 1 / (1 + np.exp(-logits)), atol=1e-6)
+    np.testing.assert_array_equal(by_x, arrays[0])
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_likelihoods_are_finite_at_extremes(name: str, dtype: jnp.dtype) -> None:

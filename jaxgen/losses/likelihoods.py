@@ -46,16 +46,34 @@ def _soft_clip(x: jax.Array, low: float, high: float) -> jax.Array:
     return high - jax.nn.softplus(8.0 * (high - x)) / 8.0
 
 
+def _rows(array: jax.Array) -> jax.Array:
+    """Values in one row per example, [B, ...] -> [B, D].
+
+    On the CPU a sum over pixels of one channel is not vectorised: importance sampling took 10 times as long.
+    """
+    return array.reshape(array.shape[0], -1)
+
+
 @jax.custom_jvp
-def _softplus(x: jax.Array) -> jax.Array:
-    """log(1 + exp(x)), 2.4 times as fast as `jax.nn.softplus` on a CPU, which first asks for infinities."""
-    return jax.nn.relu(x) + jnp.log1p(jnp.exp(-jnp.abs(x)))
+def _bernoulli_log_prob(logits: jax.Array, x: jax.Array) -> jax.Array:
+    """sum_i x_i logit_i - softplus(logit_i) over rows [B, D], with one logarithm for every 8 values.
+
+    softplus(l) = relu(l) + log(1 + exp(-|l|)): the factors 1 + exp(-|l|) lie between 1 and 2, and a product of 8
+    overflows in no type. A logarithm for every value makes importance sampling a tenth slower on a CPU, and
+    `jax.nn.softplus`, which also asks for infinities, slower still.
+    """
+    factors = 1.0 + jnp.exp(-jnp.abs(logits))
+    factors = jnp.pad(factors, ((0, 0), (0, -logits.shape[1] % 8)), constant_values=1)
+    logs = jnp.log(jnp.prod(factors.reshape(logits.shape[0], 8, -1), axis=1))
+    return sum_event(x * logits - jax.nn.relu(logits)) - sum_event(logs)
 
 
-@_softplus.defjvp
-def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
-    (x,), (tangent,) = primals, tangents
-    return _softplus(x), jax.nn.sigmoid(x) * tangent
+@_bernoulli_log_prob.defjvp
+def _(primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    (logits, x), (logits_tangent, x_tangent) = primals, tangents
+    # Not by the parts of the value, whose gradients jump where a logit is 0.
+    tangent = (x - jax.nn.sigmoid(logits)) * logits_tangent + logits * x_tangent
+    return _bernoulli_log_prob(logits, x), sum_event(tangent)
 
 
 def _check_range(name: str, bounds: tuple[float, float]) -> None:
@@ -93,7 +111,7 @@ class Bernoulli:
           Kingma & Welling 2014, "Auto-Encoding Variational Bayes", appendix C.1, equation 11.
         """
         _check(parameters, x, self.parameters_per_value)
-        return sum_event(x * parameters - _softplus(parameters))
+        return _bernoulli_log_prob(_rows(parameters), _rows(x))
 
     def mean(self, parameters: jax.Array) -> jax.Array:
         """Mean of the pixels: sigmoid(logits), in [0, 1], same shape as ``parameters`` [B, ...]."""
@@ -141,7 +159,7 @@ class Gaussian:
         """
         _check(parameters, x, self.parameters_per_value)
         log_normalizer = math.log(self.scale) + 0.5 * math.log(2.0 * math.pi)
-        return -sum_event(0.5 * jnp.square((x - parameters) / self.scale) + log_normalizer)
+        return -sum_event(0.5 * jnp.square((_rows(x) - _rows(parameters)) / self.scale) + log_normalizer)
 
     def mean(self, parameters: jax.Array) -> jax.Array:
         """Mean of the pixels: the parameters themselves, [B, ...]."""
