@@ -39,9 +39,7 @@ def both_ways(num_temperatures: int) -> tuple[metrics.AnnealedEstimate, metrics.
     options: dict[str, int] = {"num_temperatures": num_temperatures, "num_leapfrog": 5, "num_chains": 8}
     key = jax.random.key(1)
     forward = jax.jit(lambda x: metrics.annealed_importance_sampling(log_likelihood, x, DIM, key, **options))
-    backward = jax.jit(
-        lambda x, z: metrics.reverse_annealed_importance_sampling(log_likelihood, x, z, key, **options)
-    )
+    backward = jax.jit(lambda x, z: metrics.reverse_annealed_importance_sampling(log_likelihood, x, z, key, **options))
     return forward(examples), backward(examples, latents)
 
 
@@ -136,9 +134,7 @@ def test_shapes_are_checked(key: jax.Array) -> None:
         metrics.reverse_annealed_importance_sampling(log_likelihood, examples, jnp.zeros((5, 3)), key)
     vae = models.vae()
     with pytest.raises(ValueError, match="latents must be"):
-        jaxgen.vae_annealed_log_likelihood(
-            vae, models.init(vae, key), models.batch(2), key, latents=jnp.zeros((2, 99))
-        )
+        jaxgen.vae_annealed_log_likelihood(vae, models.init(vae, key), models.batch(2), key, latents=jnp.zeros((2, 99)))
 
 
 def test_parzen_is_the_sum_over_the_samples() -> None:

@@ -1,0 +1,231 @@
+"""Evaluation of runs: measures that see collapse, records that say how they were made, one table for several runs."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import evaluate, evaluation_report, train
+from jaxgen import data
+from jaxgen.evaluation import extractors, measures, records
+from jaxgen.evaluation.measures import SAMPLE_MEASURES, Settings, Side, Sides
+from jaxgen.training.run import Run
+
+NUM = 200
+EXTRACTOR = "lenet_fashion_mnist"
+QUICK = ["--settings.importance-samples", "20", "--settings.likelihood-images", "30", "--settings.annealed-images", "2"]
+QUICK += ["--settings.annealed-temperatures", "5", "--settings.annealed-chains", "2", "--settings.kernel-subsets", "5"]
+
+
+@pytest.fixture(scope="module")
+def sides() -> Callable[[np.ndarray | None], Sides]:
+    """Real images, and others in the model's place: as many real ones when None."""
+    extractor = extractors.find(EXTRACTOR)
+    train_images, test_images = (data.load(split=split)["image"] for split in ("train", "test"))
+
+    def side(images: np.ndarray) -> Side:
+        return Side(images, *extractors.extract(extractor, images))
+
+    real, other = side(test_images[:NUM]), side(test_images[NUM : 2 * NUM])
+    settings = Settings(kernel_subsets=5)
+
+    def make(images: np.ndarray | None) -> Sides:
+        fake = other if images is None else side(images)
+        return Sides(real, fake, train_images[:1000], extractor, jax.random.key(0), settings)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def calibration(sides: Callable[[np.ndarray | None], Sides]) -> dict[str, float]:
+    return measured(sides(None))
+
+
+def measured(sides: Sides) -> dict[str, float]:
+    names = [name for name in SAMPLE_MEASURES if name not in ("stacked_modes", "parzen", "nearest")]
+    return {number.metric: number.value for name in names for number in SAMPLE_MEASURES[name](sides)}
+
+
+def caught_by(found: dict[str, float], real: dict[str, float]) -> set[str]:
+    """Metrics that are far from what real images reach."""
+    name = "LeNet-FashionMNIST"
+    worse = {
+        f"FD-{name}": found[f"FD-{name}"] > 10 * real[f"FD-{name}"],
+        f"KD-{name}": found[f"KD-{name}"] > 10 * abs(real[f"KD-{name}"]),
+        "SW-pixels": found["SW-pixels"] > 2 * real["SW-pixels"],
+        "duplicates": found["duplicates"] > 0.05 > 10 * real["duplicates"],
+    }
+    for metric in (f"recall-{name}", f"coverage-{name}", f"classes-{name}", "diversity"):
+        worse[metric] = found[metric] < 0.8 * real[metric]
+    worse["diversity"] = found["diversity"] < 0.05 < 0.5 * real["diversity"]
+    return {metric for metric, is_worse in worse.items() if is_worse}
+
+
+@pytest.mark.parametrize("distinct", [1, 10])
+def test_a_generator_that_has_collapsed_is_caught(
+    distinct: int, sides: Callable[[np.ndarray | None], Sides], calibration: dict[str, float]
+) -> None:
+    """One image, or ten, over and over, each of them real: at least three metrics must see it, and of ten too."""
+    images = data.load(split="train")["image"][1000 : 1000 + distinct]
+    found = caught_by(measured(sides(np.resize(images, (NUM, *images.shape[1:])))), calibration)
+    assert len(found) >= 3, found
+    assert {"diversity", "duplicates"} <= found
+
+
+def test_real_images_are_not_caught(calibration: dict[str, float]) -> None:
+    assert caught_by(calibration, calibration) == set()
+    name = "LeNet-FashionMNIST"
+    assert calibration[f"precision-{name}"] > 0.7
+    assert calibration[f"recall-{name}"] > 0.7
+    assert calibration[f"classes-{name}"] == 10
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A VAE and a GAN of a few steps."""
+    folder = tmp_path_factory.mktemp("runs")
+    common = ["--steps", "3", "--checkpoint-every", "3", "--eval-every", "3", "--sample-every", "3"]
+    vae = ["vae", *common, "--hidden", "8", "--latent-dim", "2", "--workdir", str(folder / "vae")]
+    gan = ["gan", *common, "--generator-hidden", "8", "--discriminator-hidden", "8", "--workdir", str(folder / "gan")]
+    assert train.main(vae) == 0
+    assert train.main([*gan, "--extractor", "auto"]) == 0
+    return [folder / "vae", folder / "gan"]
+
+
+def test_a_light_version_runs_while_a_model_trains(runs: list[Path]) -> None:
+    rows = [json.loads(line) for line in (runs[1] / "metrics.jsonl").read_text().splitlines()]
+    names = {name for row in rows for name in row}
+    assert {
+        "test_fd_lenet_fashionmnist",
+        "test_precision_lenet_fashionmnist",
+        "test_recall_lenet_fashionmnist",
+    } <= names
+
+
+@pytest.fixture(scope="module")
+def evaluated(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[records.Record]]:
+    """All that applies to both, once."""
+    out = tmp_path_factory.mktemp("evaluation")
+    assert evaluate.main([*map(str, runs), "--out", str(out), "--num", "60", *QUICK]) == 0
+    return out, records.read(out / "records.json")
+
+
+def test_all_that_applies_is_measured(evaluated: tuple[Path, list[records.Record]], runs: list[Path]) -> None:
+    out, found = evaluated
+    of: dict[str, set[str]] = {str(run): {r.protocol.metric for r in found if r.model == str(run)} for run in runs}
+    vae, gan = (of[str(run)] for run in runs)
+    only_vae = {"ELBO", "KL", "reconstruction", "log-likelihood", "active-units"}
+    only_vae |= {"reconstruction-MSE", "reconstruction-PSNR", "reconstruction-SSIM"}
+    assert vae - gan == only_vae
+    assert gan <= vae
+    assert {"FD-LeNet-FashionMNIST", "AIS-log-likelihood", "Parzen", "SW-pixels", "nearest-SSIM"} <= gan
+    table = (out / "table.txt").read_text()
+    assert all(metric in table for metric in vae)
+    assert {"records.json", "table.txt", "measures.png", "samples.png", "latents.png"} == {
+        p.name for p in out.iterdir()
+    }
+
+
+def test_every_number_says_how_it_was_made(evaluated: tuple[Path, list[records.Record]], runs: list[Path]) -> None:
+    for record in evaluated[1]:
+        protocol = record.protocol
+        assert protocol.dataset == "fashion_mnist_small"
+        assert protocol.split == "test"
+        assert len(protocol.data_sha256) == 64
+        assert record.checkpoint == 3
+        assert dict(record.versions).keys() >= {"jax", "jaxgen"}
+        of_features = "LeNet" in protocol.metric
+        assert (protocol.extractor_sha256 is not None) == of_features
+        if of_features:
+            assert (protocol.num_real, protocol.num_generated) == (60, 60)
+            assert record.calibration is not None
+    models = {record.model: record.model_sha256 for record in evaluated[1]}
+    assert len(set(models.values())) == 2
+
+
+def test_the_same_seed_measures_the_same(
+    evaluated: tuple[Path, list[records.Record]], runs: list[Path], tmp_path: Path
+) -> None:
+    names = ["--measures", "frechet", "kernel", "sliced_wasserstein", "elbo"]
+    assert evaluate.main([str(runs[0]), "--out", str(tmp_path), "--num", "60", *names, *QUICK]) == 0
+    again = records.read(tmp_path / "records.json")
+    before = {record.protocol: record for record in evaluated[1] if record.model == str(runs[0])}
+    assert again == [before[record.protocol] for record in again]
+    assert len(again) == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["--measures", "elbo"], "elbo cannot be made of .*gan: a GAN has no encoder"),
+        (["--measures", "fid"], "--measures are all, or some of frechet"),
+        (["--num", "501"], "501 images cannot be compared: fashion_mnist_small has 500 test images"),
+        (["--num", "1"], "--num must be at least 2"),
+        (["--extractor", "lenet"], "there is no extractor 'lenet'"),
+        (["--checkpoint", "7"], "no 7 checkpoint"),
+        (["--settings.observation-scale", "0"], "observation_scale must be above 0"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    arguments: list[str], error: str, runs: list[Path], tmp_path: Path, capsys: Any
+) -> None:
+    out = tmp_path / "out"
+    assert evaluate.main([str(runs[1]), "--out", str(out), *arguments]) == 1
+    printed = capsys.readouterr().err
+    assert "error: " in printed
+    assert re.search(error, printed), printed
+    assert not out.exists()
+
+
+def test_other_data_are_a_warning(runs: list[Path], tmp_path: Path) -> None:
+    """The run's own images are known by their hash; evaluated on others, every number says so."""
+    images = data.load(split="test")
+    changed = {f"{split}_{name}": array[::-1] for split in ("train", "test") for name, array in images.items()}
+    np.savez(tmp_path / "other.npz", **changed)
+    arguments = ["--dataset", f"npz:{tmp_path / 'other.npz'}", "--measures", "sliced_wasserstein", "--num", "50"]
+    assert evaluate.main([str(runs[1]), "--out", str(tmp_path / "out"), *arguments]) == 0
+    (record,) = records.read(tmp_path / "out" / "records.json")
+    assert record.warnings == ("the data are not those that the run was trained on",)
+
+
+def record_of(model: str, value: float, error: float | None, **fields: Any) -> records.Record:
+    protocol: dict[str, Any] = {"metric": "FD-pixels", "version": 1, "unit": "u", "better": "lower", "dataset": "d"}
+    protocol |= {
+        "split": "test",
+        "data_sha256": "",
+        "binarization": "none",
+        "num_real": 5,
+        "num_generated": 5,
+        **fields,
+    }
+    return records.Record(value, error, 0.5, records.Protocol(**protocol), model, 1, "", 0, ())
+
+
+def test_the_table_marks_what_is_better_and_parts_what_is_not_comparable() -> None:
+    found = [record_of("a", 1.0, 0.1), record_of("b", 2.0, 0.1), record_of("c", 3.0, 0.1, num_real=6)]
+    lines = evaluation_report.table(found).splitlines()
+    assert "1.00 +- 0.10*" in lines[2]
+    assert "2.00 +- 0.10 " in lines[2]
+    assert "3.00" not in lines[2]
+    assert "3.00 +- 0.10 " in lines[3]
+    close = [record_of("a", 1.0, 0.1), record_of("b", 1.1, 0.1)]
+    assert "*" not in evaluation_report.table(close).splitlines()[2]
+
+
+def test_runs_without_labels_or_encoder_say_why() -> None:
+    gan = object.__new__(measures.GAN)
+    assert measures.why_not("elbo", gan, (28, 28, 1), "mnist", True) == "a GAN has no encoder"
+    assert measures.why_not("classes", gan, (28, 28, 1), "mnist", False) == "the extractor does not classify"
+    assert "stacked" in str(measures.why_not("stacked_modes", gan, (28, 28, 1), "mnist", True))
+    assert measures.why_not("stacked_modes", gan, (28, 28, 3), "stacked:mnist", True) is None
+    with pytest.raises(ValueError, match="there is no measure 'fid'"):
+        measures.why_not("fid", gan, (28, 28, 1), "mnist", True)
+
+
+def test_a_run_s_options_come_back(runs: list[Path]) -> None:
+    assert evaluate.saved_options(Run.open(runs[0])).steps == 3
