@@ -51,6 +51,9 @@ class Options:
     """Steps between rows of the log."""
     eval_every: int = 1000
     """Steps between evaluations on the test split."""
+    extractor: str = "none"
+    """At each evaluation also measure the Frechet distance, precision and recall of 1,000 samples on the features of
+    lenet_mnist, lenet_fashion_mnist, pixels or inception:PATH; auto goes by the data. evaluate.py measures more."""
     sample_every: int = 1000
     """Steps between grids of samples."""
     checkpoint_every: int = 1000
@@ -278,7 +281,10 @@ def parse(arguments: Sequence[str], program: str = "train.py") -> VAEOptions | G
     if named is not None:
         default = load_config(named, family)
     elif "--resume" in rest and workdir is not None and Run.exists(Path(workdir)):
-        default = _saved_options(Run.open(Path(workdir)), family)
+        default = saved_options(run := Run.open(Path(workdir)))
+        if not isinstance(default, FAMILIES[family]):
+            saved = run.config["settings"]["family"]
+            raise ValueError(f"{run.directory} holds a {saved}: train it as {saved}, not as {family}")
     return tyro.cli(FAMILIES[family], args=rest, default=default, prog=f"{program} {family}")
 
 
@@ -292,11 +298,11 @@ def value_of(arguments: Sequence[str], flag: str) -> str | None:
     return None
 
 
-def _saved_options(run: Run, family: str) -> VAEOptions | GANOptions:
+def saved_options(run: Run) -> VAEOptions | GANOptions:
+    """The options that a run was trained with."""
     saved = run.config["settings"]
-    if saved["family"] != family:
-        raise ValueError(f"{run.directory} holds a {saved['family']}: train it as {saved['family']}, not as {family}")
     values: dict[str, Any] = {}
+    family = saved["family"]
     for field in dataclasses.fields(FAMILIES[family]):
         value = saved["options"].get(field.name, field.default)
         is_path = field.name in ("data_dir", "manual_dir", "workdir", "init_from") and value is not None

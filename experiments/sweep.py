@@ -28,7 +28,7 @@ from experiments.inputs import Data, load_data
 from experiments.session import Start
 from experiments.sweep_plan import Member, Plan, keys, parse_plan
 from experiments.sweep_session import SweepSession, Watched
-from experiments.watching import Evaluation, Pictures
+from experiments.watching import Evaluation, Pictures, extractor_of
 from jaxgen import data
 from jaxgen.keys import named_key
 from jaxgen.training import loop, population
@@ -162,6 +162,7 @@ def watch(
     """Make or open each member's run directory, with what watches it."""
     step = int(np.max(start.state.step))
     watched = []
+    extractor = extractor_of(plan.options, loaded.test["image"].shape[1:])
     for number, member in enumerate(members):
         identity = train.identity(member.options, member.spec, loaded)
         directory = run.directory / "members" / f"{number:03d}"
@@ -173,7 +174,7 @@ def watch(
         monitor = held.enter_context(Monitor(directory, step if start.looked else step - 1))
         key = jax.random.key(member.options.seed)
         samples = getattr(plan.options, "log_likelihood_samples", None)
-        evaluation = Evaluation(members[0].spec, loaded.test, key, samples, stop.check)
+        evaluation = Evaluation(members[0].spec, loaded.test, key, samples, stop.check, extractor)
         watched.append(Watched(member, own, monitor, evaluation, Pictures(members[0].spec, loaded.test, key)))
     return watched
 

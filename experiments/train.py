@@ -29,7 +29,7 @@ from experiments.command import exit_status
 from experiments.inputs import Data, load_data
 from experiments.options import FAMILIES, GANOptions, VAEOptions, parse
 from experiments.session import Session, Start
-from experiments.watching import Evaluation, Pictures
+from experiments.watching import Evaluation, Pictures, extractor_of
 from jaxgen import data
 from jaxgen.keys import named_key, step_key
 from jaxgen.training import loop, manifest
@@ -114,6 +114,7 @@ def train(options: VAEOptions | GANOptions) -> Path:
         loaded = load_data(options, mesh)
         spec: Any = options.spec(loaded.example["image"].shape[1:], loaded.num_classes)
         run_identity = identity(options, spec, loaded)
+        extractor = extractor_of(options, loaded.test["image"].shape[1:])
         if run is not None:
             run.check_identity(run_identity)
         training = build_loop(options, spec, loaded, mesh)
@@ -145,6 +146,7 @@ def train(options: VAEOptions | GANOptions) -> Path:
         key = jax.random.key(options.seed)
         # Several processes evaluate together, or not at all.
         between = stop.check if jax.process_count() == 1 else lambda: None
+        samples = getattr(options, "log_likelihood_samples", None)
         session = Session(
             options=options,
             spec=spec,
@@ -152,7 +154,7 @@ def train(options: VAEOptions | GANOptions) -> Path:
             training=training,
             checkpoints=checkpoints,
             monitor=monitor,
-            evaluation=Evaluation(spec, loaded.test, key, getattr(options, "log_likelihood_samples", None), between),
+            evaluation=Evaluation(spec, loaded.test, key, samples, between, extractor),
             pictures=Pictures(spec, loaded.test, key),
             mesh=mesh,
             stop=stop,

@@ -1,5 +1,6 @@
 """What a run is watched with: numbers on the test split, and grids of pictures."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,10 @@ import numpy as np
 import jaxgen
 from jaxgen import metrics
 from jaxgen.batches import to_float
+from jaxgen.data import spread
+from jaxgen.evaluation import extractors
+from jaxgen.evaluation.extractors import Extractor
+from jaxgen.evaluation.measures import Settings, Subject
 from jaxgen.keys import named_key
 from jaxgen.modules import num_classes
 from jaxgen.training.monitor import Monitor
@@ -22,6 +27,7 @@ COLUMNS = 8  # samples of each class
 PAIRS = 32  # images and their reconstructions in a grid
 BATCH = 500  # images at a time
 DIVERSITY = 256  # samples, and test images, whose diversity is compared
+DISTANCES = 1000  # samples, and test images, between which distances of features are measured
 LIKELIHOOD_CHUNK = 10  # importance samples of each of them at a time
 Dataset = dict[str, np.ndarray]
 
@@ -35,12 +41,34 @@ def class_rows(spec: Spec, columns: int = COLUMNS, rows: int = ROWS) -> np.ndarr
     return None if classes is None else np.repeat(np.arange(min(rows, classes), dtype=np.int32), columns)
 
 
+def choose_extractor(text: str, dataset: str, image_shape: tuple[int, ...]) -> Extractor:
+    """The extractor of features that is asked for; with auto, the classifier of the data where there is one, or the
+    pixels."""
+    if text != "auto":
+        found = extractors.find(text)
+        if found.image_shape not in (None, image_shape):
+            raise ValueError(
+                f"--extractor {text} takes images {list(found.image_shape or ())}, {dataset} has {list(image_shape)}: "
+                "use pixels or auto"
+            )
+        return found
+    if image_shape != (28, 28, 1) or "mnist" not in dataset:
+        return extractors.pixels()
+    return extractors.lenet("fashion_mnist" if "fashion" in dataset else "mnist")
+
+
+def extractor_of(options: Any, image_shape: tuple[int, ...]) -> Extractor | None:
+    """The extractor of an option of ``train.py``; None for none."""
+    return None if options.extractor == "none" else choose_extractor(options.extractor, options.dataset, image_shape)
+
+
 class Evaluation:
     """Measures a state on the test split.
 
     Of a VAE the ELBO, perhaps log p(x), and the active units of each stochastic layer; of a GAN a sample distance; of
-    both the diversity of samples from latents that are the same every time. Before every batch of images it calls
-    ``between``, which may raise to cut it short.
+    both the diversity of samples from latents that are the same every time, and perhaps distances of features.
+
+    Before every batch of images it calls ``between``, which may raise to cut it short.
     """
 
     def __init__(
@@ -50,11 +78,13 @@ class Evaluation:
         key: jax.Array,
         log_likelihood_samples: int | None = None,
         between: Callable[[], None] = lambda: None,
+        extractor: Extractor | None = None,
     ) -> None:
         self._spec = spec
         self._between = between
         self._log_likelihood_samples = log_likelihood_samples
         self._test = test
+        self._extractor = extractor
         self._key = named_key(key, "evaluation")
         num = len(test["image"])
         # Spread over the whole split: some are sorted by class.
@@ -68,7 +98,7 @@ class Evaluation:
         else:
             distance = self._distance(state)
             measured, score = {"test_sliced_wasserstein": distance}, -distance
-        return {**measured, **self._diversity(state)}, score
+        return {**measured, **self._diversity(state), **self._feature_distances(state)}, score
 
     def scores(self, state: Any) -> dict[str, float]:
         """All metrics by name, those too that are for comparing runs: a VAE's sample distance and squared error."""
@@ -130,6 +160,33 @@ class Evaluation:
             key = jax.random.fold_in(self._key, i)
             pieces.append(draw(self._spec, state, key, min(BATCH, len(real) - i), label))
         return float(_sliced_wasserstein(real, jnp.concatenate(pieces), named_key(self._key, "projections")))
+
+    @functools.cached_property
+    def _features(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Features of some test images, and their labels."""
+        assert self._extractor is not None
+        places = spread(len(self._test["image"]), DISTANCES)
+        labels = self._test["label"][places] if "label" in self._test else None
+        return extractors.extract(self._extractor, self._test["image"][places]).features, labels
+
+    def _feature_distances(self, state: Any) -> dict[str, float]:
+        """The Frechet distance, precision and recall of the features of as many samples."""
+        if self._extractor is None:
+            return {}
+        real, labels = self._features
+        subject = Subject(self._spec, state, named_key(self._key, "features"), Settings())
+        labels = None if class_rows(self._spec) is None else labels
+        binary = self._test["image"].dtype == np.bool_
+        samples = subject.sample(len(real), labels, binary, lambda *_: self._between())
+        fake = extractors.extract(self._extractor, samples).features
+        shares = metrics.precision_recall(real, fake)
+        found = {
+            "FD": metrics.frechet_distance(metrics.moments(real), metrics.moments(fake)),
+            "precision": shares.precision,
+            "recall": shares.recall,
+        }
+        names = (self._extractor.metric_name(name).lower().replace("-", "_") for name in found)
+        return {f"test_{name}": value for name, value in zip(names, found.values(), strict=True)}
 
 
 _sliced_wasserstein = jax.jit(metrics.sliced_wasserstein_distance)

@@ -17,10 +17,12 @@ from jaxgen.gan import (
 )
 from jaxgen.vae import (
     VAE,
+    LikelihoodEstimate,
     VAEState,
     vae_decode,
     vae_encode,
     vae_evaluate,
+    vae_importance_sampling,
     vae_init,
     vae_log_likelihood,
     vae_loss,
@@ -36,6 +38,7 @@ __all__ = [
     "GAN",
     "VAE",
     "GANState",
+    "LikelihoodEstimate",
     "VAEState",
     "augmentation",
     "batches",
@@ -59,6 +62,7 @@ __all__ = [
     "vae_decode",
     "vae_encode",
     "vae_evaluate",
+    "vae_importance_sampling",
     "vae_init",
     "vae_log_likelihood",
     "vae_loss",

@@ -14,7 +14,7 @@ import pytest
 
 import jaxgen
 from jaxgen import augmentation, batches, data, keys, losses, metrics, networks, parallel, schedules
-from jaxgen.evaluation import extractors
+from jaxgen.evaluation import extractors, records
 from jaxgen.training import (
     checkpoint,
     collapse,
@@ -126,8 +126,8 @@ def public() -> Iterator[tuple[str, Any]]:
         *((module, list(module.__all__)) for module in (jaxgen, losses, metrics, networks, data)),
         *((m, [n for n, v in vars(m).items() if not n.startswith("_") and getattr(v, "__module__", "") == m.__name__])
           for m in (augmentation, batches, keys, parallel, schedules, jaxgen.modules, jaxgen.spec, extractors,
-                    checkpoint, collapse, events, feeds, files, loop, manifest, monitor, population, run, sentinel,
-                    stopping, streaming)),
+                    checkpoint, collapse, events, feeds, files, loop, manifest, monitor, population,
+                    records, run, sentinel, stopping, streaming)),
     ]  # fmt: skip
     for module, names in lists:
         for name in names:
