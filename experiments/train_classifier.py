@@ -1,7 +1,7 @@
 """Train the small classifier whose features generated images are judged by.
 
-    uv run experiments/train_classifier.py --dataset mnist --out lenet_mnist.safetensors
-    uv run experiments/train_classifier.py --dataset fashion_mnist --flip --out lenet_fashion_mnist.safetensors
+    uv run experiments/train_classifier.py --dataset mnist --epochs 6 --shift 2 --out digits.safetensors
+    uv run experiments/train_classifier.py --dataset fashion_mnist --shift 1 --flip --out clothes.safetensors
 
 The weights are stored in half precision; the accuracy is that of what is stored. The same options give the same file
 on the same machine and versions.

@@ -313,6 +313,7 @@ def pytorch_weights() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def torch_weights() -> dict[str, np.ndarray]:
+    """Made once, as they are 24 million numbers."""
     return pytorch_weights()
 
 

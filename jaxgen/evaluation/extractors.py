@@ -94,11 +94,7 @@ def _flatten(images: jax.Array) -> Outputs:
 
 
 def pixels() -> Extractor:
-    """The images themselves, flattened, any shape.
-
-    Returns:
-      The extractor called pixels.
-    """
+    """The images themselves, flattened, of any shape, as the extractor called pixels."""
     return Extractor("pixels", _text_sha256("jaxgen.evaluation.extractors.pixels"), "none", _flatten, None)
 
 
