@@ -150,6 +150,7 @@ class Model(NamedTuple):
     """A run's model, and what stamps its numbers."""
 
     name: str
+    run: Run
     subject: Subject
     checkpoint: int
     sha256: str
@@ -163,20 +164,16 @@ def load_model(directory: Path, options: Options) -> Model:
     leaves = manifest.describe_leaves({name: part for name, part in state._asdict().items() if name != "step"})
     digest = records.sha256_of({path: leaf["sha256"] for path, leaf in leaves.items()})
     subject = Subject(run.spec, state, jax.random.key(options.seed), options.settings)
-    return Model(str(directory), subject, int(state.step), digest)
+    return Model(str(directory), run, subject, int(state.step), digest)
 
 
-def chosen(options: Options, model: Model, reference: Reference) -> tuple[list[str], list[str]]:
+def chosen(options: Options, model: Model, classifies: bool = True) -> tuple[list[str], list[str]]:
     """(measures to make of a model, why others are not made, a line each); asked for by name, that is an error."""
     names, left_out = [], []
+    shape = tuple(model.run.config["identity"]["data"]["image_shape"])
+    dataset = options.dataset or saved_options(model.run).dataset
     for name in measures.MEASURES if "all" in options.measures else options.measures:
-        reason = measures.why_not(
-            name,
-            model.subject.spec,
-            reference.real.images.shape[1:],
-            reference.dataset,
-            reference.real.probabilities is not None,
-        )
+        reason = measures.why_not(name, model.subject.spec, shape, dataset, classifies)
         if reason is None:
             names.append(name)
         elif "all" in options.measures:
@@ -282,15 +279,16 @@ def evaluate(options: Options) -> Path:
     options.check()
     out = options.runs[0] / "evaluation" if options.out is None else options.out
     models = [load_model(directory, options) for directory in options.runs]
+    for model in models:
+        chosen(options, model)  # refuses what cannot be before data are read
     with Bars() as bars:
         references: dict[str, Reference] = {}
         plan = []
-        for model, directory in zip(models, options.runs, strict=True):
-            run = Run.open(directory)
-            same = records.sha256_of(run.config["identity"]["data"])
+        for model in models:
+            same = records.sha256_of(model.run.config["identity"]["data"])
             if same not in references:
-                references[same] = load_reference(run, options, bars.begin)
-            names, left_out = chosen(options, model, references[same])
+                references[same] = load_reference(model.run, options, bars.begin)
+            names, left_out = chosen(options, model, references[same].real.probabilities is not None)
             plan.append((model, references[same], names))
             for line in left_out:
                 bars.say(f"{model.name}: without {line}")
