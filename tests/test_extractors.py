@@ -349,6 +349,9 @@ def test_inception_without_pytorch(torch_weights: dict[str, np.ndarray], tmp_pat
     # Other weights than the usual ones make no FID.
     assert extractor.name == f"Inception-{extractor.sha256[:8]}"
     assert extractor.metric_name("FD") == f"FD-{extractor.name}"
+    record = {"network": "InceptionV3", "source_sha256": extractors._USUAL_INCEPTION}
+    save_file(load_file(target), tmp_path / "usual.safetensors", {"jaxgen": json.dumps(record)})
+    assert extractors.inception(tmp_path / "usual.safetensors").metric_name("FD") == "FID"
     # A grey image is one of three equal channels.
     grey = torch_inception.images(1)[..., :1]
     one, three = (extractors.extract(extractor, images, 1).features for images in (grey, grey.repeat(3, axis=3)))

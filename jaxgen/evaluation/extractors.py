@@ -4,11 +4,14 @@ A distance is comparable only with one on the same features, so each extractor h
 (FD-LeNet-MNIST, say), the hash of its weights, and its way of resizing. Only on Inception's usual weights is the
 Frechet distance the FID.
 
-The two LeNets were trained on all 60,000 images each, and tell apart MNIST_ACCURACY of the 10,000 test images of MNIST
-and FASHION_ACCURACY of Fashion-MNIST's:
+The two LeNets have learnt all 60,000 training images each, and tell right 99.44 % of MNIST's 10,000 test images and
+91.74 % of Fashion-MNIST's, with their weights in half precision as they are stored:
 
-    uv run experiments/train_classifier.py --dataset mnist MNIST_OPTIONS
-    uv run experiments/train_classifier.py --dataset fashion_mnist FASHION_OPTIONS
+    uv run experiments/train_classifier.py --dataset mnist --epochs 6 --shift 2 --out digits.safetensors
+    uv run experiments/train_classifier.py --dataset fashion_mnist --epochs 18 --shift 1 --flip --out wear.safetensors
+
+The shipped files were made from the sets' original files in their order (``--dataset idx:DIR --name mnist``); TFDS
+shuffles the images, so that from it these commands make other weights.
 """
 
 import dataclasses
@@ -155,8 +158,8 @@ def custom(name: str, function: Callable[[jax.Array], Any], identity: str = "") 
       name: what numbers made with it are called by.
       function: floats in [0, 1], [B, H, W, C] (or [B, D], of vectors) -> features [B, D], or (features [B, D],
         logits [B, K]); JAX can trace it (`jax.pure_callback` lets it call other programs).
-      identity: what tells it from others, such as the hash of its weights. A function at the top level of a module,
-        without weights, can do without: its full name is taken.
+      identity: what tells it from others, such as the hash of its weights. A function without weights at the top level
+        of a module that has a name can do without: its full name is taken.
 
     Returns:
       The extractor for images of any shape.
@@ -172,7 +175,7 @@ def custom(name: str, function: Callable[[jax.Array], Any], identity: str = "") 
             f"begins with {_INCEPTION}"
         )
     full_name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}"
-    if not identity and (not inspect.isfunction(function) or "<" in full_name):
+    if not identity and (not inspect.isfunction(function) or "<" in full_name or full_name.startswith("__main__.")):
         raise ValueError(
             f"{name}: {function!r} may differ from one time to the next under the same name: give identity, such as "
             "the hash of its weights"
