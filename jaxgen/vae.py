@@ -386,6 +386,7 @@ class _Bound(NamedTuple):
     log_weights: jax.Array  # [K, B], the KL weighted by beta
     reconstruction: jax.Array  # E log p(x | z), [B]
     kl: jax.Array  # [B]
+    latent_kls: list[jax.Array]  # its terms, of each layer, [B, D]
     collections: dict[str, Any]
 
 
@@ -408,10 +409,12 @@ def _bound(call: _Call, batch: Batch, noise: list[jax.Array], objective: Any) ->
         scale = path_weights(log_weights, call.state.hyperparams["beta"]).T[..., None]
         layers = [layer._replace(z=_scale_path(layer.z, scale)) for layer in layers]
         log_weights, terms = weigh(layers)
+    kls = [*terms.kls[:-1], closed]
     return _Bound(
         log_weights=log_weights,
         reconstruction=jnp.mean(terms.log_px, axis=1),
-        kl=jnp.mean(_sum_latents([*terms.kls[:-1], closed]), axis=1),
+        kl=jnp.mean(_sum_latents(kls), axis=1),
+        latent_kls=[jnp.mean(layer, axis=1) for layer in kls],
         collections={
             "encoder": _as_given(call.vae, encoder_collections),
             "decoder": _as_given(call.vae, terms.collections),
@@ -544,11 +547,14 @@ def vae_step(
     return _step(vae, state, _select(vae, batch), key, axis_name=axis_name)
 
 
+def _evaluated(vae: VAE, state: VAEState, batch: Batch, key: jax.Array, num_samples: int) -> _Bound:
+    noise = _noise(vae, named_key(key, "vae evaluate"), "noise", batches.read(batch)[0].shape[0], num_samples)
+    return _bound(_evaluation(vae, state), batch, noise, losses.elbo)
+
+
 @functools.partial(jax.jit, static_argnums=(0, 4))
 def _evaluate(vae: VAE, state: VAEState, batch: Batch, key: jax.Array, num_samples: int) -> Metrics:
-    key = named_key(key, "vae evaluate")
-    noise = _noise(vae, key, "noise", batches.read(batch)[0].shape[0], num_samples)
-    bound = _bound(_evaluation(vae, state), batch, noise, losses.elbo)
+    bound = _evaluated(vae, state, batch, key, num_samples)
     return {
         "elbo": bound.reconstruction - bound.kl,
         "reconstruction": bound.reconstruction,
@@ -580,6 +586,44 @@ def vae_evaluate(vae: VAE, state: VAEState, batch: Batch, key: jax.Array, num_sa
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}")
     return _evaluate(vae, state, _select(vae, batch), key, num_samples)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def _latent_kl(vae: VAE, state: VAEState, batch: Batch, key: jax.Array, num_samples: int) -> Any:
+    return _as_given(vae, _evaluated(vae, state, batch, key, num_samples).latent_kls)
+
+
+def vae_latent_kl(vae: VAE, state: VAEState, batch: Batch, key: jax.Array, num_samples: int = 1) -> Any:
+    """The KL of each latent dimension of each image: averaged over images, it says which dimensions are used.
+
+    KL_d = E_q[log q(z_d | ...) - log p(z_d | ...)],  sum_d KL_d = ``kl`` of `vae_evaluate` with the same arguments
+
+    The top stochastic layer's is in closed form given a sample of the layer below, that of the layers below is sampled
+    and may be negative for an image. A rank-one posterior's shared information is divided between the dimensions as
+    `losses.LatentGaussian` says. A dimension whose mean is a hundredth of a nat or less says nothing of the image; a
+    masked one is zero.
+
+    Args:
+      vae: the spec.
+      state: the state.
+      batch: ``image`` [B, ...], optionally ``label`` [B].
+      key: typed key, []; a VAE of one layer draws nothing.
+      num_samples: latent samples per example, K.
+
+    Returns:
+      Nats, [B, D]; of a VAE with tuples, a tuple of these, one a stochastic layer.
+
+    Raises:
+      TypeError: key or batch are of the wrong type.
+      ValueError: shapes do not fit, or num_samples is below 1.
+
+    References:
+      Hoffman & Johnson 2016, "ELBO surgery: yet another way to carve up the variational evidence lower bound"; Burda et
+      al. 2016, on inactive units.
+    """
+    if num_samples < 1:
+        raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+    return _latent_kl(vae, state, _select(vae, batch), key, num_samples)
 
 
 class LikelihoodEstimate(NamedTuple):
