@@ -34,7 +34,7 @@ ROOT = Path(jaxgen.__file__).parent
 # Floors from the bottom. A module may import from its own floor and from those below.
 FLOORS = [
     {"losses", "metrics", "networks", "augmentation", "batches", "keys", "schedules"},
-    {"gan", "vae", "parallel", "modules", "spec"},
+    {"gan", "vae", "_stochastic_layers", "parallel", "modules", "spec"},
     {"data", "training"},
 ]
 # What each floor may import besides the standard library.
