@@ -6,7 +6,7 @@ Burda et al. 2016. A VAE of one layer is the tuple of one throughout; only what 
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +15,20 @@ import jax.typing
 import optax
 
 from jaxgen import batches, losses, modules
+from jaxgen._stochastic_layers import (
+    Batch,
+    Bound,
+    Call,
+    as_given,
+    bound_of,
+    conditional_of,
+    evaluation,
+    layers_of,
+    likelihood_of,
+    named,
+    noise_of,
+    posterior_of,
+)
 from jaxgen.keys import AxisName, example_keys, named_key, step_key
 from jaxgen.parallel import average, value_and_averaged_gradient
 from jaxgen.spec import (
@@ -27,7 +41,6 @@ from jaxgen.spec import (
     scheduled_hyperparams,
 )
 
-Batch = Mapping[str, Any]
 Metrics = dict[str, jax.Array]
 
 
@@ -113,18 +126,8 @@ class VAEState(NamedTuple):
     hyperparams: dict[str, Any]
 
 
-def _layers(vae: VAE, value: Any) -> tuple[Any, ...]:
-    """What the caller's form of a field holds for each stochastic layer."""
-    return value if isinstance(vae.latent_dim, tuple) else (value,)
-
-
-def _as_given(vae: VAE, layers: Any) -> Any:
-    """The inverse of `_layers`: the form in which the caller sees one thing a layer."""
-    return tuple(layers) if isinstance(vae.latent_dim, tuple) else layers[0]
-
-
 def _check_labels(vae: VAE, label: Any) -> None:
-    modules.check_label_range(label, *_layers(vae, vae.encoder), *_layers(vae, vae.decoder))
+    modules.check_label_range(label, *layers_of(vae, vae.encoder), *layers_of(vae, vae.decoder))
 
 
 def _select(vae: VAE, batch: Batch) -> Batch:
@@ -134,22 +137,18 @@ def _select(vae: VAE, batch: Batch) -> Batch:
     return batch
 
 
-def _named(name: str, layer: int) -> str:
-    return f"{name} {layer}" if layer else name
-
-
 @functools.partial(jax.jit, static_argnums=0)
 def _init(vae: VAE, key: jax.Array, batch: Batch) -> VAEState:
     images, label = batches.read(batch)
-    latents = [jnp.zeros((images.shape[0], dim)) for dim in _layers(vae, vae.latent_dim)]
+    latents = [jnp.zeros((images.shape[0], dim)) for dim in layers_of(vae, vae.latent_dim)]
     params, collections = {}, {}
     for kind, inputs in (("encoder", [images, *latents[:-1]]), ("decoder", latents)):
         made = [
-            modules.initialize(network, named_key(key, _named(f"vae {kind}", layer)), x, label=label)
-            for layer, (network, x) in enumerate(zip(_layers(vae, getattr(vae, kind)), inputs, strict=True))
+            modules.initialize(network, named_key(key, named(f"vae {kind}", layer)), x, label=label)
+            for layer, (network, x) in enumerate(zip(layers_of(vae, getattr(vae, kind)), inputs, strict=True))
         ]
-        params[kind] = _as_given(vae, [tree for tree, _ in made])
-        collections[kind] = _as_given(vae, [tree for _, tree in made])
+        params[kind] = as_given(vae, [tree for tree, _ in made])
+        collections[kind] = as_given(vae, [tree for _, tree in made])
     state = VAEState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -178,245 +177,6 @@ def vae_init(vae: VAE, key: jax.Array, batch: Batch) -> VAEState:
       ValueError: the networks' shapes do not fit the images or each other.
     """
     return _init(vae, key, batches.select(batch))
-
-
-class _Call(NamedTuple):
-    """How one pass calls the networks."""
-
-    vae: VAE
-    params: Any
-    state: VAEState
-    key: jax.Array
-    train: bool
-    axis_name: AxisName = None
-
-    def masked(self, layer: int, array: jax.Array) -> jax.Array:
-        """What is said of each latent dimension [..., D], zero for those that are masked."""
-        mask = _layers(self.vae, self.state.hyperparams["latent_mask"])[layer]
-        return array * jnp.expand_dims(mask, range(array.ndim - 1))
-
-    def rows(self, layer: int, z: jax.Array) -> jax.Array:
-        """Latents [..., D] as a network's inputs [N, D]."""
-        return self.masked(layer, z.reshape(-1, z.shape[-1]))
-
-
-def _evaluation(vae: VAE, state: VAEState) -> _Call:
-    # Evaluation mode has no dropout: the networks' key is a formality there.
-    return _Call(vae, state.params, state, jax.random.key(0), False)
-
-
-def _apply(call: _Call, kind: str, layer: int, inputs: jax.Array, label: Any) -> tuple[Any, modules.Collections]:
-    vae = call.vae
-    network, params, collections = (
-        _layers(vae, value)[layer] for value in (getattr(vae, kind), call.params[kind], call.state.collections[kind])
-    )
-    network = modules.bind_axis(network, collections, call.axis_name)
-    key = named_key(call.key, _named(f"{kind} dropout", layer))
-    return modules.apply(network, params, collections, inputs, label=label, train=call.train, key=key)
-
-
-def _gaussian(call: _Call, kind: str, network: int, layer: int, arrays: Any, num: int) -> losses.LatentGaussian:
-    """What an encoder, or a decoder above the first, says of the latents of a layer, checked."""
-    dim = _layers(call.vae, call.vae.latent_dim)[layer]
-    most = 3 if kind == "encoder" else 2
-    arrays = tuple(arrays) if isinstance(arrays, tuple | list) else (arrays,)
-    shapes = [list(jnp.shape(array)) for array in arrays]
-    if not 2 <= len(arrays) <= most or shapes != [[num, dim]] * len(arrays):
-        which = f"{kind}[{network}]" if isinstance(call.vae.latent_dim, tuple) else f"the {kind}"
-        direction = " (and optionally a direction)" if kind == "encoder" else ""
-        raise ValueError(
-            f"{which} must return mean and logvar{direction} of shape {[num, dim]}, got shapes "
-            f"{', '.join(map(str, shapes))}: give it latent_dim={dim}"
-        )
-    # Log-densities are summed in float32 whatever the networks compute in.
-    gaussian = losses.LatentGaussian(*(a.astype(jnp.promote_types(a.dtype, jnp.float32)) for a in arrays))
-    if gaussian.direction is None:
-        return gaussian
-    return gaussian._replace(direction=call.masked(layer, gaussian.direction))
-
-
-def _posterior(
-    call: _Call, layer: int, inputs: jax.Array, label: Any
-) -> tuple[losses.LatentGaussian, modules.Collections]:
-    """q(z | inputs) of a layer, [N, D]: inputs are images at the bottom, the latents below elsewhere."""
-    arrays, collections = _apply(call, "encoder", layer, inputs, label)
-    return _gaussian(call, "encoder", layer, layer, arrays, inputs.shape[0]), collections
-
-
-def _conditional(
-    call: _Call, layer: int, above: jax.Array, label: Any
-) -> tuple[losses.LatentGaussian, modules.Collections]:
-    """p(z | latents above) of a layer below the top, [N, D]."""
-    arrays, collections = _apply(call, "decoder", layer + 1, above, label)
-    return _gaussian(call, "decoder", layer + 1, layer, arrays, above.shape[0]), collections
-
-
-def _likelihood(call: _Call, z: jax.Array, label: Any) -> tuple[jax.Array, modules.Collections]:
-    """The parameters of p(x | z), [N, ...]."""
-    parameters, collections = _apply(call, "decoder", 0, z, label)
-    return parameters.astype(jnp.promote_types(parameters.dtype, jnp.float32)), collections
-
-
-def _noise(
-    vae: VAE, key: jax.Array, name: str, batch_size: int, num_samples: int, axis_name: AxisName = None
-) -> list[jax.Array]:
-    """Standard normal noise of every layer, [B, K, D]: a function of the key and the example's global index."""
-
-    def draw(layer: int, dim: int) -> jax.Array:
-        keys = example_keys(named_key(key, _named(name, layer)), batch_size, axis_name)
-        return jax.vmap(lambda k: jax.random.normal(k, (num_samples, dim), jnp.float32))(keys)
-
-    return [draw(layer, dim) for layer, dim in enumerate(_layers(vae, vae.latent_dim))]
-
-
-class _Layer(NamedTuple):
-    """K samples of the latents of one stochastic layer for each example."""
-
-    posterior: losses.LatentGaussian  # [B, 1, D] at the bottom, [B, K, D] above
-    noise: jax.Array  # [B, K, D]
-    z: jax.Array  # [B, K, D]
-
-
-def _repeat(array: jax.Array, num_samples: int) -> jax.Array:
-    """One row per (example, sample), example-major: a row's place does not depend on the batch's layout."""
-    return jnp.repeat(array, num_samples, axis=0, total_repeat_length=array.shape[0] * num_samples)
-
-
-def _per_example(gaussian: losses.LatentGaussian, batch_size: int) -> losses.LatentGaussian:
-    return jax.tree.map(lambda rows: rows.reshape(batch_size, -1, rows.shape[-1]), gaussian)
-
-
-def _infer(
-    call: _Call, images: jax.Array, label: Any, noise: list[jax.Array]
-) -> tuple[list[_Layer], list[modules.Collections]]:
-    """Sample z_1 ~ q(z_1 | x), z_2 ~ q(z_2 | z_1), ... from noise [B, K, D]; and the encoders' collections."""
-    batch_size, num_samples = noise[0].shape[:2]
-    layers: list[_Layer] = []
-    collections = []
-    inputs = images
-    for index, eps in enumerate(noise):
-        posterior, updated = _posterior(call, index, inputs, label)
-        posterior = _per_example(posterior, batch_size)
-        layers.append(_Layer(posterior, eps, posterior.sample(eps)))
-        collections.append(updated)
-        if index == 0 and label is not None:
-            label = _repeat(label, num_samples)
-        inputs = call.rows(index, layers[-1].z)
-    return layers, collections
-
-
-def _log_posterior(call: _Call, layers: list[_Layer], index: int, label: Any, stop_posterior: bool) -> jax.Array:
-    """Terms of log q(z | inputs) of a layer, [B, K, D].
-
-    With ``stop_posterior`` they depend on the latents of this layer and of the one below alone: the encoder is applied
-    again with its parameters held fixed, as its answer also moves with the latents below. Values are the same.
-    """
-    layer = layers[index]
-    if not stop_posterior:
-        return layer.posterior.log_density(layer.noise)
-    if index == 0:
-        fixed = jax.lax.stop_gradient(layer.posterior)
-    else:
-        held = call._replace(params=jax.lax.stop_gradient(call.params))
-        fixed, _ = _posterior(held, index, call.rows(index - 1, layers[index - 1].z), label)
-        fixed = _per_example(fixed, layer.z.shape[0])
-    # z - mean as a function of both; written so that no digits cancel.
-    moved = (layer.z - jax.lax.stop_gradient(layer.z)) - (fixed.mean - jax.lax.stop_gradient(fixed.mean))
-    deviation = jax.lax.stop_gradient(layer.posterior.deviation(layer.noise))
-    return fixed.log_density(fixed.whiten(deviation + moved))
-
-
-class _Terms(NamedTuple):
-    log_px: jax.Array  # log p(x | z_1), [B, K]
-    kls: list[jax.Array]  # log q(z_l | z_{l-1}) - log p(z_l | z_{l+1}) of each layer and dimension, [B, K, D]
-    collections: list[modules.Collections]  # of the decoders
-
-
-def _terms(call: _Call, images: jax.Array, label: Any, layers: list[_Layer], stop_posterior: bool) -> _Terms:
-    """The log-densities of sampled latents."""
-    batch_size, num_samples = layers[0].z.shape[:2]
-    label = None if label is None else _repeat(label, num_samples)
-    parameters, updated = _likelihood(call, call.rows(0, layers[0].z), label)
-    log_px = call.vae.likelihood.log_prob(parameters, _repeat(images, num_samples))
-    kls, collections = [], [updated]
-    for index, layer in enumerate(layers):
-        log_q = _log_posterior(call, layers, index, label, stop_posterior)
-        if index + 1 < len(layers):
-            prior, updated = _conditional(call, index, call.rows(index + 1, layers[index + 1].z), label)
-            prior = _per_example(prior, batch_size)
-            collections.append(updated)
-        else:
-            prior = losses.LatentGaussian(jnp.zeros_like(layer.z), jnp.zeros_like(layer.z))
-        kls.append(call.masked(index, log_q - prior.log_prob(layer.z)))
-    return _Terms(log_px.reshape(batch_size, num_samples), kls, collections)
-
-
-def _sum_latents(terms: list[jax.Array]) -> jax.Array:
-    """Sum over each layer's dimensions [B, K or 1, D] and over the layers, [B, K or 1]."""
-    return functools.reduce(jnp.add, [jnp.sum(layer, axis=-1) for layer in terms])
-
-
-def _log_weights(call: _Call, log_px: jax.Array, kls: list[jax.Array]) -> jax.Array:
-    """log p(x | z) - beta KL [K, B], of the terms of each layer's KL [B, K or 1, D]."""
-    hyperparams = call.state.hyperparams
-    if "free_bits" in hyperparams:
-        least = hyperparams["free_bits"]
-        # The batch mean only chooses the branch, so nothing is differentiated through the average over devices.
-        over = [average(jnp.mean(kl, axis=(0, 1), keepdims=True), call.axis_name) > least for kl in kls]
-        kls = [
-            jnp.where(above, kl, call.masked(layer, jnp.full_like(kl, least)))
-            for layer, (above, kl) in enumerate(zip(over, kls, strict=True))
-        ]
-    return (log_px - hyperparams["beta"] * _sum_latents(kls)).T
-
-
-@jax.custom_jvp
-def _scale_path(z: jax.Array, weight: jax.Array) -> jax.Array:
-    """The identity of z, with its gradient multiplied by a weight of the same rank."""
-    return z
-
-
-@_scale_path.defjvp
-def _(primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-    z, weight = primals
-    return z, tangents[0] * weight
-
-
-class _Bound(NamedTuple):
-    log_weights: jax.Array  # [K, B], the KL weighted by beta
-    reconstruction: jax.Array  # E log p(x | z), [B]
-    kl: jax.Array  # [B]
-    collections: dict[str, Any]
-
-
-def _bound(call: _Call, batch: Batch, noise: list[jax.Array], objective: Any) -> _Bound:
-    """The terms of the lower bound of each example, the top layer's KL in closed form where that is asked for."""
-    images, label = batches.read(batch)
-    layers, encoder_collections = _infer(call, images, label, noise)
-    # Broadcast over the samples where there is one layer: its posterior does not depend on a sample.
-    closed = call.masked(-1, layers[-1].posterior.kl())
-
-    def weigh(layers: list[_Layer]) -> tuple[jax.Array, _Terms]:
-        terms = _terms(call, images, label, layers, getattr(objective, "stop_posterior", False))
-        top = closed if getattr(objective, "analytic_kl", False) else terms.kls[-1]
-        return _log_weights(call, terms.log_px, [*terms.kls[:-1], top]), terms
-
-    log_weights, terms = weigh(layers)
-    path_weights = getattr(objective, "path_weights", None)
-    if path_weights is not None:
-        # The second pass has the values of the first, which the compiler therefore computes once.
-        scale = path_weights(log_weights, call.state.hyperparams["beta"]).T[..., None]
-        layers = [layer._replace(z=_scale_path(layer.z, scale)) for layer in layers]
-        log_weights, terms = weigh(layers)
-    return _Bound(
-        log_weights=log_weights,
-        reconstruction=jnp.mean(terms.log_px, axis=1),
-        kl=jnp.mean(_sum_latents([*terms.kls[:-1], closed]), axis=1),
-        collections={
-            "encoder": _as_given(call.vae, encoder_collections),
-            "decoder": _as_given(call.vae, terms.collections),
-        },
-    )
 
 
 def vae_loss(
@@ -460,8 +220,8 @@ def vae_loss(
       Estimators" (several layers).
     """
     key = step_key(key, "vae step", state.step)
-    noise = _noise(vae, key, "noise", batches.read(batch)[0].shape[0], vae.num_samples, axis_name)
-    bound = _bound(_Call(vae, params, state, key, True, axis_name), batch, noise, vae.objective)
+    noise = noise_of(vae, key, "noise", batches.read(batch)[0].shape[0], vae.num_samples, axis_name)
+    bound = bound_of(Call(vae, params, state, key, True, axis_name), batch, noise, vae.objective)
     values = vae.objective(bound.log_weights)
     if jnp.shape(values) != bound.kl.shape:
         raise ValueError(
@@ -544,11 +304,14 @@ def vae_step(
     return _step(vae, state, _select(vae, batch), key, axis_name=axis_name)
 
 
+def _evaluated(vae: VAE, state: VAEState, batch: Batch, key: jax.Array, num_samples: int) -> Bound:
+    noise = noise_of(vae, named_key(key, "vae evaluate"), "noise", batches.read(batch)[0].shape[0], num_samples)
+    return bound_of(evaluation(vae, state), batch, noise, losses.elbo)
+
+
 @functools.partial(jax.jit, static_argnums=(0, 4))
 def _evaluate(vae: VAE, state: VAEState, batch: Batch, key: jax.Array, num_samples: int) -> Metrics:
-    key = named_key(key, "vae evaluate")
-    noise = _noise(vae, key, "noise", batches.read(batch)[0].shape[0], num_samples)
-    bound = _bound(_evaluation(vae, state), batch, noise, losses.elbo)
+    bound = _evaluated(vae, state, batch, key, num_samples)
     return {
         "elbo": bound.reconstruction - bound.kl,
         "reconstruction": bound.reconstruction,
@@ -582,6 +345,44 @@ def vae_evaluate(vae: VAE, state: VAEState, batch: Batch, key: jax.Array, num_sa
     return _evaluate(vae, state, _select(vae, batch), key, num_samples)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def _latent_kl(vae: VAE, state: VAEState, batch: Batch, key: jax.Array, num_samples: int) -> Any:
+    return as_given(vae, _evaluated(vae, state, batch, key, num_samples).latent_kls)
+
+
+def vae_latent_kl(vae: VAE, state: VAEState, batch: Batch, key: jax.Array, num_samples: int = 1) -> Any:
+    """The KL of each latent dimension of each image: averaged over images, it says which dimensions are used.
+
+    KL_d = E_q[log q(z_d | ...) - log p(z_d | ...)],  sum_d KL_d = ``kl`` of `vae_evaluate` with the same arguments
+
+    The top stochastic layer's is in closed form given a sample of the layer below, that of the layers below is sampled
+    and may be negative for an image. A rank-one posterior's shared information is divided between the dimensions as
+    `losses.LatentGaussian` says. A dimension whose mean is a hundredth of a nat or less says nothing of the image; a
+    masked one is zero.
+
+    Args:
+      vae: the spec.
+      state: the state.
+      batch: ``image`` [B, ...], optionally ``label`` [B].
+      key: typed key, []; a VAE of one layer draws nothing.
+      num_samples: latent samples per example, K.
+
+    Returns:
+      Nats, [B, D]; of a VAE with tuples, a tuple of these, one a stochastic layer.
+
+    Raises:
+      TypeError: key or batch are of the wrong type.
+      ValueError: shapes do not fit, or num_samples is below 1.
+
+    References:
+      Hoffman & Johnson 2016, "ELBO surgery: yet another way to carve up the variational evidence lower bound"; Burda et
+      al. 2016, on inactive units.
+    """
+    if num_samples < 1:
+        raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+    return _latent_kl(vae, state, _select(vae, batch), key, num_samples)
+
+
 class LikelihoodEstimate(NamedTuple):
     """An importance-sampled log-likelihood with what its weights say of its error.
 
@@ -603,10 +404,10 @@ def _importance_sampling(
     batch_size = batches.read(batch)[0].shape[0]
     # The weights are those of p(x, z) / q(z | x), whatever the training's.
     hyperparams = {"beta": jnp.ones(()), "latent_mask": state.hyperparams["latent_mask"]}
-    call = _evaluation(vae, state._replace(hyperparams=hyperparams))
+    call = evaluation(vae, state._replace(hyperparams=hyperparams))
     keys = [
-        example_keys(named_key(key, _named("vae log likelihood", layer)), batch_size)
-        for layer in range(len(_layers(vae, vae.latent_dim)))
+        example_keys(named_key(key, named("vae log likelihood", layer)), batch_size)
+        for layer in range(len(layers_of(vae, vae.latent_dim)))
     ]
 
     def chunk(carry: tuple[jax.Array, jax.Array], start: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
@@ -614,9 +415,9 @@ def _importance_sampling(
         fold = jax.vmap(jax.vmap(jax.random.fold_in, in_axes=(None, 0)), in_axes=(0, None))
         noise = [
             jax.vmap(jax.vmap(lambda k, dim=dim: jax.random.normal(k, (dim,), jnp.float32)))(fold(example, indices))
-            for example, dim in zip(keys, _layers(vae, vae.latent_dim), strict=True)
+            for example, dim in zip(keys, layers_of(vae, vae.latent_dim), strict=True)
         ]
-        log_weights = _bound(call, batch, noise, losses.iwae).log_weights
+        log_weights = bound_of(call, batch, noise, losses.iwae).log_weights
         log_weights = jnp.where((indices < num_samples)[:, None], log_weights, -jnp.inf)
         before, squares = carry
         total = jnp.logaddexp(before, jax.nn.logsumexp(log_weights, axis=0))
@@ -715,14 +516,14 @@ def vae_log_likelihood(
 @functools.partial(jax.jit, static_argnums=0)
 def _encode_images(vae: VAE, state: VAEState, batch: Batch) -> Any:
     inputs, label = batches.read(batch)
-    call = _evaluation(vae, state)
+    call = evaluation(vae, state)
     posteriors = []
-    for layer in range(len(_layers(vae, vae.latent_dim))):
-        posterior, _ = _posterior(call, layer, inputs, label)
+    for layer in range(len(layers_of(vae, vae.latent_dim))):
+        posterior, _ = posterior_of(call, layer, inputs, label)
         # Of a masked dimension the encoder says what its initialisation made it say.
         posteriors.append(tuple(call.masked(layer, array) for array in posterior if array is not None))
         inputs = call.rows(layer, posterior.mean)
-    return _as_given(vae, posteriors)
+    return as_given(vae, posteriors)
 
 
 def vae_encode(vae: VAE, state: VAEState, batch: Batch) -> Any:
@@ -749,12 +550,12 @@ def _likelihood_parameters(
     vae: VAE, state: VAEState, z: jax.Array, label: jax.Array | None, noise: list[jax.Array] | None = None
 ) -> jax.Array:
     """Of p(x | z_1), of the topmost latents [N, D], through samples of the layers between where there is noise."""
-    call = _evaluation(vae, state)
-    top = len(_layers(vae, vae.latent_dim)) - 1
+    call = evaluation(vae, state)
+    top = len(layers_of(vae, vae.latent_dim)) - 1
     for layer in reversed(range(top)):
-        conditional, _ = _conditional(call, layer, call.rows(layer + 1, z), label)
+        conditional, _ = conditional_of(call, layer, call.rows(layer + 1, z), label)
         z = conditional.mean if noise is None else conditional.sample(noise[layer][:, 0])
-    return _likelihood(call, call.rows(0, z), label)[0]
+    return likelihood_of(call, call.rows(0, z), label)[0]
 
 
 def _generate(
@@ -783,20 +584,20 @@ def vae_decode(vae: VAE, state: VAEState, z: jax.Array, label: jax.typing.ArrayL
       TypeError: the labels are not integers.
       ValueError: z is not [N, D], or the labels are not [N], out of range, or missing for a conditional decoder.
     """
-    check_latents(z, _layers(vae, vae.latent_dim)[-1])
+    check_latents(z, layers_of(vae, vae.latent_dim)[-1])
     _check_labels(vae, label)
     return _decode(vae, state, z, batches.read_label(label, z.shape[0]))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
 def _sample(vae: VAE, state: VAEState, key: jax.Array, num_samples: int, label: jax.Array | None) -> jax.Array:
-    noise = _noise(vae, key, "vae sample", num_samples, 1)
+    noise = noise_of(vae, key, "vae sample", num_samples, 1)
     return _generate(vae, state, noise[-1][:, 0], label, noise)
 
 
 def vae_latent_size(vae: VAE) -> int:
     """Number of standard normal numbers behind an image: the latent dimensions of all stochastic layers together."""
-    return sum(_layers(vae, vae.latent_dim))
+    return sum(layers_of(vae, vae.latent_dim))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -821,7 +622,7 @@ def vae_likelihood_parameters(vae: VAE, state: VAEState, noise: jax.Array, label
     """
     check_latents(noise, vae_latent_size(vae))
     layers, start = [], 0
-    for dim in _layers(vae, vae.latent_dim):
+    for dim in layers_of(vae, vae.latent_dim):
         layers.append(noise[:, None, start : start + dim])
         start += dim
     return _likelihood_parameters(vae, state, layers[-1][:, 0], label, layers)
@@ -857,10 +658,10 @@ def vae_sample(
 @functools.partial(jax.jit, static_argnums=0)
 def _reconstruct(vae: VAE, state: VAEState, batch: Batch, key: jax.Array) -> jax.Array:
     images, label = batches.read(batch)
-    call = _evaluation(vae, state)
-    posterior, _ = _posterior(call, 0, images, label)
-    z = posterior.sample(_noise(vae, key, "vae reconstruct", images.shape[0], 1)[0][:, 0])
-    parameters, _ = _likelihood(call, call.rows(0, z), label)
+    call = evaluation(vae, state)
+    posterior, _ = posterior_of(call, 0, images, label)
+    z = posterior.sample(noise_of(vae, key, "vae reconstruct", images.shape[0], 1)[0][:, 0])
+    parameters, _ = likelihood_of(call, call.rows(0, z), label)
     return vae.likelihood.mean(parameters)
 
 

@@ -36,7 +36,7 @@ def log_likelihood(z: jax.Array, x: jax.Array) -> jax.Array:
 @functools.cache
 def both_ways(num_temperatures: int) -> tuple[metrics.AnnealedEstimate, metrics.AnnealedEstimate]:
     _, latents, examples, _ = linear()
-    options: dict[str, int] = {"num_temperatures": num_temperatures, "num_leapfrog": 5, "num_chains": 8}
+    options: Any = {"num_temperatures": num_temperatures, "num_leapfrog": 5, "num_chains": 8}
     key = jax.random.key(1)
     forward = jax.jit(lambda x: metrics.annealed_importance_sampling(log_likelihood, x, DIM, key, **options))
     backward = jax.jit(lambda x, z: metrics.reverse_annealed_importance_sampling(log_likelihood, x, z, key, **options))
@@ -85,7 +85,8 @@ def test_an_example_does_not_depend_on_the_others() -> None:
 
 def test_a_gan_has_a_likelihood_under_noise(key: jax.Array) -> None:
     gan, state = models.gan(), models.init(models.gan(), key)
-    noise, options = losses.gaussian(scale=0.3), {"num_temperatures": 60, "num_leapfrog": 5, "num_chains": 4}
+    noise = losses.gaussian(scale=0.3)
+    options: Any = {"num_temperatures": 60, "num_leapfrog": 5, "num_chains": 4}
     images, latents = jaxgen.gan_simulate(gan, state, key, 6, noise)
     below = jaxgen.gan_log_likelihood(gan, state, {"image": images}, key, noise, **options)
     above = jaxgen.gan_log_likelihood(gan, state, {"image": images}, key, noise, latents=latents, **options)
@@ -98,7 +99,7 @@ def test_a_gan_has_a_likelihood_under_noise(key: jax.Array) -> None:
 def test_a_vae_s_likelihood_is_that_of_importance_sampling(layers: int, key: jax.Array) -> None:
     vae: Any = models.vae() if layers == 1 else models.dlgm()
     state = models.init(vae, key)
-    options = {"num_temperatures": 60, "num_leapfrog": 5, "num_chains": 8}
+    options: Any = {"num_temperatures": 60, "num_leapfrog": 5, "num_chains": 8}
     images, noise = jaxgen.vae_simulate(vae, state, key, 6)
     batch = {"image": images}
     below = jaxgen.vae_annealed_log_likelihood(vae, state, batch, key, **options)

@@ -14,7 +14,7 @@ import pytest
 
 import jaxgen
 from jaxgen import augmentation, batches, data, keys, losses, metrics, networks, parallel, schedules
-from jaxgen.evaluation import extractors, records
+from jaxgen.evaluation import extractors, measures, records
 from jaxgen.training import (
     checkpoint,
     collapse,
@@ -35,7 +35,7 @@ ROOT = Path(jaxgen.__file__).parent
 # Floors from the bottom. A module may import from its own floor and from those below.
 FLOORS = [
     {"losses", "metrics", "networks", "augmentation", "batches", "keys", "schedules"},
-    {"annealed", "gan", "vae", "parallel", "modules", "spec"},
+    {"annealed", "gan", "vae", "_stochastic_layers", "parallel", "modules", "spec"},
     {"data", "training", "evaluation"},
 ]
 # What each floor may import besides the standard library.
@@ -126,7 +126,7 @@ def public() -> Iterator[tuple[str, Any]]:
         *((module, list(module.__all__)) for module in (jaxgen, losses, metrics, networks, data)),
         *((m, [n for n, v in vars(m).items() if not n.startswith("_") and getattr(v, "__module__", "") == m.__name__])
           for m in (augmentation, batches, keys, parallel, schedules, jaxgen.modules, jaxgen.spec, extractors,
-                    checkpoint, collapse, events, feeds, files, loop, manifest, monitor, population,
+                    checkpoint, collapse, events, feeds, files, loop, manifest, measures, monitor, population,
                     records, run, sentinel, stopping, streaming)),
     ]  # fmt: skip
     for module, names in lists:

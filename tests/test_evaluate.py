@@ -185,7 +185,7 @@ def test_what_cannot_be_is_refused(
 def test_other_data_are_a_warning(runs: list[Path], tmp_path: Path) -> None:
     """The run's own images are known by their hash; evaluated on others, every number says so."""
     images = data.load(split="test")
-    changed = {f"{split}_{name}": array[::-1] for split in ("train", "test") for name, array in images.items()}
+    changed: Any = {f"{split}_{name}": array[::-1] for split in ("train", "test") for name, array in images.items()}
     np.savez(tmp_path / "other.npz", **changed)
     arguments = ["--dataset", f"npz:{tmp_path / 'other.npz'}", "--measures", "sliced_wasserstein", "--num", "50"]
     assert evaluate.main([str(runs[1]), "--out", str(tmp_path / "out"), *arguments]) == 0
