@@ -6,6 +6,9 @@
 `likelihood`: importance sampling of log p(x), 5,000 samples for each image, of the one-layer VAE of Burda et al. Its
 floor is the matrix products of the encoder and the decoder alone, of the sizes of a chunk and as many times, which do
 not wait for each other. The two take turns, in one order and in the other; ratios are taken within a round.
+
+`frechet`, `kernel`: the two distances of 50,000 x 2,048 features. The memory is the process's own highest: one at a
+time with --only.
 """
 
 import argparse
@@ -27,6 +30,7 @@ from benchmarks import families, floor, ours
 from benchmarks.machine import chip
 from benchmarks.population import ratio, seconds_of
 from benchmarks.protocol import peak_host_bytes
+from jaxgen import metrics
 
 TEST_IMAGES = 10_000  # of MNIST: what the time is extrapolated to
 NUM_SAMPLES = 5_000
@@ -119,9 +123,68 @@ def likelihood_line(found: dict[str, Any]) -> str:
     )
 
 
+NUM_POINTS, NUM_FEATURES = 50_000, 2_048  # of the FID, as it is reported
+
+
+def two_sets() -> tuple[np.ndarray, np.ndarray]:
+    """Two sets of features of the size of Inception's, a third of them as one side of a ReLU leaves them."""
+    generator = np.random.default_rng(0)
+    shape = (NUM_POINTS, NUM_FEATURES)
+    real, fake = (generator.standard_normal(shape, dtype=np.float32) for _ in range(2))
+    return np.maximum(real, 0.0), np.maximum(1.1 * fake, 0.0)
+
+
+def seconds_in_all(call: Callable[[tuple[np.ndarray, np.ndarray]], Any], rounds: int, what: str) -> dict[str, Any]:
+    """Seconds of a call, compilation included, as a person waits for it; and the memory of the process."""
+    sets = two_sets()
+    before = peak_host_bytes()
+    taken = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        call(sets)
+        taken.append(time.perf_counter() - start)
+    return {
+        "what": what,
+        "seconds": statistics.median(taken),
+        "first_seconds": taken[0],
+        "peak_host_bytes": peak_host_bytes(),
+        "peak_host_bytes_before": before,
+        "aim": "under 60 s and 2 GB",
+    }
+
+
+def frechet(rounds: int) -> Any:
+    """Time the Frechet distance of 50,000 x 2,048 features, moments included."""
+
+    def call(sets: tuple[np.ndarray, np.ndarray]) -> float:
+        return metrics.frechet_distance(*(metrics.moments(points) for points in sets))
+
+    return seconds_in_all(call, rounds, f"Frechet distance, {NUM_POINTS} x {NUM_FEATURES}")
+
+
+def kernel(rounds: int) -> Any:
+    """Time the kernel distance of 50,000 x 2,048 features over 100 subsets of 1,000."""
+
+    def call(sets: tuple[np.ndarray, np.ndarray]) -> Any:
+        return metrics.kernel_distance(*sets, jax.random.key(0))
+
+    return seconds_in_all(call, rounds, f"kernel distance, {NUM_POINTS} x {NUM_FEATURES}, 100 subsets of 1000")
+
+
+def time_line(found: dict[str, Any]) -> str:
+    """The number as text."""
+    return (
+        f"{found['what']}: {found['seconds']:.1f} s, the first time {found['first_seconds']:.1f} s; the process "
+        f"{found['peak_host_bytes'] / 1e9:.2f} GB, {found['peak_host_bytes_before'] / 1e9:.2f} before, both sets "
+        f"included ({found['aim']})"
+    )
+
+
 # Each timing by its name: a function of the number of rounds that returns plain data, and what prints that.
 TIMINGS: dict[str, tuple[Callable[[int], Any], Callable[[Any], str]]] = {
     "likelihood": (likelihood, likelihood_line),
+    "frechet": (frechet, time_line),
+    "kernel": (kernel, time_line),
 }
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
+import jaxgen
 from experiments import evaluation_report
 from experiments.command import exit_status
 from experiments.inputs import load_data
@@ -34,6 +35,7 @@ from jaxgen.training import manifest
 from jaxgen.training.run import Run
 
 MOST = 10_000  # images of each side, where nothing is said
+GROUPS = {"standard": tuple(name for name in measures.MEASURES if name != "annealed"), "all": measures.MEASURES}
 OTHER_DATA = ("the data are not those that the run was trained on",)
 
 
@@ -45,8 +47,9 @@ class Options:
     """The run directories that train.py wrote."""
     out: Path | None = None
     """Folder of the results; the folder evaluation of the first run when not given."""
-    measures: tuple[str, ...] = ("all",)
-    """Which measures to make; all that apply when not given."""
+    measures: tuple[str, ...] = ("standard",)
+    """Which measures to make, by name; standard are all that apply but annealed, which takes minutes an image where
+    the decoder is convolutional and the machine a CPU; all are all that apply."""
     checkpoint: str = "newest"
     """newest, best, or the step of a checkpoint."""
     num: int | None = None
@@ -68,9 +71,11 @@ class Options:
             raise ValueError(f"--num must be at least 2, got {self.num}")
         if self.checkpoint not in ("newest", "best") and not self.checkpoint.isdecimal():
             raise ValueError(f"--checkpoint must be newest, best or a step, got {self.checkpoint!r}")
-        unknown = [name for name in self.measures if name not in (*measures.MEASURES, "all")]
+        unknown = [name for name in self.measures if name not in (*measures.MEASURES, *GROUPS)]
         if unknown or not self.measures:
-            raise ValueError(f"--measures are all, or some of {', '.join(measures.MEASURES)}; got {self.measures}")
+            raise ValueError(
+                f"--measures are {', '.join(GROUPS)}, or some of {', '.join(measures.MEASURES)}; got {self.measures}"
+            )
 
 
 class Reference(NamedTuple):
@@ -172,14 +177,18 @@ def chosen(options: Options, model: Model, classifies: bool = True) -> tuple[lis
     names, left_out = [], []
     shape = tuple(model.run.config["identity"]["data"]["image_shape"])
     dataset = options.dataset or saved_options(model.run).dataset
-    for name in measures.MEASURES if "all" in options.measures else options.measures:
+    asked = {name for name in options.measures if name not in GROUPS}
+    wanted = asked.union(*(GROUPS[group] for group in options.measures if group in GROUPS))
+    for name in measures.MEASURES:
+        if name not in wanted:
+            continue
         reason = measures.why_not(name, model.subject.spec, shape, dataset, classifies)
         if reason is None:
             names.append(name)
-        elif "all" in options.measures:
-            left_out.append(f"{name}: {reason}")
-        else:
+        elif name in asked:
             raise ValueError(f"{name} cannot be made of {model.name}: {reason}: leave it out of --measures")
+        else:
+            left_out.append(f"{name}: {reason}")
     return names, left_out
 
 
@@ -269,7 +278,7 @@ class Evaluator:
             checkpoint=model.checkpoint,
             model_sha256=model.sha256,
             seed=self._options.seed,
-            versions=tuple(sorted(manifest.versions().items())),
+            versions=tuple(sorted({**manifest.versions(), "jaxgen": jaxgen.__version__}.items())),
             warnings=(*number.warnings, *warnings, *reference.warnings),
         )
 
@@ -318,6 +327,7 @@ class Bars:
     def _end(self) -> None:
         if self._bar is not None:
             self._bar.close()
+            self._bar = None
 
     def begin(self, what: str) -> measures.Progress:
         """Show that something is begun; returns what to call with how much of it is done, and of how much."""
@@ -333,7 +343,8 @@ class Bars:
         return progress
 
     def say(self, text: str) -> None:
-        """Print a line above."""
+        """Print a line."""
+        self._end()
         tqdm.write(text)
 
 

@@ -74,8 +74,12 @@ def test_an_example_does_not_depend_on_the_others() -> None:
     options: dict[str, int] = {"num_temperatures": 10, "num_leapfrog": 3, "num_chains": 4}
 
     def run(x: np.ndarray, chunk_size: int) -> np.ndarray:
-        call = functools.partial(metrics.annealed_importance_sampling, log_likelihood, chunk_size=chunk_size, **options)
-        return np.asarray(jax.jit(lambda x: call(x, DIM, jax.random.key(2)).log_likelihood)(x))
+        def estimate(x: jax.Array) -> jax.Array:
+            key = jax.random.key(2)
+            found = metrics.annealed_importance_sampling(log_likelihood, x, DIM, key, chunk_size=chunk_size, **options)
+            return found.log_likelihood
+
+        return np.asarray(jax.jit(estimate)(x))
 
     whole = run(examples, 12)
     np.testing.assert_allclose(run(examples, 5), whole, rtol=1e-4)

@@ -18,8 +18,8 @@ from jaxgen.training.run import Run
 
 NUM = 200
 EXTRACTOR = "lenet_fashion_mnist"
-QUICK = ["--settings.importance-samples", "20", "--settings.likelihood-images", "30", "--settings.annealed-images", "2"]
-QUICK += ["--settings.annealed-temperatures", "5", "--settings.annealed-chains", "2", "--settings.kernel-subsets", "5"]
+QUICK = ["--importance-samples", "20", "--likelihood-images", "30", "--annealed-images", "2"]
+QUICK += ["--annealed-temperatures", "5", "--annealed-chains", "2", "--kernel-subsets", "5"]
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_a_light_version_runs_while_a_model_trains(runs: list[Path]) -> None:
 def evaluated(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[records.Record]]:
     """All that applies to both, once."""
     out = tmp_path_factory.mktemp("evaluation")
-    assert evaluate.main([*map(str, runs), "--out", str(out), "--num", "60", *QUICK]) == 0
+    assert evaluate.main([*map(str, runs), "--out", str(out), "--num", "60", "--measures", "all", *QUICK]) == 0
     return out, records.read(out / "records.json")
 
 
@@ -163,12 +163,12 @@ def test_the_same_seed_measures_the_same(
     ("arguments", "error"),
     [
         (["--measures", "elbo"], "elbo cannot be made of .*gan: a GAN has no encoder"),
-        (["--measures", "fid"], "--measures are all, or some of frechet"),
+        (["--measures", "fid"], "--measures are standard, all, or some of frechet"),
         (["--num", "501"], "501 images cannot be compared: fashion_mnist_small has 500 test images"),
         (["--num", "1"], "--num must be at least 2"),
         (["--extractor", "lenet"], "there is no extractor 'lenet'"),
         (["--checkpoint", "7"], "no 7 checkpoint"),
-        (["--settings.observation-scale", "0"], "observation_scale must be above 0"),
+        (["--observation-scale", "0"], "observation_scale must be above 0"),
     ],
 )
 def test_what_cannot_be_is_refused(
