@@ -20,6 +20,7 @@ import numpy as np
 import tyro
 
 from experiments.command import exit_status
+from experiments.inputs import dataset_name
 from jaxgen import data, metrics
 from jaxgen.batches import to_float
 from jaxgen.evaluation import extractors
@@ -303,7 +304,7 @@ def run(options: Options) -> Path:
     key = jax.random.key(options.seed)
     curves = measure(dataset["image"], dataset.get("label"), options.num_images, extractor, key)
     record = {
-        "dataset": options.dataset.partition(":")[0] if options.dataset.startswith("folder") else options.dataset,
+        "dataset": dataset_name(options.dataset),
         "split": options.split,
         "sha256": f"{data.fingerprint({name: array[: data.LOOKED_AT] for name, array in dataset.items()}):064x}",
         "extractor": extractor.name,
@@ -314,7 +315,7 @@ def run(options: Options) -> Path:
     with replacing(options.out.with_suffix(".json")) as partial:
         partial.write_text(json.dumps(record, indent=2) + "\n")
     num = int(next(iter(curves.values()))[0]["num_images"])
-    draw(curves, f"{options.dataset}, {extractor.name}, {num:,} images on either side", options.out)
+    draw(curves, f"{dataset_name(options.dataset)}, {extractor.name}, {num:,} images on either side", options.out)
     return options.out
 
 

@@ -22,7 +22,7 @@ from tqdm import tqdm
 import jaxgen
 from experiments import evaluation_report
 from experiments.command import exit_status
-from experiments.inputs import load_data
+from experiments.inputs import dataset_name, load_data
 from experiments.options import saved_options
 from experiments.watching import choose_extractor, class_rows
 from jaxgen import data
@@ -134,9 +134,8 @@ def load_reference(run: Run, options: Options, bar: Any) -> Reference:
         found = extractors.extract(extractor, images, progress=bar(f"features of {what}"))
         return Side(images, *found)
 
-    kind, _, path = saved.dataset.partition(":")
     return Reference(
-        dataset=kind if path and kind != "stacked" else saved.dataset,
+        dataset=dataset_name(saved.dataset),
         split=saved.test_split,
         binarization=getattr(saved, "binarization", "none"),
         sha256=f"{data.fingerprint(loaded.test):064x}",

@@ -31,6 +31,12 @@ class Data(NamedTuple):
     streams: str | None  # why it streams; None where it does not
 
 
+def dataset_name(dataset: str) -> str:
+    """The name of a data set without the path of its files, which is no part of what it is."""
+    kind, _, rest = dataset.partition(":")
+    return f"stacked:{dataset_name(rest)}" if kind == "stacked" else kind
+
+
 def why_stream(options: VAEOptions | GANOptions, source: data.Source, blocks: int) -> str | None:
     """Why the training split is to be streamed to a mesh of so many blocks of data; None when it is to be loaded."""
     if options.streaming != "auto":

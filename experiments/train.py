@@ -26,7 +26,7 @@ import jax
 import jaxgen
 from experiments import topology
 from experiments.command import exit_status
-from experiments.inputs import Data, load_data
+from experiments.inputs import Data, dataset_name, load_data
 from experiments.options import FAMILIES, GANOptions, VAEOptions, parse
 from experiments.session import Session, Start
 from experiments.watching import Evaluation, Pictures, extractor_of
@@ -45,11 +45,10 @@ NOT_SAVED = {"resume": False, "mesh": None, "coordinator": None, "num_processes"
 
 def identity(options: VAEOptions | GANOptions, spec: Spec, loaded: Data) -> dict[str, Any]:
     """What makes a run this run, as plain data. Paths are no part of it: the images themselves are, by a sample."""
-    kind, _, path = options.dataset.partition(":")
     return {
         "model": to_plain(spec),
         "data": {
-            "name": kind if path else options.dataset,
+            "name": dataset_name(options.dataset),
             "split": options.train_split,
             "num_examples": loaded.num_examples,
             "image_shape": list(loaded.example["image"].shape[1:]),

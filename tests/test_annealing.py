@@ -69,6 +69,7 @@ def test_the_error_is_about_right() -> None:
     assert np.all((np.asarray(forward.effective_chains) >= 1) & (np.asarray(forward.effective_chains) <= 8))
 
 
+@pytest.mark.slow
 def test_an_example_does_not_depend_on_the_others() -> None:
     examples = linear()[2]
     options: dict[str, int] = {"num_temperatures": 10, "num_leapfrog": 3, "num_chains": 4}
@@ -87,6 +88,7 @@ def test_an_example_does_not_depend_on_the_others() -> None:
     assert np.ptp(whole) > 1
 
 
+@pytest.mark.slow
 def test_a_gan_has_a_likelihood_under_noise(key: jax.Array) -> None:
     gan, state = models.gan(), models.init(models.gan(), key)
     noise = losses.gaussian(scale=0.3)

@@ -117,6 +117,7 @@ def test_recall_falls_where_images_are_missing_and_precision_does_not(curves: Cu
         assert last["precision"] > 0.9 * first["precision"], name
 
 
+@pytest.mark.slow
 def test_the_command_writes_numbers_and_a_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

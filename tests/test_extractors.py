@@ -103,6 +103,7 @@ def test_lenet_is_its_formula() -> None:
         network.init(jax.random.key(0), x[:1, :8].repeat(2, axis=2)[:, :, :28, :1])
 
 
+@pytest.mark.slow
 def test_training_a_classifier(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Protects: the same options give the same file to the bit; the accuracy is that of the half-precision weights."""
     some = data.load()
