@@ -275,3 +275,13 @@ def bound_of(call: Call, batch: Batch, noise: list[jax.Array], objective: Any) -
             "decoder": as_given(call.vae, terms.collections),
         },
     )
+
+
+def observe(call: Call, z: jax.Array, label: jax.Array | None, noise: list[jax.Array] | None) -> jax.Array:
+    """Likelihood parameters of the topmost latents [N, D], through samples of the layers between where there is noise
+    [N, D] of each."""
+    top = len(layers_of(call.vae, call.vae.latent_dim)) - 1
+    for layer in reversed(range(top)):
+        conditional, _ = conditional_of(call, layer, call.rows(layer + 1, z), label)
+        z = conditional.mean if noise is None else conditional.sample(noise[layer])
+    return likelihood_of(call, call.rows(0, z), label)[0]

@@ -5,68 +5,89 @@ makes the two comparable (Wu et al. 2017). The noise is part of the number.
 """
 
 import functools
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import jax.typing
 
-from jaxgen import batches, modules
+from jaxgen import batches, losses, metrics, modules
+from jaxgen._stochastic_layers import evaluation, layers_of, observe
 from jaxgen.gan import GAN, GANState, gan_generate
 from jaxgen.keys import example_keys, named_key
-from jaxgen.losses import Likelihood
-from jaxgen.metrics.annealing import (
-    AnnealedEstimate,
-    annealed_importance_sampling,
-    reverse_annealed_importance_sampling,
-)
-from jaxgen.spec import check_latents, check_state
-from jaxgen.vae import VAE, VAEState, vae_latent_size, vae_likelihood_parameters
+from jaxgen.spec import check_latents, check_observation_noise, check_state
+from jaxgen.vae import VAE, VAEState
 
 Batch = Mapping[str, Any]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4, 6))
-def _gan(
-    gan: GAN, state: GANState, batch: Batch, key: jax.Array, noise: Likelihood, latents: Any, options: tuple[Any, ...]
-) -> AnnealedEstimate:
-    images, label = batches.read(batch)
-
-    def log_likelihood(z: jax.Array, examples: tuple[jax.Array, Any]) -> jax.Array:
-        x, labels = examples
-        return noise.log_prob(gan_generate(gan, state, z, labels), x)
-
-    return _run(log_likelihood, (images, label), gan.latent_dim, latents, key, options)
+def _latents(key: jax.Array, num: int, size: int) -> jax.Array:
+    """Standard normal numbers [N, D], row i of the key and of i alone."""
+    return jax.vmap(lambda key: jax.random.normal(key, (size,), jnp.float32))(example_keys(key, num))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4, 6))
-def _vae(
-    vae: VAE,
-    state: VAEState,
-    batch: Batch,
+def _decoders(vae: VAE) -> tuple[Any, ...]:
+    return layers_of(vae, vae.decoder)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3, 4))
+def _simulate_gan(
+    gan: GAN, state: GANState, key: jax.Array, num_samples: int, likelihood: Any, label: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+    latents = _latents(named_key(key, "gan simulate"), num_samples, gan.latent_dim)
+    means = gan_generate(gan, state, latents, label)
+    keys = example_keys(named_key(key, "observation noise"), num_samples)
+    return jax.vmap(lambda key, mean: likelihood.sample(key, mean[None])[0])(keys, means), latents
+
+
+def gan_simulate(
+    gan: GAN,
+    state: GANState,
     key: jax.Array,
-    noise: Likelihood | None,
-    latents: Any,
-    options: tuple[Any, ...],
-) -> AnnealedEstimate:
-    images, label = batches.read(batch)
+    num_samples: int,
+    likelihood: losses.Likelihood,
+    label: jax.typing.ArrayLike | None = None,
+) -> tuple[dict[str, jax.Array], jax.Array]:
+    """Draw noisy images together with the latents that they come from: data whose posterior has a known sample.
 
-    def log_likelihood(z: jax.Array, examples: tuple[jax.Array, Any]) -> jax.Array:
-        x, labels = examples
-        parameters = vae_likelihood_parameters(vae, state, z, labels)
-        if noise is None:
-            return vae.likelihood.log_prob(parameters, x)
-        return noise.log_prob(vae.likelihood.mean(parameters), x)
+    z ~ N(0, I), x ~ p(x | G(z))
 
-    return _run(log_likelihood, (images, label), vae_latent_size(vae), latents, key, options)
+    Args:
+      gan: the spec.
+      state: the state.
+      key: typed key, []; image i depends on the key and on i alone.
+      num_samples: number of images N.
+      likelihood: the noise around the generator's images, e.g. ``losses.gaussian(scale=0.1)``.
+      label: labels for a conditional model, int [N].
+
+    Returns:
+      (a batch: ``image`` [N, H, W, C], not clipped to [0, 1], and the ``label`` if one was given; latents [N, D]).
+
+    Raises:
+      TypeError: the key is no typed key, or the likelihood's parameters are not mean images.
+      ValueError: num_samples is below 1, or the labels do not fit; see `gan_generate`.
+    """
+    if num_samples < 1:
+        raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+    check_observation_noise(likelihood)
+    modules.check_label_range(label, gan.generator)
+    label = batches.read_label(label, num_samples)
+    images, latents = _simulate_gan(gan, state, key, num_samples, likelihood, label)
+    return batches.select({"image": images, "label": label}), latents
 
 
-def _run(
-    log_likelihood: Any, examples: Any, latent_dim: int, latents: Any, key: jax.Array, options: tuple[Any, ...]
-) -> AnnealedEstimate:
-    named: dict[str, int] = dict(options)
+@functools.partial(jax.jit, static_argnums=(0, 4, 6))
+def _anneal_gan(
+    gan: GAN, state: GANState, batch: Batch, key: jax.Array, likelihood: Any, latents: Any, sizes: tuple[Any, ...]
+) -> metrics.AnnealedEstimate:
+    def log_likelihood(z: jax.Array, x: Batch) -> jax.Array:
+        return likelihood.log_prob(gan_generate(gan, state, z, x.get("label")), x["image"])
+
     if latents is None:
-        return annealed_importance_sampling(log_likelihood, examples, latent_dim, key, **named)
-    return reverse_annealed_importance_sampling(log_likelihood, examples, latents, key, **named)
+        return metrics.annealed_importance_sampling(log_likelihood, batch, gan.latent_dim, key, **dict(sizes))
+    return metrics.reverse_annealed_importance_sampling(log_likelihood, batch, latents, key, **dict(sizes))
 
 
 def gan_log_likelihood(
@@ -74,112 +95,75 @@ def gan_log_likelihood(
     state: GANState,
     batch: Batch,
     key: jax.Array,
-    likelihood: Likelihood,
+    likelihood: losses.Likelihood,
+    *,
     latents: jax.Array | None = None,
-    **options: int,
-) -> AnnealedEstimate:
-    """Log-likelihood of images under a GAN whose images are observed with noise, by annealed importance sampling.
+    num_chains: int = 16,
+    num_temperatures: int = 1000,
+    num_leapfrog: int = 10,
+    chunk_size: int | None = None,
+) -> metrics.AnnealedEstimate:
+    """The log-likelihood of each image under a GAN and a stated observation noise, by annealed importance sampling.
 
-    p(x) = int N(z; 0, I) p(x | G(z)) dz,  p(x | G(z)) such as N(x; G(z), scale^2 I)
+    log p(x) = log int N(z; 0, I) p(x | G(z)) dz
+
+    A GAN has no density of images of its own: the noise is part of the number, and numbers of different noises do not
+    compare. Estimated from below, see `metrics.annealed_importance_sampling`; or from above for images of
+    `gan_simulate` with their latents, see `metrics.reverse_annealed_importance_sampling`. The generator is that of
+    `gan_generate`: the moving average where there is one.
 
     Args:
       gan: the spec.
-      state: the state; the generator's moving average where there is one.
-      batch: ``image`` [B, ...], and ``label`` [B] for a conditional model.
+      state: the state.
+      batch: ``image`` [B, ...], ``label`` [B] for a conditional model.
       key: typed key, [].
-      likelihood: the noise, a likelihood whose parameters are mean images, such as ``losses.gaussian(scale=0.1)``.
-      latents: what simulated images were made from, [B, D]: the estimate is then from above. See `gan_simulate`.
-      **options: num_chains, num_temperatures, num_leapfrog, chunk_size of `metrics.annealed_importance_sampling`.
+      likelihood: the noise around the generator's images, e.g. ``losses.gaussian(scale=0.1)``, in units of the image.
+      latents: the latents that simulated images come from, [B, D]; None for the estimate from below.
+      num_chains: chains of each image C, at least 2.
+      num_temperatures: number of steps from the prior to the posterior T.
+      num_leapfrog: gradients of a trajectory.
+      chunk_size: images at a time, which bounds the memory; None for all of them, as sharded images need.
 
     Returns:
-      The estimates, each [B], in nats.
+      The estimate in nats, its standard error and the acceptance, each [B].
 
     Raises:
-      TypeError: state, key or batch are of the wrong type.
-      ValueError: shapes do not fit, a number is below 1, or a conditional generator has no labels.
+      TypeError: key or batch are of the wrong type, or the likelihood's parameters are not mean images.
+      ValueError: shapes do not fit, or a size is too small.
 
     References:
-      Wu et al. 2017, "On the quantitative analysis of decoder-based generative models", sections 2.2 and 3.
+      Wu, Burda, Salakhutdinov & Grosse 2017, "On the Quantitative Analysis of Decoder-Based Generative Models".
     """
     check_state(state, GANState)
-    batch = _select(batch, gan.generator)
+    check_observation_noise(likelihood)
+    batch = batches.select(batch)
+    modules.check_label_range(batch.get("label"), gan.generator)
+    batches.read(batch)  # for its checks
     if latents is not None:
         check_latents(latents, gan.latent_dim)
-    return _gan(gan, state, batch, key, likelihood, latents, tuple(sorted(options.items())))
+    sizes = {"num_chains": num_chains, "num_temperatures": num_temperatures, "num_leapfrog": num_leapfrog}
+    settings = (*sizes.items(), ("chunk_size", chunk_size))
+    return _anneal_gan(gan, state, batch, key, likelihood, latents, settings)
 
 
-def vae_annealed_log_likelihood(
-    vae: VAE,
-    state: VAEState,
-    batch: Batch,
-    key: jax.Array,
-    likelihood: Likelihood | None = None,
-    latents: jax.Array | None = None,
-    **options: int,
-) -> AnnealedEstimate:
-    """Log-likelihood of images under a VAE's decoder, by annealed importance sampling: the encoder is not used.
-
-    p(x) = int N(eps; 0, I) p(x | z_1(eps)) d eps,  eps the noise of all stochastic layers
-
-    Args:
-      vae: the spec.
-      state: the state.
-      batch: ``image`` [B, ...], and ``label`` [B] for a conditional model.
-      key: typed key, [].
-      likelihood: noise around the decoder's mean images, such as ``losses.gaussian(scale=0.1)``, on which GANs have
-        likelihoods too; None for the VAE's own likelihood.
-      latents: the noise that simulated images were made from, [B, `vae_latent_size`]: the estimate is then from above.
-        See `vae_simulate`.
-      **options: num_chains, num_temperatures, num_leapfrog, chunk_size of `metrics.annealed_importance_sampling`.
-
-    Returns:
-      The estimates, each [B], in nats.
-
-    Raises:
-      TypeError: state, key or batch are of the wrong type.
-      ValueError: shapes do not fit, a number is below 1, or a conditional decoder has no labels.
-
-    References:
-      Wu et al. 2017, "On the quantitative analysis of decoder-based generative models", section 3.
-    """
-    check_state(state, VAEState)
-    decoders = vae.decoder if isinstance(vae.decoder, tuple) else (vae.decoder,)
-    batch = _select(batch, *decoders)
-    if latents is not None:
-        check_latents(latents, vae_latent_size(vae))
-    return _vae(vae, state, batch, key, likelihood, latents, tuple(sorted(options.items())))
+def _observe_noise(vae: VAE, state: VAEState, z: jax.Array, label: Any, likelihood: Any) -> tuple[jax.Array, Any]:
+    """(parameters of the images made by the noise of all layers [N, D_1 + ... + D_L], the likelihood they are of)."""
+    sizes = layers_of(vae, vae.latent_dim)
+    noise = jnp.split(z, list(itertools.accumulate(sizes))[:-1], axis=1)
+    parameters = observe(evaluation(vae, state), noise[-1], label, noise)
+    if likelihood is None:
+        return parameters, vae.likelihood
+    return vae.likelihood.mean(parameters), likelihood
 
 
-def _select(batch: Batch, *networks: Any) -> Batch:
-    batch = batches.select(batch)
-    modules.check_label_range(batch.get("label"), *networks)
-    return batch
-
-
-def gan_simulate(
-    gan: GAN, state: GANState, key: jax.Array, num_samples: int, likelihood: Likelihood, label: Any = None
+@functools.partial(jax.jit, static_argnums=(0, 3, 4))
+def _simulate_vae(
+    vae: VAE, state: VAEState, key: jax.Array, num_samples: int, likelihood: Any, label: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
-    """Images of a GAN with noise, and the latents that they were made from: an exact sample of their posterior.
-
-    z ~ N(0, I), x ~ p(x | G(z))
-
-    Args:
-      gan: the spec.
-      state: the state.
-      key: typed key, [].
-      num_samples: number of images N.
-      likelihood: the noise.
-      label: labels for a conditional model, int [N].
-
-    Returns:
-      (images [N, ...], latents [N, D]).
-
-    Raises:
-      TypeError: the key is not a typed threefry key.
-      ValueError: the labels do not fit.
-    """
-    z = _noise(key, num_samples, gan.latent_dim)
-    return likelihood.sample(named_key(key, "observation"), gan_generate(gan, state, z, label)), z
+    latents = _latents(named_key(key, "vae simulate"), num_samples, sum(layers_of(vae, vae.latent_dim)))
+    parameters, drawn = _observe_noise(vae, state, latents, label, likelihood)
+    keys = example_keys(named_key(key, "observation noise"), num_samples)
+    return jax.vmap(lambda key, of: drawn.sample(key, of[None])[0])(keys, parameters), latents
 
 
 def vae_simulate(
@@ -187,36 +171,105 @@ def vae_simulate(
     state: VAEState,
     key: jax.Array,
     num_samples: int,
-    likelihood: Likelihood | None = None,
-    label: Any = None,
-) -> tuple[jax.Array, jax.Array]:
-    """Images of a VAE's decoder with noise, and the noise of all layers that they were made from.
+    likelihood: losses.Likelihood | None = None,
+    label: jax.typing.ArrayLike | None = None,
+) -> tuple[dict[str, jax.Array], jax.Array]:
+    """Draw images, noise and all, together with the latents that they come from: their posterior has a known sample.
 
-    eps ~ N(0, I), x ~ p(x | z_1(eps))
+    eps ~ N(0, I) of every stochastic layer, z_L = eps_L, z_l = mean_l(z_{l+1}) + std_l(z_{l+1}) eps_l, x ~ p(x | z_1)
 
     Args:
       vae: the spec.
       state: the state.
-      key: typed key, [].
+      key: typed key, []; image i depends on the key and on i alone.
       num_samples: number of images N.
-      likelihood: noise around the mean images; None for the VAE's own likelihood.
+      likelihood: noise around the mean images, e.g. ``losses.gaussian(scale=0.1)``; None for the VAE's own likelihood.
       label: labels for a conditional model, int [N].
 
     Returns:
-      (images [N, ...], noise [N, `vae_latent_size`]).
+      (a batch: ``image`` [N, H, W, C] and the ``label`` if one was given; the standard normal noise of all layers, next
+      to the data first, [N, D_1 + ... + D_L]: the latents themselves where there is one layer).
 
     Raises:
-      TypeError: the key is not a typed threefry key.
-      ValueError: the labels do not fit.
+      TypeError: the key is no typed key, or the likelihood's parameters are not mean images.
+      ValueError: num_samples is below 1, or the labels do not fit; see `vae_decode`.
     """
-    noise = _noise(key, num_samples, vae_latent_size(vae))
-    parameters = vae_likelihood_parameters(vae, state, noise, batches.read_label(label, num_samples))
-    key = named_key(key, "observation")
-    if likelihood is None:
-        return vae.likelihood.sample(key, parameters), noise
-    return likelihood.sample(key, vae.likelihood.mean(parameters)), noise
+    if num_samples < 1:
+        raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+    if likelihood is not None:
+        check_observation_noise(likelihood)
+    modules.check_label_range(label, *_decoders(vae))
+    label = batches.read_label(label, num_samples)
+    images, latents = _simulate_vae(vae, state, key, num_samples, likelihood, label)
+    return batches.select({"image": images, "label": label}), latents
 
 
-def _noise(key: jax.Array, num_samples: int, size: int) -> jax.Array:
-    keys = example_keys(named_key(key, "simulate"), num_samples)
-    return jax.vmap(lambda key: jax.random.normal(key, (size,)))(keys)
+@functools.partial(jax.jit, static_argnums=(0, 4, 6))
+def _anneal_vae(
+    vae: VAE, state: VAEState, batch: Batch, key: jax.Array, likelihood: Any, latents: Any, sizes: tuple[Any, ...]
+) -> metrics.AnnealedEstimate:
+    def log_likelihood(z: jax.Array, x: Batch) -> jax.Array:
+        parameters, observed = _observe_noise(vae, state, z, x.get("label"), likelihood)
+        return observed.log_prob(parameters, x["image"])
+
+    if latents is None:
+        latent_dim = sum(layers_of(vae, vae.latent_dim))
+        return metrics.annealed_importance_sampling(log_likelihood, batch, latent_dim, key, **dict(sizes))
+    return metrics.reverse_annealed_importance_sampling(log_likelihood, batch, latents, key, **dict(sizes))
+
+
+def vae_annealed_log_likelihood(
+    vae: VAE,
+    state: VAEState,
+    batch: Batch,
+    key: jax.Array,
+    likelihood: losses.Likelihood | None = None,
+    *,
+    latents: jax.Array | None = None,
+    num_chains: int = 16,
+    num_temperatures: int = 1000,
+    num_leapfrog: int = 10,
+    chunk_size: int | None = None,
+) -> metrics.AnnealedEstimate:
+    """The log-likelihood of each image under a VAE's decoder alone, by annealed importance sampling.
+
+    log p(x) = log int N(eps; 0, I) p(x | z_1(eps)) d eps,  eps the standard normal noise of all stochastic layers
+
+    The encoder plays no part, so that it is independent of `vae_importance_sampling`, and comparable with
+    `gan_log_likelihood` under the same observation noise. Estimated from below, see
+    `metrics.annealed_importance_sampling`; or from above for images of `vae_simulate` with their latents, see
+    `metrics.reverse_annealed_importance_sampling`.
+
+    Args:
+      vae: the spec.
+      state: the state.
+      batch: ``image`` [B, ...], optionally ``label`` [B].
+      key: typed key, [].
+      likelihood: noise around the mean images, e.g. ``losses.gaussian(scale=0.1)``; None for the VAE's own likelihood.
+      latents: the noise that simulated images come from, [B, D_1 + ... + D_L]; None for the estimate from below.
+      num_chains: chains of each image C, at least 2.
+      num_temperatures: number of steps from the prior to the posterior T.
+      num_leapfrog: gradients of a trajectory.
+      chunk_size: images at a time, which bounds the memory; None for all of them, as sharded images need.
+
+    Returns:
+      The estimate in nats, its standard error and the acceptance, each [B].
+
+    Raises:
+      TypeError: key or batch are of the wrong type, or the likelihood's parameters are not mean images.
+      ValueError: shapes do not fit, or a size is too small.
+
+    References:
+      Wu, Burda, Salakhutdinov & Grosse 2017, "On the Quantitative Analysis of Decoder-Based Generative Models".
+    """
+    check_state(state, VAEState)
+    if likelihood is not None:
+        check_observation_noise(likelihood)
+    batch = batches.select(batch)
+    modules.check_label_range(batch.get("label"), *_decoders(vae))
+    batches.read(batch)  # for its checks
+    if latents is not None:
+        check_latents(latents, sum(layers_of(vae, vae.latent_dim)))
+    sizes = {"num_chains": num_chains, "num_temperatures": num_temperatures, "num_leapfrog": num_leapfrog}
+    settings = (*sizes.items(), ("chunk_size", chunk_size))
+    return _anneal_vae(vae, state, batch, key, likelihood, latents, settings)

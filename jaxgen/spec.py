@@ -132,3 +132,26 @@ def check_latents(z: jax.Array, latent_dim: int) -> None:
     """
     if z.ndim != 2 or z.shape[1] != latent_dim:
         raise ValueError(f"latents must be [N, {latent_dim}], got shape {list(z.shape)}")
+
+
+def check_observation_noise(likelihood: Any) -> None:
+    """Refuse a likelihood that is no noise around mean images, such as a Bernoulli, which would take them for logits.
+
+    Args:
+      likelihood: what should have ``log_prob(means, x)`` and ``sample(key, means)``, means of any shape [B, ...].
+
+    Raises:
+      TypeError: its parameters are not the mean of what it draws.
+    """
+    with jax.ensure_compile_time_eval():
+        means = jnp.array([[0.25, 0.75]])
+        takes_means = (
+            hasattr(likelihood, "mean")
+            and getattr(likelihood, "parameters_per_value", 1) == 1
+            and bool(jnp.array_equal(likelihood.mean(means), means))
+        )
+    if not takes_means:
+        raise TypeError(
+            f"the observation noise must be a likelihood whose parameters are mean images, got {likelihood!r}: e.g. "
+            "losses.gaussian(scale=0.1)"
+        )

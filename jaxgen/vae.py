@@ -21,12 +21,12 @@ from jaxgen._stochastic_layers import (
     Call,
     as_given,
     bound_of,
-    conditional_of,
     evaluation,
     layers_of,
     likelihood_of,
     named,
     noise_of,
+    observe,
     posterior_of,
 )
 from jaxgen.keys import AxisName, example_keys, named_key, step_key
@@ -546,23 +546,11 @@ def vae_encode(vae: VAE, state: VAEState, batch: Batch) -> Any:
     return _encode_images(vae, state, _select(vae, batch))
 
 
-def _likelihood_parameters(
-    vae: VAE, state: VAEState, z: jax.Array, label: jax.Array | None, noise: list[jax.Array] | None = None
-) -> jax.Array:
-    """Of p(x | z_1), of the topmost latents [N, D], through samples of the layers between where there is noise."""
-    call = evaluation(vae, state)
-    top = len(layers_of(vae, vae.latent_dim)) - 1
-    for layer in reversed(range(top)):
-        conditional, _ = conditional_of(call, layer, call.rows(layer + 1, z), label)
-        z = conditional.mean if noise is None else conditional.sample(noise[layer][:, 0])
-    return likelihood_of(call, call.rows(0, z), label)[0]
-
-
 def _generate(
     vae: VAE, state: VAEState, z: jax.Array, label: jax.Array | None, noise: list[jax.Array] | None = None
 ) -> jax.Array:
-    """Mean images of the topmost latents [N, D], through samples of the layers between where there is noise."""
-    return vae.likelihood.mean(_likelihood_parameters(vae, state, z, label, noise))
+    """Mean images of the topmost latents; see `observe`."""
+    return vae.likelihood.mean(observe(evaluation(vae, state), z, label, noise))
 
 
 _decode = functools.partial(jax.jit, static_argnums=0)(_generate)
@@ -591,41 +579,8 @@ def vae_decode(vae: VAE, state: VAEState, z: jax.Array, label: jax.typing.ArrayL
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
 def _sample(vae: VAE, state: VAEState, key: jax.Array, num_samples: int, label: jax.Array | None) -> jax.Array:
-    noise = noise_of(vae, key, "vae sample", num_samples, 1)
-    return _generate(vae, state, noise[-1][:, 0], label, noise)
-
-
-def vae_latent_size(vae: VAE) -> int:
-    """Number of standard normal numbers behind an image: the latent dimensions of all stochastic layers together."""
-    return sum(layers_of(vae, vae.latent_dim))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def vae_likelihood_parameters(vae: VAE, state: VAEState, noise: jax.Array, label: jax.Array | None = None) -> jax.Array:
-    """Parameters of p(x | z_1) as a function of the noise of all stochastic layers, from below.
-
-    z_L = eps_L, z_l = mean(z_{l+1}) + R(z_{l+1}) eps_l
-
-    So every VAE, however deep, is a decoder with the prior N(0, I).
-
-    Args:
-      vae: the spec.
-      state: the state.
-      noise: eps_1 ... eps_L side by side, [N, `vae_latent_size`].
-      label: labels for a conditional model, int [N].
-
-    Returns:
-      The likelihood's parameters, [N, ...].
-
-    Raises:
-      ValueError: the noise is not [N, that], or the labels are missing for a conditional decoder.
-    """
-    check_latents(noise, vae_latent_size(vae))
-    layers, start = [], 0
-    for dim in layers_of(vae, vae.latent_dim):
-        layers.append(noise[:, None, start : start + dim])
-        start += dim
-    return _likelihood_parameters(vae, state, layers[-1][:, 0], label, layers)
+    noise = [layer[:, 0] for layer in noise_of(vae, key, "vae sample", num_samples, 1)]
+    return _generate(vae, state, noise[-1], label, noise)
 
 
 def vae_sample(

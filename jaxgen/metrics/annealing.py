@@ -1,311 +1,343 @@
-"""Annealed importance sampling: log p(x) of any decoder, from below, and on simulated data from above as well."""
+"""Annealed importance sampling: log p(x) of any decoder under a stated likelihood, from below and from above."""
 
+import itertools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxgen.keys import check_key, example_keys, named_key
+from jaxgen.batches import to_float
+from jaxgen.keys import example_keys, named_key
 
 LogLikelihood = Callable[[jax.Array, Any], jax.Array]
 
-ACCEPTANCE = 0.65  # of the proposals, which the step sizes are adapted to
+_TARGET_ACCEPTANCE = 0.65  # Neal 2011, section 5.4.4.3: where Hamiltonian trajectories are cheapest
 _PILOT_CHAINS = 4
-_FIRST_STEP_SIZE = 0.1
-_RATE = 0.1  # at which the logarithm of a step size follows the acceptance
-_SHARPNESS = 4.0  # of the sigmoid of temperatures
+_PILOT_GAIN = 0.1  # change of the step's logarithm for an acceptance that is off by one
+_FIRST_STEP = 0.3
+_JITTER = 0.2
+_STEEPNESS = 4.0  # of the sigmoid, as in Wu et al.
 
 
 class AnnealedEstimate(NamedTuple):
-    """A log-likelihood by annealed importance sampling, with what its chains say of its error.
+    """An annealed log-likelihood, with what its chains say of its error.
 
     Args:
       log_likelihood: estimate of log p(x) in nats, [B].
-      standard_error: from the spread of the chains' weights, in nats, [B].
-      effective_chains: number of equally weighted chains that would be worth as much, from 1 to C, [B].
-      acceptance: share of the proposals accepted, in [0, 1], [B].
+      standard_error: its standard error from the spread of the chains' weights, in nats, [B]. It cannot exceed 1: close
+        to it, one chain has all the weight, and the error is not known.
+      acceptance: share of the proposed trajectories that were accepted, in [0, 1], [B].
     """
 
     log_likelihood: jax.Array
     standard_error: jax.Array
-    effective_chains: jax.Array
     acceptance: jax.Array
 
 
-class _Chains(NamedTuple):
-    """Where the C chains of one example are."""
+class _Point(NamedTuple):
+    """Where the chains of one image are, with what is known there."""
 
     z: jax.Array  # [C, D]
-    log_px: jax.Array  # log p(x | z), [C]
-    gradient: jax.Array  # of it by z, [C, D]
+    log_likelihood: jax.Array  # [C]
+    gradient: jax.Array  # of the log-likelihood, [C, D]
+
+
+def _temperatures(num_temperatures: int) -> list[float]:
+    """Inverse temperatures 0 = b_0 < ... < b_T = 1 along a sigmoid, in double precision."""
+    ramp = [math.tanh(_STEEPNESS * (t / num_temperatures - 0.5)) for t in range(num_temperatures + 1)]
+    return [(value - ramp[0]) / (ramp[-1] - ramp[0]) for value in ramp]
+
+
+def _look(log_likelihood: LogLikelihood, z: jax.Array, image: Any) -> _Point:
+    def total(z: jax.Array) -> tuple[jax.Array, jax.Array]:
+        values = log_likelihood(z, image)
+        if values.shape != z.shape[:1]:
+            raise ValueError(
+                f"log_likelihood must return one value a latent, {list(z.shape[:1])}, got {list(values.shape)}"
+            )
+        return jnp.sum(values), values
+
+    gradient, values = jax.grad(total, has_aux=True)(z)
+    return _Point(z, values.astype(jnp.float32), gradient)
+
+
+def _hamiltonian(
+    log_likelihood: LogLikelihood,
+    image: Any,
+    point: _Point,
+    temperature: jax.Array,
+    step_size: jax.Array,
+    keys: jax.Array,
+    num_leapfrog: int,
+) -> tuple[_Point, jax.Array]:
+    """One trajectory of each chain, accepted or not: it leaves N(z; 0, I) p(x | z)^b invariant and is reversible."""
+
+    def draw(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        momentum = jax.random.normal(named_key(key, "momentum"), point.z.shape[1:])
+        # Trajectories of one length would come back to where they began in some direction.
+        jitter = jax.random.uniform(named_key(key, "jitter"), (), minval=1.0 - _JITTER, maxval=1.0 + _JITTER)
+        return momentum, jitter, jax.random.exponential(named_key(key, "accept"))
+
+    momentum, jitter, threshold = jax.vmap(draw)(keys)
+    step = (step_size * jitter)[:, None]
+
+    def force(at: _Point) -> jax.Array:
+        return temperature * at.gradient - at.z
+
+    def leap(_: jax.Array, carry: tuple[_Point, jax.Array]) -> tuple[_Point, jax.Array]:
+        at, p = carry
+        at = _look(log_likelihood, at.z + step * p, image)
+        return at, p + step * force(at)
+
+    proposal, p = jax.lax.fori_loop(0, num_leapfrog, leap, (point, momentum + 0.5 * step * force(point)))
+    p = p - 0.5 * step * force(proposal)
+    # Of differences: the energies themselves have lost the digits that decide where they are thousands of nats.
+    log_ratio = temperature * (proposal.log_likelihood - point.log_likelihood) + 0.5 * jnp.sum(
+        (point.z - proposal.z) * (point.z + proposal.z) + (momentum - p) * (momentum + p), axis=1
+    )
+    log_ratio = jnp.where(jnp.isnan(log_ratio), -jnp.inf, log_ratio)  # a trajectory that diverged is not accepted
+    accepted = -threshold < log_ratio
+    chosen = jax.tree.map(
+        lambda new, old: jnp.where(jnp.expand_dims(accepted, range(1, old.ndim)), new, old), proposal, point
+    )
+    return chosen, jnp.exp(jnp.minimum(log_ratio, 0.0))
+
+
+def _chain_keys(key: jax.Array, num_chains: int) -> jax.Array:
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(num_chains))
+
+
+def _at(keys: jax.Array, number: jax.Array) -> jax.Array:
+    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)
+
+
+def _spread(image: Any, num: int) -> Any:
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[None], (num, *leaf.shape)), image)
+
+
+def _from_prior(keys: jax.Array, latent_dim: int) -> jax.Array:
+    return jax.vmap(lambda key: jax.random.normal(named_key(key, "prior"), (latent_dim,)))(keys)
+
+
+def _pilot(
+    log_likelihood: LogLikelihood, image: Any, key: jax.Array, latent_dim: int, betas: list[float], num_leapfrog: int
+) -> jax.Array:
+    """Step sizes of each temperature between the ends, [T - 1], found on chains that are then forgotten."""
+    keys = _chain_keys(key, _PILOT_CHAINS)
+    image = _spread(image, _PILOT_CHAINS)
+
+    def transition(carry: tuple[_Point, jax.Array], at: Any) -> tuple[tuple[_Point, jax.Array], jax.Array]:
+        (point, log_step), (beta, number) = carry, at
+        point, accepted = _hamiltonian(
+            log_likelihood, image, point, beta, jnp.exp(log_step), _at(keys, number), num_leapfrog
+        )
+        changed = log_step + _PILOT_GAIN * (jnp.mean(accepted) - _TARGET_ACCEPTANCE)
+        return (point, changed), jnp.exp(log_step)
+
+    inner = (jnp.asarray(betas[1:-1], jnp.float32), jnp.arange(1, len(betas) - 1))
+    start = _look(log_likelihood, _from_prior(keys, latent_dim), image)
+    _, step_sizes = jax.lax.scan(transition, (start, jnp.log(jnp.float32(_FIRST_STEP))), inner)
+    return step_sizes
+
+
+def _anneal(
+    log_likelihood: LogLikelihood,
+    image: Any,
+    latent: jax.Array | None,
+    key: jax.Array,
+    latent_dim: int,
+    num_chains: int,
+    num_temperatures: int,
+    num_leapfrog: int,
+) -> AnnealedEstimate:
+    """The chains of one image: upwards from the prior, or downwards from a latent of the posterior."""
+    betas = _temperatures(num_temperatures)
+    step_sizes = _pilot(log_likelihood, image, named_key(key, "pilot"), latent_dim, betas, num_leapfrog)
+    keys = _chain_keys(named_key(key, "forward" if latent is None else "reverse"), num_chains)
+    image = _spread(image, num_chains)
+    # Weights are sums of (b_{t+1} - b_t) log p(x | z): upwards the z is the one before the step, downwards after it.
+    rises = [after - before for before, after in itertools.pairwise(betas)]
+    if latent is None:
+        z, first, rest = _from_prior(keys, latent_dim), rises[0], rises[1:]
+    else:
+        z, first, rest = _spread(latent.astype(jnp.float32), num_chains), rises[-1], rises[:-1]
+    point = _look(log_likelihood, z, image)
+    zeros = jnp.zeros_like(point.log_likelihood)
+
+    def transition(carry: Any, at: Any) -> tuple[Any, None]:
+        point, total, lost, accepted = carry
+        beta, rise, step_size, number = at
+        point, acceptance = _hamiltonian(log_likelihood, image, point, beta, step_size, _at(keys, number), num_leapfrog)
+        # Compensated: a thousand terms of ten nats each would lose hundredths.
+        term = rise * point.log_likelihood - lost
+        increased = total + term
+        return (point, increased, (increased - total) - term, accepted + acceptance), None
+
+    inner = (
+        jnp.asarray(betas[1:-1], jnp.float32),
+        jnp.asarray(rest, jnp.float32),
+        step_sizes,
+        jnp.arange(1, num_temperatures),
+    )
+    carry = (point, jnp.float32(first) * point.log_likelihood, zeros, zeros)
+    (_, log_weights, _, accepted), _ = jax.lax.scan(transition, carry, inner, reverse=latent is not None)
+    sign = 1.0 if latent is None else -1.0  # downwards, 1 / w is what has the mean 1 / p(x)
+    shares = jax.nn.softmax(sign * log_weights)
+    variance = (jnp.sum(jnp.square(shares)) - 1.0 / num_chains) * num_chains / (num_chains - 1)
+    return AnnealedEstimate(
+        log_likelihood=sign * (jax.nn.logsumexp(sign * log_weights) - jnp.log(num_chains)),
+        standard_error=jnp.sqrt(jnp.maximum(variance, 0.0)),
+        acceptance=jnp.mean(accepted) / max(num_temperatures - 1, 1),
+    )
+
+
+def _run(
+    log_likelihood: LogLikelihood,
+    images: Any,
+    latents: jax.Array | None,
+    latent_dim: int,
+    key: jax.Array,
+    num_chains: int,
+    num_temperatures: int,
+    num_leapfrog: int,
+    chunk_size: int | None,
+) -> AnnealedEstimate:
+    sizes = {"latent_dim": latent_dim, "num_temperatures": num_temperatures, "num_leapfrog": num_leapfrog}
+    for name, size in {**sizes, "chunk_size": 1 if chunk_size is None else chunk_size}.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}")
+    if num_chains < 2:
+        raise ValueError(f"num_chains must be at least 2, as the error comes from their spread, got {num_chains}")
+    leaves = jax.tree.leaves(images)
+    lengths = {leaf.shape[0] if jnp.ndim(leaf) else 0 for leaf in leaves}
+    if len(lengths) != 1 or min(lengths) < 1:
+        raise ValueError(
+            f"images must be [B, ...] with B >= 1, got shapes {[list(jnp.shape(leaf)) for leaf in leaves]}"
+        )
+    num = lengths.pop()
+    if latents is not None and latents.shape[0] != num:
+        raise ValueError(f"latents must be one for each of the {num} images, [{num}, D], got {list(latents.shape)}")
+
+    def one(of: tuple[Any, jax.Array | None, jax.Array]) -> AnnealedEstimate:
+        image, latent, example = of
+        return _anneal(log_likelihood, image, latent, example, latent_dim, num_chains, num_temperatures, num_leapfrog)
+
+    everything = (images, latents, example_keys(named_key(key, "annealing"), num))
+    if chunk_size is None or chunk_size >= num:
+        return jax.vmap(one)(everything)
+    return jax.lax.map(one, everything, batch_size=chunk_size)
+
+
+def _images(images: Any) -> Any:
+    """Images as floats, in a tree whose integers (labels) stay what they are."""
+    if isinstance(images, dict):
+        return {name: to_float(leaf) if name == "image" else jnp.asarray(leaf) for name, leaf in images.items()}
+    return to_float(images)
 
 
 def annealed_importance_sampling(
     log_likelihood: LogLikelihood,
-    examples: Any,
+    images: Any,
     latent_dim: int,
     key: jax.Array,
     *,
     num_chains: int = 16,
     num_temperatures: int = 1000,
     num_leapfrog: int = 10,
-    chunk_size: int = 16,
+    chunk_size: int | None = None,
 ) -> AnnealedEstimate:
-    """Log-likelihood of each example under a decoder with the prior N(0, I), by chains from the prior to the posterior.
+    """The log-likelihood of each image under a decoder of standard normal latents, by annealing from the prior.
 
-    f_t(z) = N(z; 0, I) p(x | z)^(b_t),  b_t from 0 to 1 along a sigmoid
-    log w = sum_t (b_t - b_{t-1}) log p(x | z_{t-1}),  z_t ~ Hamiltonian Monte Carlo on f_t from z_{t-1}
-    log p(x) ~ log (1/C) sum_c w_c
+    log p(x) ~ log (1/C) sum_c w_c,  log w = sum_t (b_{t+1} - b_t) log p(x | z_t),  z_0 ~ N(0, I),
+    z_t from z_{t-1} by a step that leaves N(z; 0, I) p(x | z)^b_t invariant,  0 = b_0 < ... < b_T = 1 along a sigmoid
 
-    exp of it is unbiased, so it is a lower bound in expectation, tight when there are temperatures enough. The step
-    size of each temperature is found by a few pilot chains of their own, towards an acceptance of 0.65, and then held:
-    a step size that followed the chain itself would bias it.
+    E w = p(x) whatever the number of temperatures and however badly the steps mix, so that the estimate is a lower
+    bound in expectation. It is loose where they do not reach the posterior: see how it grows with ``num_temperatures``,
+    and compare with `reverse_annealed_importance_sampling` on simulated data. The decoder need be no VAE's and have no
+    encoder; a GAN's generator has a likelihood once a noise around its images is stated.
 
-    Compile it inside a caller's ``jit``. Example i's numbers depend on the key, on i and on the example alone, not on
-    the others or on ``chunk_size``.
+    A step is a Hamiltonian trajectory with fresh momenta and a Metropolis test. Step sizes are adapted for each image
+    towards an acceptance of 0.65 on four pilot chains with random numbers of their own, which then count for nothing:
+    the steps of the chains that are weighed do not depend on their own past, and E w = p(x) stays exact. A decoder that
+    is not differentiable everywhere (ReLU) costs acceptance only.
+
+    Numbers are drawn from the key and the image's place alone. It is a plain function of arrays: under a caller's
+    ``jax.jit`` it is compiled once (`jaxgen.gan_log_likelihood`, `jaxgen.vae_annealed_log_likelihood` are), and images
+    may be sharded over devices with ``chunk_size=None``. The time is that of (C + 4) num_temperatures num_leapfrog
+    gradients for each image.
 
     Args:
-      log_likelihood: (latents [N, D], examples [N, ...]) -> log p(x | z) in nats [N], differentiable by the latents.
-      examples: array or tree of arrays [B, ...], such as images.
+      log_likelihood: (z [N, D], x [N, ...]) -> log p(x | z) in nats, [N]; differentiable in z, pure.
+      images: uint8, bool or float, [B, ...]; or a dict of such arrays [B, ...], ``image`` among them, which is handed
+        to the likelihood as it is (with a ``label``, say).
       latent_dim: number of latent dimensions D.
       key: typed key, [].
-      num_chains: chains per example, C.
-      num_temperatures: transitions of each chain, T.
-      num_leapfrog: leapfrog steps in each, with a gradient each.
-      chunk_size: examples in memory at a time.
+      num_chains: chains of each image C, at least 2.
+      num_temperatures: number of steps from the prior to the posterior T.
+      num_leapfrog: gradients of a trajectory.
+      chunk_size: images at a time, which bounds the memory; None for all of them.
 
     Returns:
-      The estimates, each [B].
+      The estimate, its standard error and the acceptance, each [B].
 
     Raises:
-      TypeError: the key is not one typed threefry key.
-      ValueError: a number is below 1, or log_likelihood does not return [N].
+      TypeError: the key or the images are of the wrong type.
+      ValueError: a size is too small, or the likelihood's values are not [N].
 
     References:
-      Neal 2001, "Annealed importance sampling", equations 4 to 8; Wu et al. 2017, "On the quantitative analysis of
-      decoder-based generative models", section 3; Neal 2011, "MCMC using Hamiltonian dynamics", section 5.3.
+      Neal 2001, "Annealed Importance Sampling"; Wu, Burda, Salakhutdinov & Grosse 2017, "On the Quantitative Analysis
+      of Decoder-Based Generative Models", sections 2.2 and 3; Neal 2011, "MCMC using Hamiltonian dynamics".
     """
-
-    def run(sampler: _Sampler, example_key: jax.Array) -> AnnealedEstimate:
-        step_sizes = sampler.pilot(example_key)
-        chains = sampler.begin(named_key(example_key, "begin"), num_chains)
-        log_weights, accepted = sampler.anneal(named_key(example_key, "forward"), chains, step_sizes)
-        return _estimate(log_weights, accepted, 1.0)
-
-    return _each(
-        run, log_likelihood, examples, (), latent_dim, key, num_chains, num_temperatures, num_leapfrog, chunk_size
-    )
+    options = (num_chains, num_temperatures, num_leapfrog, chunk_size)
+    return _run(log_likelihood, _images(images), None, latent_dim, key, *options)
 
 
 def reverse_annealed_importance_sampling(
     log_likelihood: LogLikelihood,
-    examples: Any,
+    images: Any,
     latents: jax.Array,
     key: jax.Array,
     *,
     num_chains: int = 16,
     num_temperatures: int = 1000,
     num_leapfrog: int = 10,
-    chunk_size: int = 16,
+    chunk_size: int | None = None,
 ) -> AnnealedEstimate:
-    """Log-likelihood of simulated examples from above, by the chains of `annealed_importance_sampling` backwards.
+    """An upper bound in expectation on the log-likelihood of simulated images, by annealing from the posterior.
 
-    log w = sum_t (b_t - b_{t-1}) log p(x | z_{t-1}),  z_{t-1} ~ Hamiltonian Monte Carlo on f_t from z_t
-    log p(x) ~ -log (1/C) sum_c 1 / w_c
+    log p(x) ~ -log (1/C) sum_c 1 / w_c,  w as in `annealed_importance_sampling` along a chain that runs from z_T, a
+    latent of the posterior, down to the prior
 
-    All chains of an example begin at the latents that made it, an exact sample of its posterior: so exp of minus it is
-    unbiased, and it is an upper bound in expectation. With the same key the step sizes are those of the forward
-    chains. On data that a model itself made (z ~ N(0, I), x ~ p(x | z)) the two hold log p(x) between them, and how
-    far they are apart says how far the forward estimate of other data may be off.
+    If z ~ N(0, I) and then x ~ p(x | z) were drawn, z is an exact sample of p(z | x), and E[1 / w] = 1 / p(x). Between
+    the two estimates on such images lies log p(x): their gap bounds the error of both, and says how far estimates of
+    real images by the same settings can be trusted, if the model is like the data. Not for real images: no sample of
+    their posterior is to be had. For an image, the step sizes are those of the forward chains with the same key.
 
     Args:
-      log_likelihood: (latents [N, D], examples [N, ...]) -> log p(x | z) in nats [N], differentiable by the latents.
-      examples: array or tree of arrays [B, ...], made from the latents.
-      latents: what they were made from, [B, D].
+      log_likelihood: (z [N, D], x [N, ...]) -> log p(x | z) in nats, [N]; differentiable in z, pure.
+      images: simulated images, [B, ...], or a dict; see `annealed_importance_sampling`.
+      latents: the latents that they were simulated from, [B, D]. All chains of an image begin there, so that the
+        standard error does not hold what another latent would have changed: over images it averages out.
       key: typed key, [].
-      num_chains: chains per example, C.
-      num_temperatures: transitions of each chain, T.
-      num_leapfrog: leapfrog steps in each, with a gradient each.
-      chunk_size: examples in memory at a time.
+      num_chains: chains of each image C, at least 2.
+      num_temperatures: number of steps from the posterior to the prior T.
+      num_leapfrog: gradients of a trajectory.
+      chunk_size: images at a time, which bounds the memory; None for all of them.
 
     Returns:
-      The estimates, each [B].
+      The estimate, its standard error and the acceptance, each [B].
 
     Raises:
-      TypeError: the key is not one typed threefry key.
-      ValueError: a number is below 1, the latents are not [B, D], or log_likelihood does not return [N].
+      TypeError: the key or the images are of the wrong type.
+      ValueError: a size is too small, the latents are not [B, D], or the likelihood's values are not [N].
 
     References:
-      Grosse, Ghahramani & Adams 2015, "Sandwiching the marginal likelihood using bidirectional Monte Carlo".
+      Grosse, Ghahramani & Adams 2015, "Sandwiching the marginal likelihood using bidirectional Monte Carlo"; Wu et al.
+      2017, section 3.
     """
-    num = jax.tree.leaves(examples)[0].shape[0]
-    if latents.ndim != 2 or latents.shape[0] != num:
-        raise ValueError(f"latents must be [{num}, D], one for each example, got shape {list(latents.shape)}")
-
-    def run(sampler: _Sampler, example_key: jax.Array, z: jax.Array) -> AnnealedEstimate:
-        step_sizes = sampler.pilot(example_key)
-        chains = sampler.at(jnp.broadcast_to(z, (num_chains, *z.shape)))
-        log_weights, accepted = sampler.anneal(named_key(example_key, "reverse"), chains, step_sizes, reverse=True)
-        return _estimate(-log_weights, accepted, -1.0)
-
-    dim = latents.shape[1]
-    return _each(
-        run, log_likelihood, examples, (latents,), dim, key, num_chains, num_temperatures, num_leapfrog, chunk_size
-    )
-
-
-def _each(
-    run: Callable[..., AnnealedEstimate],
-    log_likelihood: LogLikelihood,
-    examples: Any,
-    others: tuple[jax.Array, ...],
-    latent_dim: int,
-    key: jax.Array,
-    num_chains: int,
-    num_temperatures: int,
-    num_leapfrog: int,
-    chunk_size: int,
-) -> AnnealedEstimate:
-    """Run the chains of every example, so many examples at a time."""
-    check_key(key)
-    sizes = {
-        "latent_dim": latent_dim,
-        "num_chains": num_chains,
-        "num_temperatures": num_temperatures,
-        "num_leapfrog": num_leapfrog,
-        "chunk_size": chunk_size,
-    }
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}")
-    num = jax.tree.leaves(examples)[0].shape[0]
-    keys = example_keys(named_key(key, "annealing"), num)
-
-    def one(inputs: Any) -> AnnealedEstimate:
-        example, example_key, *rest = inputs
-        sampler = _Sampler(log_likelihood, example, latent_dim, num_temperatures, num_leapfrog)
-        return run(sampler, example_key, *rest)
-
-    # Chunks of one size, the last filled up: one program runs them all.
-    num_chunks = -(-num // chunk_size)
-    size = -(-num // num_chunks)
-
-    def split(x: jax.Array) -> jax.Array:
-        places = jnp.minimum(jnp.arange(num_chunks * size), num - 1)
-        return x[places].reshape(num_chunks, size, *x.shape[1:])
-
-    found = jax.lax.map(jax.vmap(one), jax.tree.map(split, (examples, keys, *others)))
-    return jax.tree.map(lambda x: x.reshape(-1)[:num], found)
-
-
-def _estimate(log_weights: jax.Array, accepted: jax.Array, sign: float) -> AnnealedEstimate:
-    """From the chains' log-weights [C] of p(x) (sign 1) or of 1 / p(x) (sign -1)."""
-    num = log_weights.shape[0]
-    total = jax.nn.logsumexp(log_weights)
-    squares = jnp.exp(jax.nn.logsumexp(2.0 * (log_weights - total)))
-    return AnnealedEstimate(
-        log_likelihood=sign * (total - jnp.log(num)),
-        standard_error=jnp.sqrt(jnp.maximum(squares - 1.0 / num, 0.0)),
-        effective_chains=1.0 / squares,
-        acceptance=accepted,
-    )
-
-
-class _Sampler:
-    """The chains of one example."""
-
-    def __init__(
-        self, log_likelihood: LogLikelihood, example: Any, latent_dim: int, num_temperatures: int, num_leapfrog: int
-    ) -> None:
-        self._log_likelihood, self._example, self._latent_dim = log_likelihood, example, latent_dim
-        self._num_leapfrog = num_leapfrog
-        sigmoid = jax.nn.sigmoid(_SHARPNESS * jnp.linspace(-1.0, 1.0, num_temperatures + 1))
-        self._inverse_temperatures = (sigmoid - sigmoid[0]) / (sigmoid[-1] - sigmoid[0])
-
-    def at(self, z: jax.Array) -> _Chains:
-        """The chains at latents [C, D]."""
-        examples = jax.tree.map(lambda x: jnp.broadcast_to(x, (z.shape[0], *x.shape)), self._example)
-
-        def total(z: jax.Array) -> tuple[jax.Array, jax.Array]:
-            log_px = self._log_likelihood(z, examples)
-            if log_px.shape != z.shape[:1]:
-                raise ValueError(f"log_likelihood must return {list(z.shape[:1])}, got shape {list(log_px.shape)}")
-            return jnp.sum(log_px), log_px
-
-        gradient, log_px = jax.grad(total, has_aux=True)(z)
-        return _Chains(z, log_px, gradient)
-
-    def begin(self, key: jax.Array, num_chains: int) -> _Chains:
-        """Chains at samples of the prior."""
-        return self.at(self._normal(key, num_chains))
-
-    def _normal(self, key: jax.Array, num_chains: int) -> jax.Array:
-        return jax.random.normal(key, (num_chains, self._latent_dim), jnp.float32)
-
-    def _move(
-        self, key: jax.Array, chains: _Chains, temperature: jax.Array, step_size: jax.Array
-    ) -> tuple[_Chains, jax.Array]:
-        """A transition that leaves f_t as it is, and whether each chain accepted it, [C]."""
-        momentum_key, accept_key = jax.random.split(key)
-        momentum = self._normal(momentum_key, chains.z.shape[0])
-
-        def force(chains: _Chains) -> jax.Array:
-            return temperature * chains.gradient - chains.z
-
-        def energy(chains: _Chains, momentum: jax.Array) -> jax.Array:
-            squares = jnp.sum(jnp.square(chains.z) + jnp.square(momentum), axis=1)
-            return 0.5 * squares - temperature * chains.log_px
-
-        def leap(_: jax.Array, carry: tuple[_Chains, jax.Array]) -> tuple[_Chains, jax.Array]:
-            there, momentum = carry
-            momentum = momentum + 0.5 * step_size * force(there)
-            there = self.at(there.z + step_size * momentum)
-            return there, momentum + 0.5 * step_size * force(there)
-
-        there, after = jax.lax.fori_loop(0, self._num_leapfrog, leap, (chains, momentum))
-        log_uniform = jnp.log1p(-jax.random.uniform(accept_key, chains.log_px.shape))  # of (0, 1]
-        # A trajectory that has left the numbers is no state to be in: the comparison with NaN is false.
-        accepted = log_uniform < energy(chains, momentum) - energy(there, after)
-
-        def choose(new: jax.Array, old: jax.Array) -> jax.Array:
-            return jnp.where(accepted.reshape(-1, *[1] * (new.ndim - 1)), new, old)
-
-        return jax.tree.map(choose, there, chains), accepted
-
-    def pilot(self, key: jax.Array) -> jax.Array:
-        """A step size for each temperature, [T], from chains that are used for nothing else."""
-        key = named_key(key, "pilot")
-
-        def body(carry: tuple[_Chains, jax.Array], t: jax.Array) -> tuple[tuple[_Chains, jax.Array], jax.Array]:
-            chains, log_size = carry
-            temperature = self._inverse_temperatures[t + 1]
-            chains, accepted = self._move(jax.random.fold_in(key, t), chains, temperature, jnp.exp(log_size))
-            following = log_size + _RATE * (jnp.mean(accepted) - ACCEPTANCE)
-            return (chains, following), jnp.exp(log_size)
-
-        chains = self.begin(named_key(key, "begin"), _PILOT_CHAINS)
-        steps = jnp.arange(self._inverse_temperatures.shape[0] - 1)
-        _, step_sizes = jax.lax.scan(body, (chains, jnp.log(_FIRST_STEP_SIZE)), steps)
-        return step_sizes
-
-    def anneal(
-        self, key: jax.Array, chains: _Chains, step_sizes: jax.Array, reverse: bool = False
-    ) -> tuple[jax.Array, jax.Array]:
-        """(log w of each chain [C], share of proposals accepted []), from the prior, or backwards to it."""
-
-        def body(carry: tuple[_Chains, jax.Array], t: jax.Array) -> tuple[tuple[_Chains, jax.Array], jax.Array]:
-            chains, log_weights = carry
-            gain = self._inverse_temperatures[t + 1] - self._inverse_temperatures[t]
-            if not reverse:
-                log_weights = log_weights + gain * chains.log_px
-            temperature, size = self._inverse_temperatures[t + 1], step_sizes[t]
-            chains, accepted = self._move(jax.random.fold_in(key, t), chains, temperature, size)
-            if reverse:
-                log_weights = log_weights + gain * chains.log_px
-            return (chains, log_weights), jnp.mean(accepted, dtype=jnp.float32)
-
-        steps = jnp.arange(step_sizes.shape[0])
-        start = (chains, jnp.zeros(chains.z.shape[0]))
-        (_, log_weights), accepted = jax.lax.scan(body, start, steps, reverse=reverse)
-        return log_weights, jnp.mean(accepted)
+    if jnp.ndim(latents) != 2:
+        raise ValueError(f"latents must be [B, D], got shape {list(jnp.shape(latents))}")
+    options = (num_chains, num_temperatures, num_leapfrog, chunk_size)
+    return _run(log_likelihood, _images(images), latents, latents.shape[1], key, *options)
