@@ -134,8 +134,10 @@ def test_all_that_applies_is_measured(evaluated: tuple[Path, list[records.Record
 @pytest.mark.slow
 def test_annealed_likelihoods_of_both_kinds_are_on_one_scale(runs: list[Path], tmp_path: Path) -> None:
     assert evaluate.main([*map(str, runs), "--out", str(tmp_path), "--measures", "annealed", *QUICK]) == 0
-    vae, gan = records.read(tmp_path / "records.json")
+    vae, vae_gap, gan, _ = records.read(tmp_path / "records.json")
     assert vae.protocol == gan.protocol
+    assert vae_gap.protocol.metric == "AIS-gap"
+    assert vae_gap.protocol.num_generated == 2
     assert vae.protocol.metric == "AIS-log-likelihood"
     assert dict(vae.protocol.parameters)["observation_noise"] == 0.1
     assert records.compare(vae, gan).standard_error is not None

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen import losses, metrics
-from jaxgen.annealed import gan_log_likelihood, vae_annealed_log_likelihood
+from jaxgen.annealed import gan_log_likelihood, gan_simulate, vae_annealed_log_likelihood, vae_simulate
 from jaxgen.batches import to_float
 from jaxgen.data import spread
 from jaxgen.evaluation.extractors import Extractor, extract, lenet
@@ -39,6 +39,8 @@ BATCH = 500  # images at a time
 SOME = 1000  # images, of measures that compare each with each or are slow
 CHUNK = 100  # images, of importance samples
 LEAST_EFFECTIVE = 10.0  # importance samples
+SIMULATED = 4  # images between whose two bounds annealing is checked
+LARGE_GAP = 5.0  # nats
 
 
 @dataclasses.dataclass(frozen=True)
@@ -494,28 +496,50 @@ def _active_units(subject: Subject, test: Mapping[str, np.ndarray], progress: Pr
 
 
 def _annealed(subject: Subject, test: Mapping[str, np.ndarray], progress: Progress) -> list[Number]:
+    """Of test images from below; and of images that the model made, how far below the upper bound that is."""
     settings = subject.settings
-    estimate: Any = gan_log_likelihood if isinstance(subject.spec, GAN) else vae_annealed_log_likelihood
+    noise = losses.gaussian(scale=settings.observation_scale)
+    is_gan = isinstance(subject.spec, GAN)
+    estimate: Any = gan_log_likelihood if is_gan else vae_annealed_log_likelihood
+    simulate: Any = gan_simulate if is_gan else vae_simulate
+    key = named_key(subject.key, "annealed")
+    sizes = {"num_chains": settings.annealed_chains, "num_temperatures": settings.annealed_temperatures}
+
+    def value(batch: Mapping[str, Any], place: int, latents: Any = None) -> float:
+        own_key = jax.random.fold_in(key, place)
+        found = estimate(subject.spec, subject.state, batch, own_key, noise, latents=latents, **sizes)
+        return float(found.log_likelihood[0])
+
+    def rows(batch: Mapping[str, Any], i: int) -> dict[str, Any]:
+        return {name: array[i : i + 1] for name, array in batch.items()}
+
     places = spread(len(test["image"]), settings.annealed_images)
+    num_made = min(SIMULATED, len(places))
+    total = len(places) + 2 * num_made
     values = []
     for i, place in enumerate(places):
-        found = estimate(
-            subject.spec,
-            subject.state,
-            {name: array[place : place + 1] for name, array in test.items()},
-            jax.random.fold_in(named_key(subject.key, "annealed"), int(place)),
-            losses.gaussian(scale=settings.observation_scale),
-            num_chains=settings.annealed_chains,
-            num_temperatures=settings.annealed_temperatures,
-        )
-        values.append(float(found.log_likelihood[0]))
-        progress(i + 1, len(places))
+        values.append(value(rows(test, place), int(place)))
+        progress(i + 1, total)
+    label = test["label"][places[:num_made]] if "label" in test else None
+    made, latents = simulate(subject.spec, subject.state, named_key(key, "made"), num_made, noise, label)
+    gaps = []
+    for i in range(num_made):
+        batch = rows(made, i)
+        gaps.append(value(batch, i, latents[i : i + 1]) - value(batch, i))
+        progress(len(places) + 2 * (i + 1), total)
     parameters: dict[str, Parameter] = {
         "observation_noise": settings.observation_scale,
         "chains": settings.annealed_chains,
         "temperatures": settings.annealed_temperatures,
     }
-    return [_of_images("AIS-log-likelihood", values, "nats", "higher", parameters=parameters)]
+    gap, error = _mean(gaps)
+    loose = f"on images that the model made it is {gap:.3g} nats below the upper bound: take more temperatures"
+    return [
+        _of_images(
+            "AIS-log-likelihood", values, "nats", "higher", parameters=parameters, warnings=(loose,) * (gap > LARGE_GAP)
+        ),
+        Number("AIS-gap", gap, error, "nats", "lower", num_real=0, num_generated=num_made, parameters=parameters),
+    ]
 
 
 MODEL_MEASURES: dict[str, Callable[[Subject, Mapping[str, np.ndarray], Progress], list[Number]]] = {
