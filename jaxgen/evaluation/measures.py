@@ -70,7 +70,7 @@ class Settings:
     likelihood_images: int = 1000
     annealed_images: int = 16
     annealed_chains: int = 16
-    annealed_temperatures: int = 500
+    annealed_temperatures: int = 1000
     observation_scale: float = 0.1
 
     def __post_init__(self) -> None:
