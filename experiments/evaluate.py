@@ -197,7 +197,7 @@ class Evaluator:
     def __init__(self, options: Options, bar: Callable[[str], measures.Progress]) -> None:
         self._options, self._bar = options, bar
         self._calibrations: dict[tuple[int, str], list[Number]] = {}
-        self.samples: dict[str, np.ndarray] = {}
+        self.samples: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # of each model, and the training images
         self.latents: dict[str, list[np.ndarray]] = {}
 
     def measure(self, model: Model, reference: Reference, names: Sequence[str]) -> list[records.Record]:
@@ -226,7 +226,7 @@ class Evaluator:
         labels = None if class_rows(model.subject.spec) is None else reference.labels
         num = len(reference.real.images)
         images = model.subject.sample(num, labels, binary, self._bar(f"{model.name}: samples"))
-        self.samples[model.name] = images[:64]
+        self.samples[model.name] = images[: evaluation_report.SHOWN], reference.known
         progress = self._bar(f"{model.name}: features of samples")
         return Side(images, *extractors.extract(reference.extractor, images, progress=progress))
 
@@ -305,8 +305,7 @@ def evaluate(options: Options) -> Path:
             found += evaluator.measure(model, reference, names)
             # What is there is kept, should a later run take too long.
             records.write(out / "records.json", found)
-        first = next(iter(references.values()))
-        evaluation_report.write(out, found, evaluator.samples, evaluator.latents, first.known)
+        evaluation_report.write(out, found, evaluator.samples, evaluator.latents)
         bars.say((out / "table.txt").read_text())
     return out
 

@@ -117,21 +117,20 @@ def draw_measures(path: Path, found: Sequence[Record]) -> None:
     _save(canvas, path)
 
 
-def draw_samples(path: Path, samples: Mapping[str, np.ndarray], known: np.ndarray) -> None:
-    """For each run, samples above the training images that are nearest to them."""
+def draw_samples(path: Path, samples: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    """For each run, samples above the training images that are nearest to them, of (samples, training images)."""
     import jax.numpy as jnp
 
     from jaxgen import metrics
     from jaxgen.batches import to_float
     from jaxgen.training.monitor import image_grid
 
-    shown = {name: images[:SHOWN] for name, images in samples.items()}
-    figure, canvas = _figure(9.0, 0.4 + 2.4 * len(shown))
-    for number, (name, images) in enumerate(shown.items()):
+    figure, canvas = _figure(9.0, 0.4 + 2.4 * len(samples))
+    for number, (name, (images, known)) in enumerate(samples.items()):
         _, places = metrics.nearest_neighbours(jnp.asarray(images), jnp.asarray(known))
         pair = [np.asarray(to_float(each)) for each in (images, known[np.asarray(places)])]
         rows = [part[i : i + PER_ROW] for i in range(0, len(images), PER_ROW) for part in pair]
-        axes = figure.add_subplot(len(shown), 1, number + 1)
+        axes = figure.add_subplot(len(samples), 1, number + 1)
         axes.imshow(image_grid(np.concatenate(rows), PER_ROW))
         axes.set_title(f"{name}: samples, and below each the nearest training image", fontsize="small")
         axes.axis("off")
@@ -157,16 +156,16 @@ def draw_latents(path: Path, latents: Mapping[str, Sequence[np.ndarray]]) -> Non
 def write(
     out: Path,
     found: Sequence[Record],
-    samples: Mapping[str, np.ndarray],
+    samples: Mapping[str, tuple[np.ndarray, np.ndarray]],
     latents: Mapping[str, Sequence[np.ndarray]],
-    known: np.ndarray,
 ) -> None:
     """Write the table and the pictures of what was found."""
+    samples = {name: pair for name, pair in samples.items() if pair[0].ndim == 4}
     out.mkdir(parents=True, exist_ok=True)
     with replacing(out / "table.txt") as partial:
         partial.write_text(table(found))
     draw_measures(out / "measures.png", found)
-    if samples and known.ndim == 4:
-        draw_samples(out / "samples.png", samples, known)
+    if samples:
+        draw_samples(out / "samples.png", samples)
     if latents:
         draw_latents(out / "latents.png", latents)
