@@ -210,7 +210,7 @@ class Evaluator:
                 self._bar(f"{model.name}: {name}")(0, 1)
                 numbers = measures.SAMPLE_MEASURES[name](self._sides(reference, fake))
                 calibrations = {number.metric: number for number in self._calibrate(name, reference)}
-                warnings = () if np.ptp(fake.images, axis=0).any() else ("all generated images are the same",)
+                warnings = ("all generated images are the same",) * bool(np.all(fake.images == fake.images[:1]))
             else:
                 progress = self._bar(f"{model.name}: {name}")
                 numbers = measures.MODEL_MEASURES[name](model.subject, reference.test, progress)

@@ -1,5 +1,6 @@
 """Evaluation of runs: measures that see collapse, records that say how they were made, one table for several runs."""
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable
@@ -203,6 +204,23 @@ def test_other_data_are_a_warning(runs: list[Path], tmp_path: Path) -> None:
     assert evaluate.main([str(runs[1]), "--out", str(tmp_path / "out"), *arguments]) == 0
     (record,) = records.read(tmp_path / "out" / "records.json")
     assert record.warnings == ("the data are not those that the run was trained on",)
+
+
+def test_constant_images_are_measured_with_a_warning(runs: list[Path]) -> None:
+    """A generator of zero weights makes one image: the numbers are there, and each says so."""
+    options = evaluate.Options(runs=(runs[1],), num=60)
+    with evaluate.Bars() as bars:
+        model = evaluate.load_model(runs[1], options)
+        zeros = jax.tree.map(np.zeros_like, model.subject.state)
+        model = model._replace(subject=dataclasses.replace(model.subject, state=zeros))
+        reference = evaluate.load_reference(model.run, options, bars.begin)
+        names = ["frechet", "precision_recall", "diversity", "duplicates"]
+        found = evaluate.Evaluator(options, bars.begin).measure(model, reference, names)
+    assert {record.warnings[-1] for record in found} == {"all generated images are the same"}
+    values = {record.protocol.metric: record.value for record in found}
+    assert values["diversity"] == 0.0
+    assert values["duplicates"] == 1.0
+    assert values["recall-LeNet-FashionMNIST"] == 0.0
 
 
 def record_of(model: str, value: float, error: float | None, **fields: Any) -> records.Record:
