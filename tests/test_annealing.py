@@ -82,6 +82,7 @@ def test_the_gap_closes_as_temperatures_grow(key: jax.Array) -> None:
     assert gaps[0] > 3 * gaps[1] > 0
 
 
+@pytest.mark.slow
 def test_weights_are_exact_at_few_temperatures(key: jax.Array) -> None:
     """E w = p(x) however few the steps. A weight with another step's difference of temperatures shows here only."""
     x, _, _ = simulated(2)
@@ -107,7 +108,8 @@ def test_weights_are_exact_at_few_temperatures(key: jax.Array) -> None:
 MODELS: dict[str, Any] = {"gan": models.gan, "vae": models.vae, "two layers": models.dlgm}
 
 
-@pytest.mark.parametrize("name", ["gan", *(pytest.param(n, marks=pytest.mark.slow) for n in ("vae", "two layers"))])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
 def test_decoders_are_sandwiched(name: str, key: jax.Array) -> None:
     """Forward <= reverse + error on images that the model made, with a small gap; where there is an encoder whose
     samples count, importance sampling agrees."""

@@ -108,18 +108,23 @@ def test_a_light_version_runs_while_a_model_trains(runs: list[Path]) -> None:
     } <= names
 
 
-@pytest.fixture(scope="module")
-def evaluated(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[records.Record]]:
-    """The standard measures of both, once."""
-    out = tmp_path_factory.mktemp("evaluation")
+def test_evaluating_two_runs(runs: list[Path], tmp_path: Path) -> None:
+    """The standard measures of both: all that apply, each with its protocol, and again the same."""
+    out = tmp_path / "out"
     assert evaluate.main([*map(str, runs), "--out", str(out), "--num", "60", *QUICK]) == 0
-    return out, records.read(out / "records.json")
+    found = records.read(out / "records.json")
+    check_what_is_measured(out, found, runs)
+    check_how_it_was_made(found)
+    names = ["--measures", "frechet", "kernel", "sliced_wasserstein", "elbo"]
+    assert evaluate.main([str(runs[0]), "--out", str(tmp_path), "--num", "60", *names, *QUICK]) == 0
+    again = records.read(tmp_path / "records.json")
+    before = {record.protocol: record for record in found if record.model == str(runs[0])}
+    assert again == [before[record.protocol] for record in again]
+    assert len(again) == 6
 
 
-def test_all_that_applies_is_measured(evaluated: tuple[Path, list[records.Record]], runs: list[Path]) -> None:
-    out, found = evaluated
-    of: dict[str, set[str]] = {str(run): {r.protocol.metric for r in found if r.model == str(run)} for run in runs}
-    vae, gan = (of[str(run)] for run in runs)
+def check_what_is_measured(out: Path, found: list[records.Record], runs: list[Path]) -> None:
+    vae, gan = ({r.protocol.metric for r in found if r.model == str(run)} for run in runs)
     only_vae = {"ELBO", "KL", "reconstruction", "log-likelihood", "active-units"}
     only_vae |= {"reconstruction-MSE", "reconstruction-PSNR", "reconstruction-SSIM"}
     assert vae - gan == only_vae
@@ -132,20 +137,8 @@ def test_all_that_applies_is_measured(evaluated: tuple[Path, list[records.Record
     }
 
 
-@pytest.mark.slow
-def test_annealed_likelihoods_of_both_kinds_are_on_one_scale(runs: list[Path], tmp_path: Path) -> None:
-    assert evaluate.main([*map(str, runs), "--out", str(tmp_path), "--measures", "annealed", *QUICK]) == 0
-    vae, vae_gap, gan, _ = records.read(tmp_path / "records.json")
-    assert vae.protocol == gan.protocol
-    assert vae_gap.protocol.metric == "AIS-gap"
-    assert vae_gap.protocol.num_generated == 2
-    assert vae.protocol.metric == "AIS-log-likelihood"
-    assert dict(vae.protocol.parameters)["observation_noise"] == 0.1
-    assert records.compare(vae, gan).standard_error is not None
-
-
-def test_every_number_says_how_it_was_made(evaluated: tuple[Path, list[records.Record]], runs: list[Path]) -> None:
-    for record in evaluated[1]:
+def check_how_it_was_made(found: list[records.Record]) -> None:
+    for record in found:
         protocol = record.protocol
         assert protocol.dataset == "fashion_mnist_small"
         assert protocol.split == "test"
@@ -157,19 +150,19 @@ def test_every_number_says_how_it_was_made(evaluated: tuple[Path, list[records.R
         if of_features:
             assert (protocol.num_real, protocol.num_generated) == (60, 60)
             assert record.calibration is not None
-    models = {record.model: record.model_sha256 for record in evaluated[1]}
-    assert len(set(models.values())) == 2
+    assert len({record.model_sha256 for record in found}) == 2
 
 
-def test_the_same_seed_measures_the_same(
-    evaluated: tuple[Path, list[records.Record]], runs: list[Path], tmp_path: Path
-) -> None:
-    names = ["--measures", "frechet", "kernel", "sliced_wasserstein", "elbo"]
-    assert evaluate.main([str(runs[0]), "--out", str(tmp_path), "--num", "60", *names, *QUICK]) == 0
-    again = records.read(tmp_path / "records.json")
-    before = {record.protocol: record for record in evaluated[1] if record.model == str(runs[0])}
-    assert again == [before[record.protocol] for record in again]
-    assert len(again) == 6
+@pytest.mark.slow
+def test_annealed_likelihoods_of_both_kinds_are_on_one_scale(runs: list[Path], tmp_path: Path) -> None:
+    assert evaluate.main([*map(str, runs), "--out", str(tmp_path), "--measures", "annealed", *QUICK]) == 0
+    vae, vae_gap, gan, _ = records.read(tmp_path / "records.json")
+    assert vae.protocol == gan.protocol
+    assert vae_gap.protocol.metric == "AIS-gap"
+    assert vae_gap.protocol.num_generated == 2
+    assert vae.protocol.metric == "AIS-log-likelihood"
+    assert dict(vae.protocol.parameters)["observation_noise"] == 0.1
+    assert records.compare(vae, gan).standard_error is not None
 
 
 @pytest.mark.parametrize(
