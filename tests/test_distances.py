@@ -79,7 +79,7 @@ def test_moments_come_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_error_of_a_frechet_distance_is_about_its_spread() -> None:
     """Over 20 draws of both sets, the mean of the reported errors and the spread of the values."""
-    fixed = [metrics.frechet_estimate(*_of_one_mixing(seed), num_groups=5) for seed in range(20)]
+    fixed = [metrics.frechet_estimate(*_of_one_mixing(seed), jax.random.key(seed), num_groups=5) for seed in range(20)]
     spread = np.std([e.value for e in fixed], ddof=1)
     mean_error = np.mean([e.standard_error for e in fixed])
     assert 0.6 < mean_error / spread < 1.7
@@ -161,13 +161,14 @@ def test_precision_and_recall_see_what_they_should() -> None:
     assert far == (0.0, 0.0, 0.0, 0.0)
 
 
-def test_classifier_score_in_closed_form() -> None:
-    sure = np.eye(4, dtype=np.float32)[np.arange(400) // 100]
-    assert metrics.classifier_score(sure[np.random.default_rng(0).permutation(400)], 2).value == pytest.approx(
-        4, rel=0.05
-    )
-    assert metrics.classifier_score(sure[:100], 2) == (1.0, 0.0)
-    assert metrics.classifier_score(np.full((40, 4), 0.25, np.float32)) == pytest.approx((1.0, 0.0), abs=1e-6)
+@pytest.mark.parametrize("order", ["class by class", "in turn"])
+def test_classifier_score_in_closed_form(order: str, key: jax.Array) -> None:
+    """Of four even classes it is 4, in whatever order the images come; of one class, or of no decision, 1."""
+    labels = np.arange(400) // 100 if order == "class by class" else np.arange(400) % 4
+    sure = np.eye(4, dtype=np.float32)[labels]
+    assert metrics.classifier_score(sure, key, 4).value == pytest.approx(4, rel=0.05)
+    assert metrics.classifier_score(np.repeat(sure[:1], 100, axis=0), key, 2) == (1.0, 0.0)
+    assert metrics.classifier_score(np.full((40, 4), 0.25, np.float32), key) == pytest.approx((1.0, 0.0), abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -175,15 +176,15 @@ def test_classifier_score_in_closed_form() -> None:
     [
         (lambda x: metrics.moments(x[:1]), "1 points are too few, at least 2"),
         (lambda x: metrics.moments(x[None]), r"features \[N, D\], got shape \[1, 50, 3\]"),
-        (lambda x: metrics.frechet_estimate(x[:19], x), "real: 19 points are too few, at least 20"),
-        (lambda x: metrics.frechet_estimate(x, x[:, :2]), "different sizes"),
+        (lambda x: metrics.frechet_estimate(x[:19], x, jax.random.key(0)), "real: 19 points are too few, at least 20"),
+        (lambda x: metrics.frechet_estimate(x, x[:, :2], jax.random.key(0)), "different sizes"),
         (lambda x: metrics.frechet_distance(metrics.moments(x), metrics.moments(x[:, :2])), "different sizes, 3 and 2"),
         (lambda x: metrics.precision_recall(x, x[:5]), "fake: 5 points are too few, at least 6"),
         (lambda x: metrics.precision_recall(x, np.where(x == x[7], np.nan, x)), "fake must be finite.*image 7 "),
         (lambda x: metrics.precision_recall(x, x, 0), "num_neighbours must be at least 1"),
         (lambda x: metrics.kernel_distance(x, x, jax.random.key(0)), "50 points are too few, at least 1001"),
-        (lambda x: metrics.classifier_score(x), r"at least 20 images|row 0 holds no probabilities"),
-        (lambda x: metrics.classifier_score(x[:4]), "at least 20 images"),
+        (lambda x: metrics.classifier_score(x, jax.random.key(0)), r"at least 20 images|row 0 holds no probabilities"),
+        (lambda x: metrics.classifier_score(x[:4], jax.random.key(0)), "at least 20 images"),
     ],
 )
 def test_what_does_not_fit_is_refused(call: Any, error: str) -> None:

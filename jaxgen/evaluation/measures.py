@@ -213,7 +213,7 @@ def _mean(values: Any) -> tuple[float, float | None]:
 
 def _frechet(sides: Sides) -> list[Number]:
     real, fake = sides.real.features, sides.fake.features
-    value, error = metrics.frechet_estimate(real, fake)
+    value, error = metrics.frechet_estimate(real, fake, named_key(sides.key, "groups"))
     few = min(len(real), len(fake)) < 2 * real.shape[1]
     warnings = (f"{min(len(real), len(fake))} images for {real.shape[1]} features: strongly biased upwards",) * few
     return [sides.of_features("FD", value, error, "features squared", "lower", warnings=warnings)]
@@ -250,7 +250,7 @@ def _precision_recall(sides: Sides) -> list[Number]:
 
 
 def _classifier_score(sides: Sides) -> list[Number]:
-    value, error = metrics.classifier_score(sides.fake.probabilities)
+    value, error = metrics.classifier_score(sides.fake.probabilities, named_key(sides.key, "splits"))
     return [sides.of_features("CS", value, error, "classes", "higher", parameters={"splits": 10})]
 
 

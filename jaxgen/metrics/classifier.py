@@ -5,26 +5,28 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxgen.keys import check_key
 from jaxgen.metrics.estimates import Estimate, from_repetitions
 
 
-def classifier_score(probabilities: Any, num_splits: int = 10) -> Estimate:
+def classifier_score(probabilities: Any, key: jax.Array, num_splits: int = 10) -> Estimate:
     """How sure a classifier is of each image, and how many classes it sees in all: the Inception Score's formula.
 
     score = exp((1/N) sum_i KL(p(y | x_i) || p(y))),  p(y) = (1/N) sum_i p(y | x_i)
 
-    The mean over splits of the images, which come in any order but not sorted: image i is in split i mod S. Between 1
-    and the number of classes. It sees neither copies nor what images of a class look like. With the probabilities of
-    InceptionV3 it is the Inception Score.
+    The mean over random splits of the images. Between 1 and the number of classes. It sees neither copies nor what images
+    of a class look like. With the probabilities of InceptionV3 it is the Inception Score.
 
     Args:
       probabilities: p(y | x), each row summing to 1, [N, K] with N >= 2 S.
+      key: typed key of the splits, []: images may come class by class, or in turn.
       num_splits: number of splits S, at least 2.
 
     Returns:
       (score, standard error of its mean over the splits).
 
     Raises:
+      TypeError: the key is not one typed threefry key.
       ValueError: the rows are no probabilities, or there are too few of them or of the splits.
 
     References:
@@ -43,6 +45,8 @@ def classifier_score(probabilities: Any, num_splits: int = 10) -> Estimate:
     if bool(jnp.any(bad)):
         row = int(jnp.argmax(bad))
         raise ValueError(f"row {row} holds no probabilities (its sum is {1 + float(off[row]):.4g}): apply a softmax")
+    check_key(key)
+    probabilities = jax.random.permutation(key, probabilities)
     return from_repetitions([float(_score(probabilities[split::num_splits])) for split in range(num_splits)])
 
 

@@ -188,7 +188,7 @@ def frechet_distance(first: Moments, second: Moments) -> float:
     return float(gap @ gap + traces - 2.0 * _trace_of_root(first.covariance, second.covariance))
 
 
-def frechet_estimate(real: Any, fake: Any, num_groups: int = 10) -> Estimate:
+def frechet_estimate(real: Any, fake: Any, key: jax.Array, num_groups: int = 10) -> Estimate:
     """Frechet distance of two sets of features with its standard error, by leaving out a tenth of both at a time.
 
     error^2 = ((G - 1) / G) sum_g (d_(g) - mean)^2,  d_(g) without group g of both sets
@@ -196,12 +196,14 @@ def frechet_estimate(real: Any, fake: Any, num_groups: int = 10) -> Estimate:
     Args:
       real: features of real images, [N, D].
       fake: features of generated ones, [M, D].
-      num_groups: number of groups G; the points of a group are every G-th.
+      key: typed key of the groups, []: points may come class by class, or in turn.
+      num_groups: number of groups G.
 
     Returns:
       (`frechet_distance` of all, its standard error).
 
     Raises:
+      TypeError: the key is not one typed threefry key.
       ValueError: there are fewer than 2 G points in a set, G is below 2, or the features do not fit.
 
     References:
@@ -210,7 +212,11 @@ def frechet_estimate(real: Any, fake: Any, num_groups: int = 10) -> Estimate:
     if num_groups < 2:
         raise ValueError(f"num_groups must be at least 2, got {num_groups}")
     real, fake = check_pair(real, fake, 2 * num_groups)
-    groups = [[moments(points[g::num_groups]) for g in range(num_groups)] for points in (real, fake)]
+    check_key(key)
+    groups = []
+    for name, points in (("real", real), ("fake", fake)):
+        order = jax.device_get(jax.random.permutation(named_key(key, name), len(points)))
+        groups.append([moments(points[order[g::num_groups]]) for g in range(num_groups)])
 
     def distance(left_out: int | None) -> float:
         return frechet_distance(*(_together(side, left_out) for side in groups))
