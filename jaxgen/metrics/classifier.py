@@ -14,8 +14,8 @@ def classifier_score(probabilities: Any, key: jax.Array, num_splits: int = 10) -
 
     score = exp((1/N) sum_i KL(p(y | x_i) || p(y))),  p(y) = (1/N) sum_i p(y | x_i)
 
-    The mean over random splits of the images. Between 1 and the number of classes. It sees neither copies nor what images
-    of a class look like. With the probabilities of InceptionV3 it is the Inception Score.
+    The mean over random splits of the images. Between 1 and the number of classes. It sees neither copies nor what
+    images of a class look like. With the probabilities of InceptionV3 it is the Inception Score.
 
     Args:
       probabilities: p(y | x), each row summing to 1, [N, K] with N >= 2 S.
