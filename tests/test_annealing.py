@@ -136,6 +136,7 @@ def test_decoders_are_sandwiched(name: str, key: jax.Array) -> None:
         assert (np.abs(z) < 4).all()
 
 
+@pytest.mark.slow
 def test_two_stochastic_layers_have_the_closed_form(key: jax.Array) -> None:
     """x of 5 from z_1 from z_2, all linear: the noise of both layers is annealed together."""
     x = data(6)
@@ -147,6 +148,7 @@ def test_two_stochastic_layers_have_the_closed_form(key: jax.Array) -> None:
     assert (np.asarray(estimate.standard_error) < 0.3).all()
 
 
+@pytest.mark.slow
 def test_the_sum_of_many_terms_keeps_its_digits(key: jax.Array) -> None:
     """A constant of -98,765.4 nats comes out as itself: the differences of the temperatures add up to 1."""
     estimate = metrics.annealed_importance_sampling(

@@ -138,6 +138,7 @@ def test_the_command_writes_numbers_and_a_picture(
     assert "--num-images must be at least 20" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_without_labels_no_class_is_missing(key: jax.Array) -> None:
     images = np.random.default_rng(0).integers(0, 256, (60, 28, 28, 1), dtype=np.uint8)
     short = {"noise": (0.0,), "missing classes": (0.0,)}
