@@ -293,7 +293,7 @@ def evaluate(options: Options) -> Path:
         references: dict[str, Reference] = {}
         plan = []
         for model in models:
-            same = records.sha256_of(model.run.config["identity"]["data"])
+            same = records.sha256_of([model.run.config["identity"]["data"], saved_options(model.run).test_split])
             if same not in references:
                 references[same] = load_reference(model.run, options, bars.begin)
             names, left_out = chosen(options, model, references[same].real.probabilities is not None)

@@ -189,7 +189,7 @@ class Subject:
           progress: called with the numbers of images drawn and of all.
 
         Returns:
-          Floats in [0, 1], or bool, [N, ...].
+          Floats, clipped to [0, 1] where they are images, or bool, [N, ...].
         """
         draw: Any = gan_sample if isinstance(self.spec, GAN) else vae_sample
         key, pixel_key = named_key(self.key, "samples"), named_key(self.key, "pixels")
@@ -199,7 +199,9 @@ class Subject:
             images = draw(self.spec, self.state, jax.random.fold_in(key, i), BATCH, label)
             if binary:
                 images = jax.random.bernoulli(jax.random.fold_in(pixel_key, i), images)
-            pieces.append(np.asarray(images)[: num_samples - i])
+            # The mean of a Gaussian likelihood is not confined to the images' range.
+            drawn = np.asarray(images if binary or images.ndim < 4 else jnp.clip(images, 0.0, 1.0))
+            pieces.append(drawn[: num_samples - i])
             progress(i + len(pieces[-1]), num_samples)
         return np.concatenate(pieces)
 
