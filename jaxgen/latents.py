@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import jax.typing
 import optax
 
 from jaxgen import batches, losses, metrics
@@ -135,7 +136,7 @@ def truncated_normal(key: jax.Array, num_samples: int, latent_dim: int, threshol
     return jax.vmap(lambda k: jax.random.truncated_normal(k, -threshold, threshold, (latent_dim,)))(keys)
 
 
-def attribute_direction(latents_with: jax.Array, latents_without: jax.Array) -> jax.Array:
+def attribute_direction(latents_with: jax.typing.ArrayLike, latents_without: jax.typing.ArrayLike) -> jax.Array:
     """The direction of an attribute: from the mean latent of images without it to that of images with it.
 
     v = mean_n z_n(with) - mean_m z_m(without);  z + v has the attribute,  z - v does not
@@ -196,7 +197,7 @@ def read_mask(mask: Any, image_shape: tuple[int, ...]) -> jax.Array:
     return jnp.broadcast_to(jnp.asarray(mask), (image_shape[0], *pixels))
 
 
-def keep_visible(images: jax.Array, mask: jax.Array, others: jax.Array) -> jax.Array:
+def keep_visible(images: jax.typing.ArrayLike, mask: jax.typing.ArrayLike, others: jax.Array) -> jax.Array:
     """Images where they are visible, and others where they are not.
 
     y = m x + (1 - m) x'

@@ -22,7 +22,7 @@ NOISE = losses.gaussian(scale=SCALE)
 MASK = np.arange(P) % 3 > 0
 
 
-def decode(z: jax.Array, label: jax.Array | None = None) -> jax.Array:
+def decode(z: jax.Array, label: Any = None) -> jax.Array:
     """A linear decoder, whose posterior is known; conditional on a label where there is one."""
     means = z @ W.T
     return means if label is None else means + jnp.asarray(OFFSETS)[label]
