@@ -20,13 +20,13 @@ from jaxgen import batches, latents, losses, modules, weights
 from jaxgen._stochastic_layers import layers_of, named
 from jaxgen.annealed import gan_log_likelihood, vae_annealed_log_likelihood
 from jaxgen.data.images import check_images
-from jaxgen.gan import GAN, GANState, gan_generate
+from jaxgen.gan import GAN, gan_generate
 from jaxgen.keys import check_key, named_key, numbered_keys
 from jaxgen.spec import check_latents
-from jaxgen.vae import VAE, VAEState, vae_decode_noise, vae_encode_noise, vae_log_likelihood, vae_reconstruct
+from jaxgen.vae import VAE, vae_decode_noise, vae_encode_noise, vae_log_likelihood, vae_reconstruct
 
 if TYPE_CHECKING:
-    from jaxgen.training.run import Spec, State
+    from jaxgen.training.run import Spec
 
 _PRETRAINED = Path(__file__).parent / "pretrained"
 _PIECE = 500  # images at a time that are decoded or encoded
@@ -59,7 +59,7 @@ def prior_noise(spec: "Spec", key: jax.Array, numbers: jax.Array) -> jax.Array:
     return jnp.concatenate(layers, axis=1)
 
 
-def decode(spec: "Spec", state: "State", z: jax.Array, label: jax.Array | None = None) -> jax.Array:
+def decode(spec: "Spec", state: Any, z: jax.Array, label: jax.Array | None = None) -> jax.Array:
     """The mean image of each latent, of either family.
 
     Args:
@@ -76,7 +76,7 @@ def decode(spec: "Spec", state: "State", z: jax.Array, label: jax.Array | None =
     return spec.likelihood.mean(vae_decode_noise(spec, state, z, label))
 
 
-def _decoder(spec: "Spec", state: "State", likelihood: Any) -> tuple[latents.Decoder, Any]:
+def _decoder(spec: "Spec", state: Any, likelihood: Any) -> tuple[latents.Decoder, Any]:
     """(the decoder, the likelihood whose parameters it gives): a VAE's own where none is asked for."""
     if isinstance(spec, VAE) and likelihood is None:
         return functools.partial(vae_decode_noise, spec, state), spec.likelihood
@@ -88,14 +88,14 @@ _decode = functools.partial(jax.jit, static_argnums=0)(decode)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _sample(spec: "Spec", state: "State", key: jax.Array, numbers: jax.Array, label: jax.Array | None) -> jax.Array:
+def _sample(spec: "Spec", state: Any, key: jax.Array, numbers: jax.Array, label: jax.Array | None) -> jax.Array:
     return decode(spec, state, prior_noise(spec, key, numbers), label)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5))
 def _invert(
     spec: "Spec",
-    state: "State",
+    state: Any,
     rows: dict[str, Any],
     key: jax.Array,
     likelihood: Any,
@@ -104,14 +104,14 @@ def _invert(
 ) -> latents.Inversion:
     decoder, likelihood = _decoder(spec, state, likelihood)
     # Where pixels are hidden, an encoder would see what is in their place.
-    encodes = isinstance(spec, VAE) and "mask" not in rows
+    start = vae_encode_noise(spec, state, rows) if isinstance(spec, VAE) and "mask" not in rows else None
     return latents.invert(
         decoder,
         rows,
         key,
         _latent_dim(spec),
         mask=rows.get("mask"),
-        start=vae_encode_noise(spec, state, rows) if encodes else None,
+        start=start,
         likelihood=likelihood,
         prior_weight=prior_weight,
         **dict(options),
@@ -120,12 +120,10 @@ def _invert(
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5))
 def _complete(
-    spec: "Spec", state: "State", rows: dict[str, Any], key: jax.Array, likelihood: Any, options: tuple[Any, ...]
+    spec: "Spec", state: Any, rows: dict[str, Any], key: jax.Array, likelihood: Any, options: tuple[Any, ...]
 ) -> latents.Completion:
     decoder, likelihood = _decoder(spec, state, likelihood)
-    return latents.complete(
-        decoder, rows, rows["mask"], key, _latent_dim(spec), likelihood=likelihood, **dict(options)
-    )
+    return latents.complete(decoder, rows, rows["mask"], key, _latent_dim(spec), likelihood=likelihood, **dict(options))
 
 
 def _latent_dim(spec: "Spec") -> int:
@@ -161,7 +159,7 @@ class Trained:
     Args:
       name: what it is called.
       spec: the GAN or VAE.
-      state: its state, arrays of any shapes.
+      state: its GANState or VAEState, arrays of any shapes.
       image_shape: shape of one image, (H, W, C), or (D,) of a vector.
       image_type: of the images that it has learnt: ``"uint8"``, ``"bool"`` or ``"float32"``.
       record: plain data on how it was made.
@@ -169,7 +167,7 @@ class Trained:
 
     name: str
     spec: "Spec"
-    state: "State"
+    state: Any
     image_shape: tuple[int, ...]
     image_type: str
     record: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -182,7 +180,9 @@ class Trained:
     @property
     def num_classes(self) -> int | None:
         """Number of classes, labels being 0 to that less 1; None of a model without labels."""
-        return modules.num_classes(self.spec.generator) if isinstance(self.spec, GAN) else weights.num_classes(self.spec)
+        return (
+            modules.num_classes(self.spec.generator) if isinstance(self.spec, GAN) else weights.num_classes(self.spec)
+        )
 
     @property
     def latent_dim(self) -> int:
@@ -228,7 +228,7 @@ class Trained:
         Raises:
           ValueError: the latents are not [N, latent_dim], or the label does not fit.
         """
-        z = np.asarray(z, np.float32)
+        z = jnp.asarray(z, jnp.float32)
         check_latents(z, self.latent_dim)
         if not len(z):
             raise ValueError(f"expected latents [N, {self.latent_dim}], at least one, got shape {list(z.shape)}")
@@ -371,7 +371,9 @@ class Trained:
         """
         check_key(key)
         batch = self._batch(images, label, mask)
-        each = options.get("num_restarts", 8) if num_samples is None else options.get("chains_per_sample", 4) * num_samples
+        each = (
+            options.get("num_restarts", 8) if num_samples is None else options.get("chains_per_sample", 4) * num_samples
+        )
         settings = tuple(sorted({"num_samples": num_samples, **options}.items()))
 
         def run(rows: np.ndarray, piece_key: jax.Array) -> latents.Completion:
@@ -459,7 +461,7 @@ class Trained:
 
         def run(rows: np.ndarray, piece_key: jax.Array) -> jax.Array:
             part = _rows(batch, rows)
-            if likelihood is None:
+            if likelihood is None and isinstance(spec, VAE):
                 chunk_size = _IMPORTANCE_SAMPLES
                 return vae_log_likelihood(spec, self.state, part, piece_key, num_samples, chunk_size=chunk_size)
             settings = {"num_chains": _CHAINS, **annealing}
@@ -496,8 +498,8 @@ class Trained:
         check_images(images, bounded=len(self.image_shape) == 3)
         if images.shape[1:] != self.image_shape:
             raise ValueError(
-                f"{self.name} has learnt images of shape {list(self.image_shape)}, got {list(images.shape[1:])}: resize "
-                "or convert them"
+                f"{self.name} has learnt images of shape {list(self.image_shape)}, got {list(images.shape[1:])}: "
+                "resize or convert them"
             )
         batch = self._with_label({"image": images}, label, len(images))
         if mask is not None:
@@ -555,8 +557,8 @@ def load(source: str | Path, checkpoint: Literal["newest", "best"] | int = "newe
         return Trained(path.resolve().name, run.spec, state, tuple(data["image_shape"]), data["image_type"], record)
     if not path.is_file():
         raise FileNotFoundError(
-            f"{str(source)!r} is no run directory, no .safetensors file and no pretrained model: the pretrained ones are "
-            f"{', '.join(pretrained()) or 'none, in this installation'}"
+            f"{str(source)!r} is no run directory, no .safetensors file and no pretrained model: the pretrained ones "
+            f"are {', '.join(pretrained()) or 'none, in this installation'}"
         )
     if checkpoint != "newest":
         raise ValueError(f"{path} holds one state: checkpoint={checkpoint!r} is for run directories")

@@ -68,7 +68,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], record: Mapping[s
     """
     if path.suffix != ".safetensors":
         raise ValueError(f"a file of weights must end in .safetensors, got {path}")
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     # The record as one text: several would be written in any order.
     contents = _safetensors().numpy.save(contiguous, metadata={"jaxgen": json.dumps(record, sort_keys=True)})
     with replacing(path) as partial:
@@ -183,9 +183,7 @@ def _stored_type(path: str, leaf: Any, dtype: str) -> str:
 
 
 def _wanted(tree: Any, dtype: str) -> dict[str, str]:
-    return {
-        path: f"{_stored_type(path, leaf, dtype)}{list(leaf.shape)}" for path, leaf in manifest.paths(tree).items()
-    }
+    return {path: f"{_stored_type(path, leaf, dtype)}{list(leaf.shape)}" for path, leaf in manifest.paths(tree).items()}
 
 
 def _store(path: str, leaf: Any, dtype: str) -> np.ndarray:
@@ -207,7 +205,7 @@ def _digest(arrays: Mapping[str, np.ndarray]) -> str:
     digest = hashlib.sha256()
     for name, array in sorted(arrays.items()):
         digest.update(f"{name} {manifest.describe(array)} ".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(array.tobytes())
     return digest.hexdigest()
 
 
@@ -261,7 +259,9 @@ def save_weights(
     kept = _kept(state)
     wrong = manifest.array_differences(manifest.arrays(kept), manifest.arrays(_shapes(spec, image_shape, image_type)))
     if wrong:
-        raise ValueError(f"the state is not one of this spec and of images {list(image_shape)}: {manifest.summary(wrong)}")
+        raise ValueError(
+            f"the state is not one of this spec and of images {list(image_shape)}: {manifest.summary(wrong)}"
+        )
     arrays = {name: _store(name, leaf, dtype) for name, leaf in manifest.paths(kept).items()}
     write_arrays(Path(path), arrays, {**described, "arrays_sha256": _digest(arrays)})
 
