@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from jaxgen import batches, losses, metrics
@@ -89,7 +88,8 @@ def spherical_interpolation(start: jax.Array, end: jax.Array, weights: jax.Array
       ValueError: shapes do not fit.
 
     References:
-      Shoemake 1985, "Animating Rotation with Quaternion Curves"; White 2016, "Sampling Generative Networks", section 2.1.
+      Shoemake 1985, "Animating Rotation with Quaternion Curves"; White 2016, "Sampling Generative Networks",
+      section 2.1.
     """
     _check_ends(start, end, weights)
     lengths = optax.safe_norm(start, 1e-12, axis=-1) * optax.safe_norm(end, 1e-12, axis=-1)
@@ -149,9 +149,9 @@ def attribute_direction(latents_with: jax.Array, latents_without: jax.Array) -> 
       ValueError: the latents are not [N, D] and [M, D] with N, M >= 1.
 
     References:
-      Radford, Metz & Chintala 2016, "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial
-      Networks", section 6.3.2; Larsen et al. 2016, "Autoencoding beyond pixels using a learned similarity metric",
-      section 4.2.
+      Radford, Metz & Chintala 2016, "Unsupervised Representation Learning with Deep Convolutional Generative
+      Adversarial Networks", section 6.3.2; Larsen et al. 2016, "Autoencoding beyond pixels using a learned
+      similarity metric", section 4.2.
     """
     shapes = [list(jnp.shape(each)) for each in (latents_with, latents_without)]
     if any(len(shape) != 2 or shape[0] < 1 for shape in shapes) or shapes[0][1] != shapes[1][1]:
@@ -185,9 +185,11 @@ def read_mask(mask: Any, image_shape: tuple[int, ...]) -> jax.Array:
             f"{list(mask.shape)}"
         )
     if not isinstance(mask, jax.core.Tracer):
-        empty = ~np.asarray(mask).reshape(-1, math.prod(pixels)).any(axis=1)
-        if empty.any():
-            which = f"image {int(np.argmax(empty))}" if mask.ndim > len(pixels) else "the mask"
+        with jax.ensure_compile_time_eval():
+            empty = ~jnp.any(jnp.asarray(mask).reshape(-1, math.prod(pixels)), axis=1)
+            first = int(jnp.argmax(empty)) if bool(jnp.any(empty)) else None
+        if first is not None:
+            which = f"image {first}" if mask.ndim > len(pixels) else "the mask"
             raise ValueError(f"{which} has no visible pixel: True marks what is visible; to draw images, use a sampler")
     return jnp.broadcast_to(jnp.asarray(mask), (image_shape[0], *pixels))
 
@@ -336,8 +338,8 @@ def invert(
       batch: ``image`` [B, H, W, C] or [B, D], ``label`` [B] for a conditional model.
       key: typed key, []; the starts of image i depend on the key and on i alone.
       latent_dim: number of latent dimensions D.
-      mask: bool, True where a pixel is visible, [H, W] or [B, H, W] ([D] or [B, D] of vectors): the others play no part;
-        None where all are.
+      mask: bool, True where a pixel is visible, [H, W] or [B, H, W] ([D] or [B, D] of vectors): the others play no
+        part; None where all are.
       start: where the first start of each image begins, such as an encoder's means, [B, D]; the others, and without it
         all of them, are drawn from N(0, I).
       likelihood: p(x | parameters), its pixels independent of each other where there is a mask; the standard deviation
@@ -472,9 +474,7 @@ def complete(
     if num_samples is None:
         mode = invert(decode, batch, key, latent_dim, mask=known["mask"], likelihood=likelihood, **optimization)
         images = keep_visible(known["image"], known["mask"], mode.images)
-        height = (
-            mode.log_posterior if "prior_weight" not in optimization else _posterior(decode, likelihood, mode, known)
-        )
+        height = _log_likelihood(decode, likelihood, mode.latents, known) + _log_prior(mode.latents)
         return Completion(images[:, None], mode.latents[:, None], height[:, None], None)
     if optimization:
         raise TypeError(f"{', '.join(optimization)}: of the optimiser, which num_samples={num_samples} does not use")
@@ -504,10 +504,3 @@ def complete(
         log_posterior=log_likelihood + _log_prior(latents),
         acceptance=chains.acceptance,
     )
-
-
-def _posterior(
-    decode: Decoder, likelihood: losses.Likelihood, found: Inversion, known: dict[str, jax.Array]
-) -> jax.Array:
-    """log p(visible pixels | z) + log N(z; 0, I) of each image, whatever the weight of the prior was, [B]."""
-    return _log_likelihood(decode, likelihood, found.latents, known) + _log_prior(found.latents)
