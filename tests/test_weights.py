@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 import jaxgen
 from jaxgen import networks, weights
-from jaxgen.training.run import optimizer
+from jaxgen.training.run import Run, optimizer, to_plain
 from tests import models
 
 OPTIMIZER = optimizer("adam", learning_rate=1e-3)
@@ -52,6 +52,19 @@ def trained(name: str) -> tuple[Any, Any]:
     return trained_states[name]
 
 
+def saved_run(folder: Path, name: str) -> Run:
+    """A run directory with a checkpoint and a row of its evaluation, as ``train.py`` leaves it."""
+    spec, state = trained(name)
+    data = {"name": "some", "image_shape": list(models.IMAGE_SHAPE), "image_type": "uint8", "labels": True}
+    run = Run.create(folder, {"model": to_plain(spec), "data": data, "batch_size": 16, "seed": 3}, {})
+    with run.checkpoints() as checkpoints:
+        checkpoints.save(1, {"state": state}, notes={"config": run.config})
+        checkpoints.wait()
+    rows = [{"step": 1, "elbo": -3.0}, {"step": 1, "test_elbo": -2.0, "active_units": 1.0, "time_evaluation": 1.0}]
+    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return run
+
+
 def save(path: Path, name: str, **options: Any) -> None:
     spec, state = trained(name)
     weights.save_weights(path, spec, state, image_shape=models.IMAGE_SHAPE, image_type="uint8", **options)
@@ -69,7 +82,7 @@ def test_what_samples_comes_back(name: str, tmp_path: Path) -> None:
     record = {"command": "train.py", "numbers": {"test_elbo": -1.5}}
     save(path, name, record=record)
     spec, state = trained(name)
-    found = weights.load_weights(path)
+    found: Any = weights.load_weights(path)
     assert found.spec == spec
     assert found[2:] == (models.IMAGE_SHAPE, "uint8", record)
     chex.assert_trees_all_equal_shapes_and_dtypes(found.state, state)
@@ -102,7 +115,7 @@ def test_half_precision_rounds_the_weights_and_nothing_else(tmp_path: Path) -> N
     for dtype in ("float32", "float16"):
         save(tmp_path / f"{dtype}.safetensors", "dcgan", dtype=dtype)
     spec, state = trained("dcgan")
-    half = weights.load_weights(tmp_path / "float16.safetensors").state
+    half: Any = weights.load_weights(tmp_path / "float16.safetensors").state
     chex.assert_trees_all_equal_shapes_and_dtypes(half, state)
     chex.assert_trees_all_equal(half.hyperparams, state.hyperparams)
     kernel = state.ema["params"]["project"]["kernel"]
@@ -125,7 +138,7 @@ def test_what_cannot_be_stored_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"no name for the config.*register"):
         weights.save_weights(path, models.vae(), state, **of)
     with pytest.raises(ValueError, match="float32 or float16, got 'bfloat16'"):
-        weights.save_weights(path, spec, state, **of, dtype="bfloat16")
+        weights.save_weights(path, spec, state, **{**of, "dtype": "bfloat16"})
     larger = dataclasses.replace(spec, encoder=networks.MLPEncoder(models.LATENT_DIM, hidden=(17,)))
     with pytest.raises(ValueError, match=r"not one of this spec and of images \[4, 4, 1\]: encoder/.*kernel: saved"):
         weights.save_weights(path, larger, state, **of)
