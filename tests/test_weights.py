@@ -76,7 +76,11 @@ def draw(spec: Any, state: Any) -> jax.Array:
     return sample(spec, state, jax.random.key(2), 4, label)
 
 
-@pytest.mark.parametrize("name", SPECS)
+def slow(*names: str) -> list[Any]:
+    return [pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("name", ["dlgm", "dcgan", *slow("vae", "gan")])
 def test_what_samples_comes_back(name: str, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     record = {"command": "train.py", "numbers": {"test_elbo": -1.5}}
