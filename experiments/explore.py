@@ -158,12 +158,12 @@ class Truncate(Options):
     """Samples from ever nearer to the middle of the prior: likelier and less varied."""
 
     thresholds: tuple[float, ...] = (2.0, 1.0, 0.5, 0.25)
-    """Largest absolute value of a latent, a picture each; a first one is not truncated."""
+    """Largest absolute value of a latent, a column each; the first column is not truncated."""
 
     def check(self) -> None:
         """Refuse what makes no sense, before anything is loaded."""
         super().check()
-        if not self.thresholds or min(self.thresholds) <= 0:
+        if not all(threshold > 0 for threshold in self.thresholds):
             raise ValueError(f"--thresholds must be above 0, got {self.thresholds}")
 
 
@@ -479,19 +479,18 @@ def _latents_of(model: Trained, images: np.ndarray, key: jax.Array) -> jax.Array
 
 
 def truncate(options: Truncate) -> dict[str, Any]:
-    """Samples of the whole prior, and of ever smaller middles of it."""
+    """Samples of the whole prior, and of ever smaller middles of it: a row is one draw, squeezed."""
     model = load_model(options)
-    num = options.num * COLUMNS
-    label = drawn_labels(model, options, num)
+    label = drawn_labels(model, options, options.num)
     key = named_key(options.key, "latents")
-    drawn = {"the whole prior": jax.random.normal(named_key(key, "whole"), (num, model.latent_dim))}
-    for threshold in options.thresholds:
-        drawn[f"|z| <= {threshold:g}"] = latents.truncated_normal(key, num, model.latent_dim, threshold)
-    images = {name: np.clip(np.asarray(model.decode(z, label)), 0.0, 1.0) for name, z in drawn.items()}
-    numbers = {name: {"spread": float(each.std(axis=0).mean())} for name, each in images.items()}
+    images = {}
+    for threshold in (np.inf, *options.thresholds):
+        z = latents.truncated_normal(key, options.num, model.latent_dim, threshold)
+        title = f"|z| <= {threshold:g}" if np.isfinite(threshold) else "the whole prior"
+        images[title] = np.clip(np.asarray(model.decode(z, label)), 0.0, 1.0)
+    numbers = {title: {"spread": float(each.std(axis=0).mean())} for title, each in images.items()}
     save(options, {f"samples_{i}": each for i, each in enumerate(images.values())}, numbers)
-    columns = {name: each.reshape(options.num, COLUMNS, *each.shape[1:]) for name, each in images.items()}
-    show(options.out / "truncated.png", columns)
+    show(options.out / "truncated.png", images)
     return numbers
 
 
