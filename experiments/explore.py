@@ -91,7 +91,7 @@ class Complete(Options):
     num_samples: int = 4
     """Completions of each image."""
     noise: float | None = None
-    """Standard deviation of Gaussian noise around the model's images, in units of their range; when not given, 0.1 for
+    """Standard deviation of Gaussian noise around the model's images, in units of their range; when not given, 0.3 for
     a GAN, and a VAE's own likelihood."""
 
     def check(self) -> None:
