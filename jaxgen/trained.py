@@ -357,7 +357,7 @@ class Trained:
           key: typed key, [].
           label: of a conditional model, a class or int [N].
           num_samples: completions of each image S, drawn from the posterior; None for the single likeliest.
-          likelihood: of images given the mean image; with None a VAE's own, and ``losses.gaussian(scale=0.3)`` of a GAN.
+          likelihood: of images given the mean image; None for a VAE's own, and ``losses.gaussian(scale=0.3)`` of a GAN.
           **options: further numbers, and the optimizer, of `jaxgen.latents.complete`.
 
         Returns:
