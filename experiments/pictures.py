@@ -50,6 +50,9 @@ def animate(path: Path, frames: Any) -> None:
     scale = scale_of(frames)
     columns = max(1, int(np.ceil(np.sqrt(len(frames)))))
     pictures = [image_grid(frames[:, i], columns).repeat(scale, 0).repeat(scale, 1) for i in range(frames.shape[1])]
-    first, *rest = [Image.fromarray(picture) for picture in [*pictures, *pictures[-2:0:-1]]]
+    there_and_back = [Image.fromarray(picture) for picture in [*pictures, *pictures[-2:0:-1]]]
+    if frames.shape[-1] == 1:
+        there_and_back = [picture.convert("L") for picture in there_and_back]  # a palette of all greys
+    first, *rest = there_and_back
     with replacing(path) as partial:
         first.save(partial, format="GIF", save_all=True, append_images=rest, duration=80, loop=0)
