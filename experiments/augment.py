@@ -7,7 +7,7 @@ same images keeps the generated ones of whose class it is sure, and another clas
 with classifiers that learn from the labelled images alone, as they are (none) and shifted and mirrored by chance
 (ordinary). All classifiers take equally many steps; those of one seed share their labelled images and initialisation,
 so that gains are paired. What is done already is not done again: the same command goes on after a kill, and more
---labels, --seeds, --families, --thresholds and --shares add to what there is.
+--labels, --seeds, --families, --thresholds, --shares and --alone add to what there is.
 
 Nothing here is chosen by the test labels. Choose settings with --measure-on training and other seeds (--first-seed).
 """
@@ -17,7 +17,7 @@ import functools
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -82,11 +82,13 @@ class Options:
     keeps all."""
     shares: tuple[float, ...] = (0.5,)
     """Shares of generated images in what a classifier learns from, inside (0, 1)."""
+    alone: bool = False
+    """Also measure generated images without ordinary augmentation."""
     generated: int = 400
     """Least number of generated images of each class that are kept."""
     most_draws: int = 10
     """How many times as many are drawn at most; labelled images take the places of those that are missing then."""
-    steps: int = 1000
+    steps: int = 800
     """Number of steps of a classifier."""
     batch_size: int = 32
     """Number of images in a classifier's batch."""
@@ -173,11 +175,12 @@ class Method:
         return f"ordinary + {generated}" if self.ordinary else generated
 
     @property
-    def base(self) -> "Method | None":
-        """What its gain is measured against: the same without generated images; none, of ordinary augmentation."""
-        if self.family is not None:
-            return Method(self.ordinary)
-        return Method(False) if self.ordinary else None
+    def bases(self) -> tuple["Method", ...]:
+        """What its gain is measured against: no augmentation, and the ordinary one that it adds to."""
+        none, ordinary = Method(False), Method(True)
+        if self.family is None:
+            return (none,) if self.ordinary else ()
+        return (none, ordinary) if self.ordinary else (none,)
 
 
 def methods(options: Options) -> list[Method]:
@@ -186,7 +189,7 @@ def methods(options: Options) -> list[Method]:
     for family in options.families:
         for threshold in options.thresholds:
             for share in options.shares:
-                found += [Method(ordinary, family, threshold, share) for ordinary in (False, True)]
+                found += [Method(ordinary, family, threshold, share) for ordinary in (True, False)[: 1 + options.alone]]
     return found
 
 
@@ -391,15 +394,14 @@ def summarize(options: Options, runs: Sequence[Record]) -> list[Record]:
       runs: records of `train_and_measure`.
 
     Returns:
-      ``labels``, ``method`` (its name), ``accuracy`` and ``gain`` (each value and standard error; the gain is paired:
-      over the seeds' differences to ``over``, the method's base; None of none), and ``share_kept`` (None without
-      generated images).
+      ``labels``, ``method`` (its name), ``accuracy`` (value and standard error), ``gains`` (the same by the name of
+      what they are over, of the differences of each seed), and ``share_kept`` (None without generated images).
     """
     rows = []
     for method in methods(options):
         for labels in options.labels:
-            accuracy, base = accuracies(options, runs, labels, method), method.base
-            gain = None if base is None else accuracy - accuracies(options, runs, labels, base)
+            accuracy = accuracies(options, runs, labels, method)
+            gains = {base.name: accuracy - accuracies(options, runs, labels, base) for base in method.bases}
             kept = [found["share_kept"] for seed in seeds(options)
                     if (found := find(runs, labels, seed, method)) is not None and "share_kept" in found]  # fmt: skip
             rows.append(
@@ -407,8 +409,7 @@ def summarize(options: Options, runs: Sequence[Record]) -> list[Record]:
                     "labels": labels,
                     "method": method.name,
                     "accuracy": metrics.from_repetitions(accuracy.tolist())._asdict(),
-                    "over": None if base is None else base.name,
-                    "gain": None if gain is None else metrics.from_repetitions(gain.tolist())._asdict(),
+                    "gains": {name: metrics.from_repetitions(gain.tolist())._asdict() for name, gain in gains.items()},
                     "share_kept": float(np.mean(kept)) if kept else None,
                 }
             )
@@ -417,36 +418,34 @@ def summarize(options: Options, runs: Sequence[Record]) -> list[Record]:
 
 def table(options: Options, summary: Sequence[Record]) -> str:
     """Accuracy, paired gains and the share of generated images that was kept, as Markdown."""
-    heads = [f"{labels} labels a class" for labels in options.labels]
     names = list(dict.fromkeys(row["method"] for row in summary))
 
-    def lines(first: str, cell: Any) -> Iterator[str]:
-        yield f"| {first} | " + " | ".join(heads) + " |"
-        yield "|---|" + "---|" * len(heads)
-        for name in names:
-            rows = [row for row in summary if row["method"] == name]
-            cells = [cell(row) for row in rows]
-            if None not in cells:
-                over = f", over {rows[0]['over']}" if first.startswith("gain") else ""
-                yield f"| {name}{over} | " + " | ".join(cells) + " |"
+    def points(estimate: Record, sign: str = "") -> str:
+        value = round(100 * estimate["value"], 2) + 0.0  # no -0.00
+        return f"{value:{sign}.2f} +- {100 * estimate['standard_error']:.2f}"
 
-    def accuracy(row: Record) -> str:
-        return f"{100 * row['accuracy']['value']:.2f} +- {100 * row['accuracy']['standard_error']:.2f}"
+    def lines(title: str, cells: dict[str, list[str]]) -> str:
+        head = f"| {title} | " + " | ".join(f"{labels} labels a class" for labels in options.labels) + " |"
+        rows = [f"| {name} | " + " | ".join(row) + " |" for name, row in cells.items()]
+        return "\n".join([head, "|---|" + "---|" * len(options.labels), *rows])
 
-    def gain(row: Record) -> str | None:
-        if row["gain"] is None:
-            return None
-        return f"{100 * row['gain']['value']:+.2f} +- {100 * row['gain']['standard_error']:.2f}"
-
-    def kept(row: Record) -> str | None:
-        return None if row["share_kept"] is None else f"{row['share_kept']:.0%}"
-
+    accuracy: dict[str, list[str]] = {}
+    gain: dict[str, list[str]] = {}
+    kept: dict[str, list[str]] = {}
+    for name in names:
+        rows = [row for row in summary if row["method"] == name]
+        accuracy[name] = [points(row["accuracy"]) for row in rows]
+        for base in rows[0]["gains"]:
+            gain[f"{name}, over {base}"] = [points(row["gains"][base], "+") for row in rows]
+        if rows[0]["share_kept"] is not None:
+            kept[name] = [f"{row['share_kept']:.0%}" for row in rows]
     where = "test" if options.measure_on == "test" else "other training images'"
-    parts = [
+    parts = (
         f"Mean +- standard error over {options.seeds} seeds, {dataset_name(options.dataset)}.",
-        *("\n".join(lines(*part)) for part in ((f"{where} accuracy, %", accuracy), ("gain, points", gain))),
-        "\n".join(lines("share of generated images kept", kept)),
-    ]
+        lines(f"{where} accuracy, %", accuracy),
+        lines("paired gain, points", gain),
+        lines("share of generated images kept", kept),
+    )
     return "\n\n".join(parts) + "\n"
 
 
@@ -457,29 +456,33 @@ def draw(options: Options, summary: Sequence[Record], path: Path) -> None:
 
     figure = Figure(figsize=(11.0, 4.4), layout="constrained")
     names = list(dict.fromkeys(row["method"] for row in summary))
-    for axes, what in zip(figure.subplots(1, 2), ("accuracy", "gain"), strict=True):
-        for number, name in enumerate(names):
-            rows = [row for row in summary if row["method"] == name and row[what] is not None]
-            if not rows:
-                continue
-            # Moved apart a little, so that error bars can be told from each other.
-            x = [row["labels"] * 1.02 ** (number - len(names) / 2) for row in rows]
-            y, error = ([100 * row[what][kind] for row in rows] for kind in ("value", "standard_error"))
-            label = name if what == "accuracy" else f"{name}, over {rows[0]['over']}"
-            style = "-" if name.startswith("ordinary") else "--"
-            axes.errorbar(x, y, error, fmt=f"o{style}", capsize=3, markersize=4, color=f"C{number}", label=label)
+    left, right = figure.subplots(1, 2)
+    curves = {name: [row for row in summary if row["method"] == name] for name in names}
+    for number, (name, rows) in enumerate(curves.items()):
+        # Moved apart a little, so that error bars can be told from each other.
+        x = [row["labels"] * 1.03 ** (number - len(names) / 2) for row in rows]
+        _error_bars(left, x, [row["accuracy"] for row in rows], f"C{number}", name)
+        # Over the ordinary augmentation where it is in both: over none that would hide what is generated.
+        for base in list(rows[0]["gains"])[-1:]:
+            _error_bars(right, x, [row["gains"][base] for row in rows], f"C{number}", f"{name}, over {base}")
+    left.set_ylabel("accuracy, %")
+    right.set_ylabel("paired gain in accuracy, points")
+    right.axhline(0.0, color="black", linewidth=0.8)
+    for axes in (left, right):
         axes.set_xscale("log")
         axes.set_xticks(options.labels, [str(labels) for labels in options.labels])
         axes.minorticks_off()
         axes.set_xlabel("labelled images a class")
-        axes.set_ylabel("accuracy, %" if what == "accuracy" else "paired gain in accuracy, points")
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
-        if what == "gain":
-            axes.axhline(0.0, color="black", linewidth=0.8)
     figure.suptitle(f"{dataset_name(options.dataset)}, {options.seeds} seeds, mean and standard error")
     with replacing(path) as partial:
         FigureCanvasAgg(figure).print_png(str(partial))
+
+
+def _error_bars(axes: Any, x: Sequence[float], estimates: Sequence[Record], color: str, label: str) -> None:
+    value, error = ([100 * estimate[kind] for estimate in estimates] for kind in ("value", "standard_error"))
+    axes.errorbar(x, value, error, fmt="o-", capsize=3, markersize=4, color=color, label=label)
 
 
 def load(options: Options) -> tuple[Dataset, Dataset, int]:
