@@ -339,16 +339,21 @@ def held_out(options: Options, training: Dataset, test: Dataset, cell: Cell) -> 
     return {name: array[places] for name, array in training.items()}
 
 
-def identity(options: Options, training: Dataset, num_classes: int) -> dict[str, Any]:
+def fingerprint(dataset: Dataset) -> str:
+    """What tells a split from others, by some of its examples."""
+    places = data.spread(len(dataset["label"]), data.LOOKED_AT)
+    return f"{data.fingerprint({name: array[places] for name, array in dataset.items()}, places):064x}"
+
+
+def identity(options: Options, training: Dataset, test: Dataset, num_classes: int) -> dict[str, Any]:
     """What all numbers of a folder have in common, as plain data."""
     shape = training["image"].shape[1:]
-    places = data.spread(len(training["label"]), data.LOOKED_AT)
-    sample = {name: array[places] for name, array in training.items()}
     names = ("measure_on", "generated", "most_draws", "steps", "batch_size", "learning_rate", "shift", "gan_steps",
              "vae_steps", "generator_batch_size")  # fmt: skip
     return {
         "dataset": dataset_name(options.dataset),
-        "sha256": f"{data.fingerprint(sample, places):064x}",
+        "sha256": fingerprint(training),
+        "test_sha256": fingerprint(test),
         **{name: getattr(options, name) for name in names},
         "flip": options.mirrors,
         "gan": to_plain(options.spec("gan", shape, num_classes)),
@@ -513,7 +518,7 @@ def run(options: Options) -> Path:
     """Train what is missing, measure, and write the tables and the pictures; returns the folder."""
     options.check()
     training, test, num_classes = load(options)
-    settings = identity(options, training, num_classes)
+    settings = identity(options, training, test, num_classes)
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "results.json"
     with exclusive(options.out):
@@ -532,7 +537,8 @@ def run(options: Options) -> Path:
                 measured_on = held_out(options, training, test, cell)
             runs.append(train_and_measure(cell, seed, method, measured_on))
             write(path, {"settings": settings, "runs": runs})
-            if seed == options.first_seed and method.family is not None and method.threshold is not None:
+            shown = seed == options.first_seed and method.threshold == max(options.thresholds)
+            if shown and method.family is not None and method.threshold is not None:
                 picture = cell.picture(method.family, method.threshold)
                 write_png(options.out / f"samples_{method.family}_{labels}.png", picture)
         summary = summarize(options, runs)
