@@ -88,17 +88,17 @@ class Options:
     """Least number of generated images of each class that are kept."""
     most_draws: int = 10
     """How many times as many are drawn at most; labelled images take the places of those that are missing then."""
-    steps: int = 800
+    steps: int = 1500
     """Number of steps of a classifier."""
     batch_size: int = 32
     """Number of images in a classifier's batch."""
     learning_rate: float = 2e-3
     """Adam's learning rate for classifiers at the start; it decays to zero along a cosine."""
-    shift: int = 2
+    shift: int = 1
     """Ordinary augmentation: greatest random shift, in pixels; 0 for none."""
     flip: Literal["auto", "yes", "no"] = "auto"
     """Ordinary augmentation: mirror every second image, by chance; auto does so where --dataset says fashion."""
-    gan_steps: int = 6000
+    gan_steps: int = 4000
     """Number of steps of a GAN."""
     gan_config: str | None = None
     """A named configuration of experiments/configs for the GAN, made conditional; fully connected networks when not
