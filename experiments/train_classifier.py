@@ -75,8 +75,8 @@ class Options:
             raise ValueError(f"--out must end in .safetensors, got {self.out}")
 
 
-def load(options: Options, split: str) -> dict[str, np.ndarray]:
-    """A split's images [N, H, W, C] and labels [N]."""
+def load(options: Any, split: str) -> dict[str, np.ndarray]:
+    """A split's images [N, H, W, C] and labels [N]; the options are this script's or those of ``augment.py``."""
     dataset = data.load(options.dataset, split, data_dir=options.data_dir, manual_dir=options.manual_dir)
     if "label" not in dataset:
         raise ValueError(f"{options.dataset} has no labels: a classifier learns from labelled images")
@@ -93,6 +93,13 @@ def augment(images: jax.Array, key: jax.Array, shift: int, flip: bool) -> jax.Ar
         share = shift / images.shape[1]
         images = augmentation.DiffAugment(color=False, translation=share, cutout=0.0, fill=0.0)(images, keys)
     return images
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def start(network: LeNet, optimizer: optax.GradientTransformation, key: jax.Array, images: jax.Array) -> Any:
+    """A state for `train`, for images [B, H, W, C] of a shape: (parameters, optimizer's state)."""
+    params = network.init(named_key(key, "init"), to_float(images[:1]))["params"]
+    return params, optimizer.init(params)
 
 
 @partial(jax.jit, static_argnums=range(5), donate_argnums=5)
@@ -117,17 +124,17 @@ def train(network: LeNet, optimizer: optax.GradientTransformation, batch_size: i
 
 
 @partial(jax.jit, static_argnums=0)
-def classify(network: LeNet, params: Any, images: jax.Array) -> jax.Array:
-    """The most likely class of each image, int [B]."""
+def probabilities(network: LeNet, params: Any, images: jax.Array) -> jax.Array:
+    """The probabilities of the classes of each image, [B, K]."""
     outputs: Any = network.apply({"params": params}, to_float(images))
-    return jnp.argmax(outputs[1], axis=1)
+    return jax.nn.softmax(outputs[1], axis=1)
 
 
 def accuracy(network: LeNet, params: Any, dataset: dict[str, np.ndarray]) -> float:
     """Share of a data set's images that are told right."""
     images, label = dataset["image"], dataset["label"]
-    found = [np.asarray(classify(network, params, images[i : i + 1000])) for i in range(0, len(label), 1000)]
-    return float(np.mean(np.concatenate(found) == label))
+    found = [np.asarray(probabilities(network, params, images[i : i + 1000])) for i in range(0, len(label), 1000)]
+    return float(np.mean(np.argmax(np.concatenate(found), axis=1) == label))
 
 
 def run(options: Options) -> None:
@@ -140,8 +147,7 @@ def run(options: Options) -> None:
     network = LeNet(num_classes)
     optimizer = optax.adam(optax.cosine_decay_schedule(options.learning_rate, num_steps))
     key = jax.random.key(options.seed)
-    params = jax.jit(network.init)(named_key(key, "init"), to_float(training["image"][:1]))["params"]
-    state, dataset = (params, optimizer.init(params)), jax.device_put(training)
+    state, dataset = start(network, optimizer, key, training["image"][:1]), jax.device_put(training)
     print(f"{len(training['label'])} training images, {num_classes} classes, {num_steps} steps on {jax.devices()[0]}")
     begin = time.monotonic()
     program = partial(train, network, optimizer, options.batch_size, options.shift, options.flip)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxgen.data.binarization import Binarization, binarize, binarize_set
+from jaxgen.data.enlarging import Filtered, draw_confident, enlarge, generated_per_class, labelled_subset
 from jaxgen.data.files import load_idx, load_npz, open_idx, open_npz
 from jaxgen.data.folders import Folder
 from jaxgen.data.images import Color, check_dataset, resize_images
@@ -22,14 +23,19 @@ __all__ = [
     "LOOKED_AT",
     "Binarization",
     "Color",
+    "Filtered",
     "Source",
     "batch_indices",
     "binarize",
     "binarize_set",
     "binarized",
+    "draw_confident",
     "draw_stacks",
+    "enlarge",
     "fingerprint",
+    "generated_per_class",
     "in_memory",
+    "labelled_subset",
     "load",
     "open_source",
     "permute",

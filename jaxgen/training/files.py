@@ -75,7 +75,7 @@ def exclusive(directory: Path) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or "a process that has just begun"
             raise BlockingIOError(
-                f"{directory} is in use by {holder}: wait for it, stop it, or use another --workdir"
+                f"{directory} is in use by {holder}: wait for it, stop it, or use another folder"
             ) from error
         file.truncate(0)
         file.write(f"process {os.getpid()} on {json.dumps(socket.gethostname())}\n")
