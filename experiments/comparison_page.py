@@ -1,0 +1,407 @@
+"""A comparison as one HTML file: pictures inside, no scripts, nothing loaded from anywhere, bright or dark, any width."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import NamedTuple
+
+from experiments.comparison_charts import Chart, Dot, Dots, dot_chart, line_chart
+from experiments.comparison_choices import Choice, bytes_text, rows, seconds_text
+from experiments.comparison_costs import SAMPLES, Cost
+from experiments.comparison_metrics import explain
+from experiments.comparison_pictures import KINDS, Picture, png
+from experiments.evaluation_report import best_of, number_text, rows_of
+from jaxgen.evaluation.records import Protocol, Record
+
+COLORS = 8  # models that a page tells apart
+AT_A_GLANCE = ("FD", "precision", "recall", "completion-MSE", "rebuilt-MSE", "log-likelihood")
+
+STYLE = """
+:root {
+  color-scheme: light dark;
+  --paper: #faf9f6; --card: #ffffff; --ink: #23262b; --soft: #626770; --line: #e4e1d9; --accent: #2c5d8f;
+  --m0: #2f6db5; --m1: #c4581b; --m2: #2a8659; --m3: #8748ad; --m4: #9a7413; --m5: #b53c5c; --m6: #2b8189; --m7: #6b6f76;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --paper: #14161a; --card: #1c1f25; --ink: #e6e4de; --soft: #9ea3ad; --line: #30343c; --accent: #8fbbe8;
+    --m0: #7db0ef; --m1: #f19c64; --m2: #6dcb9e; --m3: #c99bea; --m4: #dfbf60; --m5: #f08aa6; --m6: #76cbd2; --m7: #b0b5bd;
+  }
+}
+* { box-sizing: border-box; }
+html { -webkit-text-size-adjust: 100%; scroll-behavior: smooth; }
+@media (prefers-reduced-motion: reduce) { html { scroll-behavior: auto; } }
+body {
+  margin: 0; background: var(--paper); color: var(--ink);
+  font: 1rem/1.6 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif;
+}
+main, header, footer { max-width: 70rem; margin: 0 auto; padding: 0 1.1rem; }
+header { padding-top: 3rem; }
+h1, h2 { font-family: ui-serif, "Iowan Old Style", Palatino, Georgia, "Times New Roman", serif; font-weight: 600; }
+h1 { font-size: clamp(1.8rem, 6vw, 2.8rem); line-height: 1.15; margin: 0 0 .6rem; text-wrap: balance; }
+h2 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .4rem; text-wrap: balance; }
+h3 { font-size: 1rem; line-height: 1.35; margin: 0; }
+p { margin: 0 0 .8rem; max-width: 42rem; }
+a { color: var(--accent); text-underline-offset: .2em; }
+:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; border-radius: 4px; }
+section { padding: 2.4rem 0 0; scroll-margin-top: .5rem; }
+.soft, figcaption, .because { color: var(--soft); }
+.small, figcaption, .because { font-size: .875rem; line-height: 1.5; }
+.facts { color: var(--soft); }
+nav ol { list-style: none; margin: 1.4rem 0 0; padding: 0; display: flex; flex-wrap: wrap; gap: .5rem; }
+nav a {
+  display: block; padding: .3rem .8rem; border: 1px solid var(--line); border-radius: 99px; background: var(--card);
+  text-decoration: none; font-size: .9rem;
+}
+.cards { display: grid; gap: 1rem; margin: 1rem 0 0; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); }
+.card {
+  margin: 0; padding: 1rem; background: var(--card); border: 1px solid var(--line); border-radius: 12px; min-width: 0;
+}
+.card > :last-child { margin-bottom: 0; }
+.card h3 { margin-bottom: .35rem; }
+.wish { color: var(--soft); font-weight: 500; }
+.chosen { font-size: 1.12rem; margin: 0 0 .35rem; line-height: 1.4; }
+.model { white-space: nowrap; font-weight: 600; }
+.model::before {
+  content: ""; display: inline-block; width: .65em; height: .65em; margin-right: .4em; border-radius: 50%;
+  background: var(--color);
+}
+figure { margin: 0; }
+figcaption { margin-top: .6rem; }
+.picture { display: block; width: 100%; height: auto; image-rendering: pixelated; }
+.heads { display: grid; font-size: .7rem; line-height: 1.2; color: var(--soft); text-align: center; margin-bottom: .2rem; }
+svg { display: block; width: 100%; height: auto; max-width: 34rem; }
+svg text { fill: var(--soft); font-size: 11px; font-family: inherit; }
+svg text.name { fill: var(--ink); font-size: 12px; }
+svg .grid { stroke: var(--line); stroke-width: 1; }
+svg .real { stroke: var(--ink); stroke-width: 1.5; stroke-dasharray: 4 3; }
+svg .curve { fill: none; stroke: var(--color); stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
+svg .dashed { stroke-width: 1.5; stroke-dasharray: 2 4; }
+svg circle { fill: var(--color); }
+svg .error { stroke: var(--color); stroke-width: 2; opacity: .6; }
+.legend { display: flex; flex-wrap: wrap; gap: .1rem .9rem; margin: .1rem 0 .5rem; padding: 0; list-style: none; font-size: .8rem; }
+.scroll {
+  overflow-x: auto; margin-top: 1rem; border: 1px solid var(--line); border-radius: 12px; background: var(--card);
+}
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+caption { text-align: left; padding: .7rem .8rem; color: var(--soft); font-size: .875rem; }
+th, td { padding: .55rem .8rem; text-align: right; vertical-align: top; border-top: 1px solid var(--line); white-space: nowrap; }
+th:first-child {
+  text-align: left; white-space: normal; min-width: 9.5rem; max-width: 19rem; font-weight: 400;
+  position: sticky; left: 0; background: var(--card);
+}
+thead th { font-weight: 600; border-top: 0; }
+td.best { font-weight: 700; }
+td.best::after { content: " best"; font-size: .7rem; font-weight: 500; color: var(--soft); }
+.none { color: var(--soft); }
+details { font-size: .8rem; }
+summary { cursor: pointer; color: var(--accent); width: fit-content; }
+dl { display: grid; grid-template-columns: auto minmax(0, 1fr); gap: .1rem .7rem; margin: .4rem 0; }
+dt { color: var(--soft); }
+dd { margin: 0; overflow-wrap: anywhere; }
+.facts-list { font-size: .875rem; margin: .5rem 0 0; }
+.sentence { display: none; }
+@media (min-width: 45rem) {
+  .sentence { display: block; color: var(--soft); font-size: .85rem; line-height: 1.45; }
+  details .sentence { display: none; }
+}
+ul.plain { margin: .4rem 0 .8rem; padding-left: 1.1rem; max-width: 42rem; }
+li { margin: .2rem 0; }
+footer { padding: 3rem 1.1rem 4rem; color: var(--soft); font-size: .875rem; }
+@media print { nav { display: none; } .card, tr { break-inside: avoid; } }
+"""
+
+
+class Model(NamedTuple):
+    """A model as the page presents it."""
+
+    name: str
+    summary: str
+    facts: tuple[tuple[str, str], ...]
+
+
+class Report(NamedTuple):
+    """All that a page shows; every text is plain and is escaped here."""
+
+    title: str
+    lead: str
+    models: tuple[Model, ...]
+    families: tuple[str, ...]
+    choices: tuple[Choice, ...]
+    cautions: tuple[str, ...]
+    pictures: tuple[Picture, ...]
+    completion_note: str
+    curves: tuple[Chart, ...]
+    records: tuple[Record, ...]
+    costs: Mapping[str, Cost]
+    notes: tuple[str, ...]  # on how it was made
+
+
+# Of each kind of picture: the title says what is seen.
+SECTIONS = {
+    "samples": (
+        "What each model draws",
+        "Images made from random latents. Look for variety as much as for beauty: a model may draw a few things well.",
+    ),
+    "neighbours": (
+        "Is it drawing, or remembering?",
+        "Samples, and under each the most similar image of the training set. Where the two are the same, the model copies.",
+    ),
+    "reconstructions": (
+        "Test images, and what is left of them",
+        "Images that no model was trained on, each above its reconstruction: what latents can hold of an image.",
+    ),
+    "completions": (
+        "The lower half guessed from the upper",
+        "Only the upper half of a test image is shown. Each guess is another draw from what the model believes about the "
+        "rest, found by annealed Markov chains through its latents; where the guesses differ, it is not sure.",
+    ),
+    "interpolations": (
+        "From one image to another",
+        "Where every step between two images is an image as well, the latents are in order.",
+    ),
+}
+
+
+def _chip(name: str, colors: Mapping[str, int]) -> str:
+    return f'<span class="model" style="--color: var(--m{colors[name]})">{escape(name)}</span>'
+
+
+def _data_uri(picture: Picture) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png(picture.pixels)).decode()}"
+
+
+def _picture(picture: Picture, colors: Mapping[str, int]) -> str:
+    height, width = picture.pixels.shape[:2]
+    heads = ""
+    if picture.heads:
+        cells = "".join(f"<span>{escape(head)}</span>" for head in picture.heads)
+        columns = f"grid-template-columns: repeat({len(picture.heads)}, minmax(0, 1fr))"
+        heads = f'<div class="heads" aria-hidden="true" style="{columns}">{cells}</div>'
+    return (
+        f'<figure class="card"><h3>{_chip(picture.model, colors)}</h3>{heads}'
+        f'<img class="picture" width="{width}" height="{height}" alt="{escape(picture.alt, quote=True)}" '
+        f'src="{_data_uri(picture)}"><figcaption>{escape(picture.caption)}</figcaption></figure>'
+    )
+
+
+def _section(anchor: str, title: str, lead: str, *parts: str) -> str:
+    paragraph = f"<p>{escape(lead)}</p>" if lead else ""
+    return f'<section id="{anchor}"><h2>{escape(title)}</h2>{paragraph}{"".join(parts)}</section>'
+
+
+def _cards(cards: Sequence[str]) -> str:
+    return f'<div class="cards">{"".join(cards)}</div>'
+
+
+def _choices(report: Report, colors: Mapping[str, int]) -> str:
+    said = "".join(f"<li>{escape(text)}</li>" for text in report.families)
+    families = f"<h3>GAN or VAE?</h3><ul class=plain>{said}</ul>" if said else ""
+    cards = [
+        f'<div class="card"><h3 class="wish">{escape(choice.wish)}</h3>'
+        f'<p class="chosen">{", ".join(_chip(name, colors) for name in choice.models)}</p>'
+        f'<p class="because">{escape(choice.because)}.</p></div>'
+        for choice in report.choices
+    ]
+    cautions = "".join(f"<li>{escape(text)}</li>" for text in report.cautions)
+    warned = f'<h3 style="margin-top: 1.4rem">With care</h3><ul class="plain">{cautions}</ul>' if cautions else ""
+    lead = (
+        "Each answer follows from the numbers further down by a rule: the best one, and all that are within two standard "
+        "errors of it (costs: within a tenth). It holds for this data set, this budget and one training run each; the "
+        "errors are those of measuring, not of training again."
+    )
+    return _section("choose", "What to choose when", lead, families, _cards(cards), warned)
+
+
+def _models(report: Report, colors: Mapping[str, int]) -> str:
+    cards = []
+    for model in report.models:
+        facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in model.facts)
+        cards.append(
+            f'<div class="card"><h3>{_chip(model.name, colors)}</h3><p class="small">{escape(model.summary)}</p>'
+            f'<dl class="facts-list">{facts}</dl></div>'
+        )
+    sizes = [cost.decoder_parameters for cost in report.costs.values()]
+    lead = (
+        f"What turns latents into images, the decoder, has {min(sizes):,} to {max(sizes):,} parameters in all of them."
+        if len(set(sizes)) > 1
+        else f"What turns latents into images, the decoder, has {sizes[0]:,} parameters."
+    )
+    return _section("models", "The models", lead, _cards(cards))
+
+
+def _pictures(report: Report, colors: Mapping[str, int]) -> list[str]:
+    sections = []
+    for kind in KINDS:
+        shown = [_picture(picture, colors) for picture in report.pictures if picture.kind == kind]
+        if shown:
+            title, lead = SECTIONS[kind]
+            note = (
+                f"<p>{escape(report.completion_note)}</p>" if kind == "completions" and report.completion_note else ""
+            )
+            sections.append(_section(kind, title, lead, note, _cards(shown)))
+    return sections
+
+
+def _curves(report: Report) -> str:
+    cards = []
+    for chart in report.curves:
+        named = {line.name: line.color for line in chart.lines if not line.dashed}
+        legend = "".join(
+            f'<li><span class="model" style="--color: var(--m{color})">{escape(name)}</span></li>'
+            for name, color in named.items()
+        )
+        cards.append(
+            f'<figure class="card"><h3>{escape(chart.title)}</h3><ul class="legend">{legend}</ul>{line_chart(chart)}'
+            f"<figcaption>{escape(chart.caption)}</figcaption></figure>"
+        )
+    lead = "Measured again and again while the models learnt, on test images; time is that of the machine, compilation included."
+    return _section("curves", "How they learnt", lead, _cards(cards)) if cards else ""
+
+
+def _dots(report: Report, colors: Mapping[str, int]) -> str:
+    cards = []
+    for metric in AT_A_GLANCE:
+        for row in rows(report.records, metric)[:1]:
+            protocol = next(iter(row.values())).protocol
+            words = explain(protocol.metric)
+            better = {"lower": "Lower is better. ", "higher": "Higher is better. ", "neither": ""}[protocol.better]
+            real = next((r.calibration for r in row.values() if r.calibration is not None), None)
+            dashes = "" if real is None else " Dashes: real images in the model's place."
+            dots = tuple(Dot(name, colors[name], r.value, r.standard_error) for name, r in row.items())
+            chart = Dots(words.title, better + words.sentence + dashes, dots, real)
+            cards.append(
+                f'<figure class="card"><h3>{escape(chart.title)}</h3>{dot_chart(chart)}'
+                f"<figcaption>{escape(chart.caption)}</figcaption></figure>"
+            )
+    return _cards(cards)
+
+
+def _protocol(protocol: Protocol, row: Mapping[str, Record]) -> str:
+    entries = {
+        "metric": f"{protocol.metric}, version {protocol.version}, in {protocol.unit}",
+        "better": protocol.better,
+        "data": f"{protocol.dataset}, split {protocol.split}, binarization {protocol.binarization}",
+        "images": f"{protocol.num_real} real, {protocol.num_generated} generated",
+        "data hash": protocol.data_sha256[:16],
+        "extractor": None if protocol.extractor_sha256 is None else protocol.extractor_sha256[:16],
+        "resizing": protocol.resizing,
+        **{name.replace("_", " "): str(value) for name, value in protocol.parameters},
+        "seed": ", ".join(sorted({str(record.seed) for record in row.values()})),
+    }
+    warnings = [f"{name}: {warning}" for name, record in row.items() for warning in record.warnings]
+    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in entries.items() if value)
+    noted = "".join(f"<dt>beware</dt><dd>{escape(text)}</dd>" for text in warnings)
+    return f"<details><summary>protocol</summary><dl>{items}{noted}</dl></details>"
+
+
+def _metrics(report: Report, colors: Mapping[str, int]) -> str:
+    lines = []
+    for protocol, row in rows_of(report.records):
+        words, best, cells = explain(protocol.metric), best_of(row), []
+        for model in report.models:
+            record = row.get(model.name)
+            if record is None:
+                cells.append('<td class="none">–</td>')
+                continue
+            kind = ' class="best"' if best == model.name else ""
+            star = '<span class="soft" title="see protocol">*</span>' if record.warnings else ""
+            value = number_text(record.value, record.standard_error).replace("+-", "±").replace("-", "−")
+            cells.append(f"<td{kind}>{value}{star}</td>")
+        calibrations = {record.calibration for record in row.values()} - {None}
+        real = f"{calibrations.pop():.4g}" if len(calibrations) == 1 else "–"
+        arrow = {"lower": " ↓", "higher": " ↑", "neither": ""}[protocol.better]
+        spoken = {"lower": "lower is better", "higher": "higher is better", "neither": "neither end is better"}
+        layer = f" {protocol.metric.rpartition('-')[2]}" if protocol.metric.startswith("active-units-") else ""
+        lines.append(
+            f'<tr><th scope="row">{escape(words.title + layer)}<span title="{spoken[protocol.better]}">{arrow}</span>'
+            f'<span class="sentence">{escape(words.sentence)}</span>{_protocol(protocol, row)}</th>'
+            f'{"".join(cells)}<td class="soft">{real}</td></tr>'
+        )
+    heads = "".join(f'<th scope="col">{_chip(model.name, colors)}</th>' for model in report.models)
+    caption = (
+        "↓ lower is better, ↑ higher is better; ± one standard error; real: real images in the model's place; best: better "
+        "than every other by more than two standard errors; *: the protocol has a warning."
+    )
+    table = (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="All metrics"><table><caption>{escape(caption)}</caption>'
+        f'<thead><tr><th scope="col">Metric</th>{heads}<th scope="col">real</th></tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
+    lead = "What is said above in numbers. Each was made in the same way for all models; its protocol says how."
+    return _section("metrics", "All the numbers", lead, _dots(report, colors), table)
+
+
+def _costs(report: Report, colors: Mapping[str, int]) -> str:
+    heads = ("decoder", "all parameters", "steps", "training", "memory of a step", f"{SAMPLES:,} samples")
+    lines = []
+    for model in report.models:
+        cost = report.costs[model.name]
+        cells = (
+            f"{cost.decoder_parameters:,}",
+            f"{cost.parameters:,}",
+            f"{cost.steps:,} × {cost.batch_size}",
+            "not known" if cost.training_seconds is None else seconds_text(cost.training_seconds),
+            "not known" if cost.step_bytes is None else bytes_text(cost.step_bytes),
+            seconds_text(cost.sampling_seconds),
+        )
+        numbers = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        lines.append(f'<tr><th scope="row">{_chip(model.name, colors)}</th>{numbers}</tr>')
+    caption = (
+        "Steps × images in a batch. Training: wall-clock time of all steps, with compilation and evaluations. Memory: what "
+        "the compiler plans for one step (parameters, optimizer, batch, activations), without the program itself. Samples: "
+        "median of five draws, once compiled."
+    )
+    columns = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
+    table = (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="Costs"><table><caption>{escape(caption)}</caption>'
+        f'<thead><tr><th scope="col">Model</th>{columns}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+    )
+    return _section("costs", "What they cost", "", table)
+
+
+def page(report: Report) -> str:
+    """The whole page.
+
+    Args:
+      report: what it shows, at most `COLORS` models.
+
+    Returns:
+      HTML that needs no other file.
+
+    Raises:
+      ValueError: there are no models, or more than `COLORS`.
+    """
+    if not 1 <= len(report.models) <= COLORS:
+        raise ValueError(f"a page shows 1 to {COLORS} models, got {len(report.models)}")
+    colors = {model.name: number for number, model in enumerate(report.models)}
+    classes = "".join(f".m{number} {{ --color: var(--m{number}); }}\n" for number in range(COLORS))
+    notes = "".join(f"<li>{escape(note)}</li>" for note in report.notes)
+    sections = [
+        _choices(report, colors),
+        _models(report, colors),
+        *_pictures(report, colors),
+        _curves(report),
+        _metrics(report, colors),
+        _costs(report, colors),
+    ]
+    links = [
+        ("choose", "What to choose"),
+        ("models", "Models"),
+        *((kind, kind.capitalize()) for kind in KINDS if any(p.kind == kind for p in report.pictures)),
+        *([("curves", "Training")] if report.curves else []),
+        ("metrics", "Numbers"),
+        ("costs", "Costs"),
+    ]
+    contents = "".join(f'<li><a href="#{anchor}">{escape(text)}</a></li>' for anchor, text in links)
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        '<link rel="icon" href="data:,">\n'
+        f"<title>{escape(report.title)}</title>\n<style>{STYLE}{classes}</style>\n</head>\n<body>\n"
+        f'<header><h1>{escape(report.title)}</h1><p class="facts">{escape(report.lead)}</p>\n'
+        f'<nav aria-label="Contents"><ol>{contents}</ol></nav></header>\n<main>\n'
+        + "\n".join(sections)
+        + f"\n</main>\n<footer><h2>How this was made</h2><ul class=plain>{notes}</ul></footer>\n</body>\n</html>\n"
+    )
