@@ -143,27 +143,26 @@ def check_out(options: Options) -> None:
 
 
 def taken(options: Options) -> list[Entry]:
-    """The runs that are named, each with a checkpoint, and all of the same images."""
-    first: Run | None = None
-    for directory in options.runs:
-        run = Run.open(directory)
+    """The runs that are named, all of the same images, and each with a checkpoint."""
+    runs = [Run.open(directory) for directory in options.runs]
+    for run in runs:
         if "sweep" in run.config["identity"]:
-            raise ValueError(f"{directory} holds a sweep: take one of its members, such as members/000")
-        steps = run.steps()
-        if not steps:
-            raise FileNotFoundError(f"{directory} has no checkpoint yet: train it first")
-        if options.checkpoint.isdecimal() and int(options.checkpoint) not in steps:
-            raise FileNotFoundError(f"{directory} has no checkpoint of step {options.checkpoint}: it has {steps}")
+            raise ValueError(f"{run.directory} holds a sweep: take one of its members, such as members/000")
         identity = run.config["identity"]["data"]
         if len(identity["image_shape"]) != 3:
-            raise ValueError(f"{directory} is of vectors {identity['image_shape']}: a comparison shows images")
-        first = run if first is None else first
-        changed = differences(first.config["identity"]["data"], identity)
+            raise ValueError(f"{run.directory} is of vectors {identity['image_shape']}: a comparison shows images")
+        changed = differences(runs[0].config["identity"]["data"], identity)
         if changed:
             raise ValueError(
-                f"{first.directory} and {directory} are of different data ({'; '.join(changed)}): only runs of the same "
-                "images can be compared"
+                f"{runs[0].directory} and {run.directory} are of different data ({'; '.join(changed)}): only runs of "
+                "the same images can be compared"
             )
+    for run in runs:
+        steps = run.steps()
+        if not steps:
+            raise FileNotFoundError(f"{run.directory} has no checkpoint yet: train it first")
+        if options.checkpoint.isdecimal() and int(options.checkpoint) not in steps:
+            raise FileNotFoundError(f"{run.directory} has no checkpoint of step {options.checkpoint}: it has {steps}")
     return [Entry(path.resolve().name, path, None) for path in options.runs]
 
 

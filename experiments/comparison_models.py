@@ -15,7 +15,7 @@ UPPER_LATENTS = 8  # of these, in the upper layer of the DLGM
 WIDTH = 32  # channels next to the image, of the convolutional decoders: they set the size of all
 NARROW = 128  # units next to the latents, of the fully connected decoders
 # On the 2,000 embedded images: chosen so that five models take about nine minutes on two cores.
-STEPS = {"gan": 12_000, "dcgan": 3000, "vae": 6000, "conv-vae": 2000, "dlgm": 6000}
+STEPS = {"gan": 14_000, "dcgan": 3500, "vae": 7000, "conv-vae": 2500, "dlgm": 7000}
 TITLES = {"gan": "GAN", "dcgan": "DCGAN", "vae": "VAE", "conv-vae": "Convolutional VAE", "dlgm": "DLGM"}
 LOOKS = 10  # evaluations of each while it trains
 LEAST_UNITS = 8  # of a fully connected decoder's layer next to the image
