@@ -1,6 +1,6 @@
 """jaxgen: GANs and VAEs in JAX as pure functions."""
 
-from jaxgen import augmentation, batches, data, keys, losses, metrics, networks, parallel, schedules
+from jaxgen import augmentation, batches, data, keys, latents, losses, metrics, networks, parallel, schedules
 from jaxgen.annealed import gan_log_likelihood, gan_simulate, vae_annealed_log_likelihood, vae_simulate
 from jaxgen.gan import (
     GAN,
@@ -21,7 +21,9 @@ from jaxgen.vae import (
     LikelihoodEstimate,
     VAEState,
     vae_decode,
+    vae_decode_noise,
     vae_encode,
+    vae_encode_noise,
     vae_evaluate,
     vae_importance_sampling,
     vae_init,
@@ -58,6 +60,7 @@ __all__ = [
     "generator_loss",
     "generator_update",
     "keys",
+    "latents",
     "losses",
     "metrics",
     "networks",
@@ -65,7 +68,9 @@ __all__ = [
     "schedules",
     "vae_annealed_log_likelihood",
     "vae_decode",
+    "vae_decode_noise",
     "vae_encode",
+    "vae_encode_noise",
     "vae_evaluate",
     "vae_importance_sampling",
     "vae_init",

@@ -285,3 +285,19 @@ def observe(call: Call, z: jax.Array, label: jax.Array | None, noise: list[jax.A
         conditional, _ = conditional_of(call, layer, call.rows(layer + 1, z), label)
         z = conditional.mean if noise is None else conditional.sample(noise[layer])
     return likelihood_of(call, call.rows(0, z), label)[0]
+
+
+def whitened_means(call: Call, images: jax.Array, label: jax.Array | None) -> list[jax.Array]:
+    """The noise of each layer [N, D] that makes the posterior means, each layer's given the mean of the one below: from
+    it `observe` comes through these very latents."""
+    means = []
+    inputs = images
+    for layer in range(len(layers_of(call.vae, call.vae.latent_dim))):
+        posterior, _ = posterior_of(call, layer, inputs, label)
+        means.append(call.rows(layer, posterior.mean))
+        inputs = means[-1]
+    noise = [means[-1]]
+    for layer in reversed(range(len(means) - 1)):
+        conditional, _ = conditional_of(call, layer, means[layer + 1], label)
+        noise.insert(0, call.masked(layer, conditional.whiten(means[layer] - conditional.mean)))
+    return noise

@@ -5,7 +5,6 @@ makes the two comparable (Wu et al. 2017). The noise is part of the number.
 """
 
 import functools
-import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,11 +13,11 @@ import jax.numpy as jnp
 import jax.typing
 
 from jaxgen import batches, losses, metrics, modules
-from jaxgen._stochastic_layers import evaluation, layers_of, observe
+from jaxgen._stochastic_layers import layers_of
 from jaxgen.gan import GAN, GANState, gan_generate
 from jaxgen.keys import example_keys, named_key
 from jaxgen.spec import check_latents, check_observation_noise, check_state
-from jaxgen.vae import VAE, VAEState
+from jaxgen.vae import VAE, VAEState, vae_decode_noise
 
 Batch = Mapping[str, Any]
 
@@ -148,9 +147,7 @@ def gan_log_likelihood(
 
 def _observe_noise(vae: VAE, state: VAEState, z: jax.Array, label: Any, likelihood: Any) -> tuple[jax.Array, Any]:
     """(parameters of the images made by the noise of all layers [N, D_1 + ... + D_L], the likelihood they are of)."""
-    sizes = layers_of(vae, vae.latent_dim)
-    noise = jnp.split(z, list(itertools.accumulate(sizes))[:-1], axis=1)
-    parameters = observe(evaluation(vae, state), noise[-1], label, noise)
+    parameters = vae_decode_noise(vae, state, z, label)
     if likelihood is None:
         return parameters, vae.likelihood
     return vae.likelihood.mean(parameters), likelihood

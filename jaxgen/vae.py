@@ -6,6 +6,7 @@ Burda et al. 2016. A VAE of one layer is the tuple of one throughout; only what 
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ from jaxgen._stochastic_layers import (
     noise_of,
     observe,
     posterior_of,
+    whitened_means,
 )
 from jaxgen.keys import AxisName, example_keys, named_key, step_key
 from jaxgen.parallel import average, value_and_averaged_gradient
@@ -575,6 +577,77 @@ def vae_decode(vae: VAE, state: VAEState, z: jax.Array, label: jax.typing.ArrayL
     check_latents(z, layers_of(vae, vae.latent_dim)[-1])
     _check_labels(vae, label)
     return _decode(vae, state, z, batches.read_label(label, z.shape[0]))
+
+
+def _noise_dim(vae: VAE) -> int:
+    return sum(layers_of(vae, vae.latent_dim))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _decode_noise(vae: VAE, state: VAEState, noise: jax.Array, label: jax.Array | None) -> jax.Array:
+    ends = list(itertools.accumulate(layers_of(vae, vae.latent_dim)))
+    layers = jnp.split(noise, ends[:-1], axis=1)
+    return observe(evaluation(vae, state), layers[-1], label, layers)
+
+
+def vae_decode_noise(
+    vae: VAE, state: VAEState, noise: jax.Array, label: jax.typing.ArrayLike | None = None
+) -> jax.Array:
+    """The likelihood's parameters as a function of standard normal noise: a VAE of any depth as one decoder.
+
+    z_L = eps_L,  z_l = mean_l(z_{l+1}) + std_l(z_{l+1}) eps_l,  parameters of p(x | z_1),  eps ~ N(0, I)
+
+    The noise of all stochastic layers side by side is a latent with a standard normal prior, so that what is written
+    for one decoder (`jaxgen.latents`) holds for every VAE. With one layer it is the latent. Images are
+    ``vae.likelihood.mean(parameters)``.
+
+    Args:
+      vae: the spec.
+      state: the state.
+      noise: of all layers, next to the data first, [N, D_1 + ... + D_L].
+      label: labels for a conditional model, int [N].
+
+    Returns:
+      Parameters of p(x | z_1), [N, ...].
+
+    Raises:
+      TypeError: the labels are not integers.
+      ValueError: the noise is not [N, D_1 + ... + D_L], or the labels do not fit; see `vae_decode`.
+
+    References:
+      Rezende, Mohamed & Wierstra 2014, equations 1 to 4 (deep latent Gaussian models).
+    """
+    check_latents(noise, _noise_dim(vae))
+    _check_labels(vae, label)
+    return _decode_noise(vae, state, noise, batches.read_label(label, noise.shape[0]))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encode_noise(vae: VAE, state: VAEState, batch: Batch) -> jax.Array:
+    images, label = batches.read(batch)
+    return jnp.concatenate(whitened_means(evaluation(vae, state), images, label), axis=1)
+
+
+def vae_encode_noise(vae: VAE, state: VAEState, batch: Batch) -> jax.Array:
+    """The noise from which `vae_decode_noise` comes through the posterior means of each image.
+
+    eps_L = mean of q(z_L | ...),  eps_l = (mean of q(z_l | ...) - mean_l(z_{l+1})) / std_l(z_{l+1})
+
+    With one layer these are the posterior means. Zero for masked dimensions.
+
+    Args:
+      vae: the spec.
+      state: the state.
+      batch: ``image`` [B, ...], optionally ``label`` [B].
+
+    Returns:
+      Noise of all layers, next to the data first, [B, D_1 + ... + D_L].
+
+    Raises:
+      TypeError: the batch is of the wrong type.
+      ValueError: shapes do not fit.
+    """
+    return _encode_noise(vae, state, _select(vae, batch))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))

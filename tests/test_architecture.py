@@ -35,7 +35,7 @@ ROOT = Path(jaxgen.__file__).parent
 # Floors from the bottom. A module may import from its own floor and from those below.
 FLOORS = [
     {"losses", "metrics", "networks", "augmentation", "batches", "keys", "schedules"},
-    {"annealed", "gan", "vae", "_stochastic_layers", "parallel", "modules", "spec"},
+    {"annealed", "gan", "vae", "_stochastic_layers", "latents", "parallel", "modules", "spec"},
     {"data", "training", "evaluation"},
 ]
 # What each floor may import besides the standard library.

@@ -2,7 +2,9 @@
 
 from jaxgen.metrics.annealing import (
     AnnealedEstimate,
+    AnnealedSamples,
     annealed_importance_sampling,
+    annealed_samples,
     reverse_annealed_importance_sampling,
 )
 from jaxgen.metrics.birthday import BirthdayTest, birthday_test, birthday_threshold
@@ -38,6 +40,7 @@ from jaxgen.metrics.pixels import (
 
 __all__ = [
     "AnnealedEstimate",
+    "AnnealedSamples",
     "BirthdayTest",
     "ClassCoverage",
     "Estimate",
@@ -47,6 +50,7 @@ __all__ = [
     "StackedModes",
     "active_units",
     "annealed_importance_sampling",
+    "annealed_samples",
     "birthday_test",
     "birthday_threshold",
     "class_coverage",

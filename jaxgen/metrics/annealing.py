@@ -36,6 +36,22 @@ class AnnealedEstimate(NamedTuple):
     acceptance: jax.Array
 
 
+class AnnealedSamples(NamedTuple):
+    """Where annealed chains ended, with their weights: weighted samples of the posterior of each image's latents.
+
+    Args:
+      latents: the end of each chain, [B, C, D].
+      log_weights: logarithms of the importance weights in nats, [B, C]; the mean weight estimates p(x).
+      log_likelihood: log p(x | z) in nats, [B, C].
+      acceptance: share of the proposed trajectories that were accepted, in [0, 1], [B].
+    """
+
+    latents: jax.Array
+    log_weights: jax.Array
+    log_likelihood: jax.Array
+    acceptance: jax.Array
+
+
 class _Point(NamedTuple):
     """Where the chains of one image are, with what is known there."""
 
@@ -151,7 +167,7 @@ def _anneal(
     num_chains: int,
     num_temperatures: int,
     num_leapfrog: int,
-) -> AnnealedEstimate:
+) -> AnnealedSamples:
     """The chains of one image: upwards from the prior, or downwards from a latent of the posterior."""
     betas = _temperatures(num_temperatures)
     step_sizes = _pilot(log_likelihood, image, named_key(key, "pilot"), latent_dim, betas, num_leapfrog)
@@ -182,14 +198,20 @@ def _anneal(
         jnp.arange(1, num_temperatures),
     )
     carry = (point, jnp.float32(first) * point.log_likelihood, zeros, zeros)
-    (_, log_weights, _, accepted), _ = jax.lax.scan(transition, carry, inner, reverse=latent is not None)
-    sign = 1.0 if latent is None else -1.0  # downwards, 1 / w is what has the mean 1 / p(x)
-    shares = jax.nn.softmax(sign * log_weights)
-    variance = (jnp.sum(jnp.square(shares)) - 1.0 / num_chains) * num_chains / (num_chains - 1)
+    (point, log_weights, _, accepted), _ = jax.lax.scan(transition, carry, inner, reverse=latent is not None)
+    acceptance = jnp.mean(accepted) / max(num_temperatures - 1, 1)
+    return AnnealedSamples(point.z, log_weights, point.log_likelihood, acceptance)
+
+
+def _estimate(chains: AnnealedSamples, sign: float) -> AnnealedEstimate:
+    """The estimate from each image's weights; of a sign of -1 where it is 1 / w that has the mean 1 / p(x)."""
+    num_chains = chains.log_weights.shape[1]
+    shares = jax.nn.softmax(sign * chains.log_weights)
+    variance = (jnp.sum(jnp.square(shares), axis=1) - 1.0 / num_chains) * num_chains / (num_chains - 1)
     return AnnealedEstimate(
-        log_likelihood=sign * (jax.nn.logsumexp(sign * log_weights) - jnp.log(num_chains)),
+        log_likelihood=sign * (jax.nn.logsumexp(sign * chains.log_weights, axis=1) - jnp.log(num_chains)),
         standard_error=jnp.sqrt(jnp.maximum(variance, 0.0)),
-        acceptance=jnp.mean(accepted) / max(num_temperatures - 1, 1),
+        acceptance=chains.acceptance,
     )
 
 
@@ -203,13 +225,16 @@ def _run(
     num_temperatures: int,
     num_leapfrog: int,
     chunk_size: int | None,
-) -> AnnealedEstimate:
-    sizes = {"latent_dim": latent_dim, "num_temperatures": num_temperatures, "num_leapfrog": num_leapfrog}
+) -> AnnealedSamples:
+    sizes = {
+        "latent_dim": latent_dim,
+        "num_chains": num_chains,
+        "num_temperatures": num_temperatures,
+        "num_leapfrog": num_leapfrog,
+    }
     for name, size in {**sizes, "chunk_size": 1 if chunk_size is None else chunk_size}.items():
         if size < 1:
             raise ValueError(f"{name} must be at least 1, got {size}")
-    if num_chains < 2:
-        raise ValueError(f"num_chains must be at least 2, as the error comes from their spread, got {num_chains}")
     leaves = jax.tree.leaves(images)
     lengths = {leaf.shape[0] if jnp.ndim(leaf) else 0 for leaf in leaves}
     if len(lengths) != 1 or min(lengths) < 1:
@@ -220,7 +245,7 @@ def _run(
     if latents is not None and latents.shape[0] != num:
         raise ValueError(f"latents must be one for each of the {num} images, [{num}, D], got {list(latents.shape)}")
 
-    def one(of: tuple[Any, jax.Array | None, jax.Array]) -> AnnealedEstimate:
+    def one(of: tuple[Any, jax.Array | None, jax.Array]) -> AnnealedSamples:
         image, latent, example = of
         return _anneal(log_likelihood, image, latent, example, latent_dim, num_chains, num_temperatures, num_leapfrog)
 
@@ -228,6 +253,11 @@ def _run(
     if chunk_size is None or chunk_size >= num:
         return jax.vmap(one)(everything)
     return jax.lax.map(one, everything, batch_size=chunk_size)
+
+
+def _check_spread(num_chains: int) -> None:
+    if num_chains < 2:
+        raise ValueError(f"num_chains must be at least 2, as the error comes from their spread, got {num_chains}")
 
 
 def _images(images: Any) -> Any:
@@ -290,6 +320,50 @@ def annealed_importance_sampling(
       Neal 2001, "Annealed Importance Sampling"; Wu, Burda, Salakhutdinov & Grosse 2017, "On the Quantitative Analysis
       of Decoder-Based Generative Models", sections 2.2 and 3; Neal 2011, "MCMC using Hamiltonian dynamics".
     """
+    _check_spread(num_chains)
+    options = (num_chains, num_temperatures, num_leapfrog, chunk_size)
+    return _estimate(_run(log_likelihood, _images(images), None, latent_dim, key, *options), 1.0)
+
+
+def annealed_samples(
+    log_likelihood: LogLikelihood,
+    images: Any,
+    latent_dim: int,
+    key: jax.Array,
+    *,
+    num_chains: int = 16,
+    num_temperatures: int = 300,
+    num_leapfrog: int = 10,
+    chunk_size: int | None = None,
+) -> AnnealedSamples:
+    """Weighted samples of the posterior of each image's latents, by annealing from the prior.
+
+    z_c with weight w_c / sum_c w_c ~ p(z | x) = N(z; 0, I) p(x | z) / p(x)
+
+    The chains are those of `annealed_importance_sampling`, and begin all over the prior, so that they find several
+    modes where one chain would stay in the first. The more temperatures, the more even the weights are. With the same
+    key, sizes and images, the chains are the same ones.
+
+    Args:
+      log_likelihood: (z [N, D], x [N, ...]) -> log p(x | z) in nats, [N]; differentiable in z, pure.
+      images: [B, ...], or a dict; see `annealed_importance_sampling`.
+      latent_dim: number of latent dimensions D.
+      key: typed key, [].
+      num_chains: chains of each image C.
+      num_temperatures: number of steps from the prior to the posterior.
+      num_leapfrog: gradients of a trajectory.
+      chunk_size: images at a time, which bounds the memory; None for all of them.
+
+    Returns:
+      The chains' ends and their weights.
+
+    Raises:
+      TypeError: the key or the images are of the wrong type.
+      ValueError: a size is too small, or the likelihood's values are not [N].
+
+    References:
+      Neal 2001, "Annealed Importance Sampling", section 2.
+    """
     options = (num_chains, num_temperatures, num_leapfrog, chunk_size)
     return _run(log_likelihood, _images(images), None, latent_dim, key, *options)
 
@@ -339,5 +413,6 @@ def reverse_annealed_importance_sampling(
     """
     if jnp.ndim(latents) != 2:
         raise ValueError(f"latents must be [B, D], got shape {list(jnp.shape(latents))}")
+    _check_spread(num_chains)
     options = (num_chains, num_temperatures, num_leapfrog, chunk_size)
-    return _run(log_likelihood, _images(images), latents, latents.shape[1], key, *options)
+    return _estimate(_run(log_likelihood, _images(images), latents, latents.shape[1], key, *options), -1.0)
