@@ -167,7 +167,7 @@ def taken(options: Options) -> list[Entry]:
 
 
 def planned(options: Options) -> list[Entry]:
-    """The five models to be trained; loads the data once, so that what is wrong with them is said before any training."""
+    """The five models to be trained; loads the data once, so that what is wrong is said before any training."""
     names = ("dataset", "data_dir", "manual_dir", "image_size", "color", "seed")
     common = {name: getattr(options, name) for name in names}
     size = data.open_source(**{("name" if n == "dataset" else n): v for n, v in common.items() if n != "seed"})
@@ -280,7 +280,7 @@ def curves(entries: Sequence[Entry]) -> list[Chart]:
         ),
         Chart(
             "VAEs: what they say of images",
-            "ELBO in nats, test images solid and training images dotted; where the two part, the model learns by heart.",
+            "ELBO in nats, of test images solid, of training images dotted; where they part, it learns by heart.",
             "minutes",
             "ELBO, nats",
             (*lines("test_elbo"), *lines("elbo", dashed=True, after=min(firsts, default=0))),
@@ -372,7 +372,7 @@ def build(options: Options, entries: Sequence[Entry], spent: dict[str, float]) -
         lead=(
             f"{_number(gans)} GAN{'s' * (gans != 1)} and {_number(len(entries) - gans).lower()} "
             f"VAE{'s' * (len(entries) - gans != 1)}, trained on the same {identity['num_examples']:,} {kind} images of "
-            f"{height} × {width} pixels and judged on images that none of them has seen."
+            f"{height} by {width} pixels and judged on images that none of them has seen."
         ),
         models=tuple(models),
         families=tuple(comparison_choices.families(found, is_gan)),

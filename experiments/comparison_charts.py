@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 WIDTH, HEIGHT = 360.0, 220.0  # of a chart; its letters are as large as the page's on a phone
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 10.0, 12.0, 34.0
-ROW, NAMES = 24.0, 112.0  # of a dot chart: height of a row, and width of the names
+ROW, NAMES = 24.0, 118.0  # of a dot chart: height of a row, and width of the names
+LETTERS = 18  # of a name that fit there
 
 
 class Line(NamedTuple):
@@ -151,13 +152,15 @@ def dot_chart(chart: Dots) -> str:
         parts.append(f'<line class="real" x1="{place:.1f}" x2="{place:.1f}" y1="{TOP}" y2="{bottom:g}"/>')
     for number, dot in enumerate(chart.dots):
         middle = TOP + ROW * (number + 0.5)
-        parts.append(_text(NAMES - 10, middle + 4, dot.name, "end", "name"))
+        name = dot.name if len(dot.name) <= LETTERS else f"{dot.name[: LETTERS - 1]}…"
+        parts.append(_text(NAMES - 10, middle + 4, name, "end", "name"))
         if not math.isfinite(dot.value):
             continue
         if dot.error:
             ends = x(dot.value - 2 * dot.error), x(dot.value + 2 * dot.error)
             parts.append(
-                f'<line class="error m{dot.color}" x1="{ends[0]:.1f}" x2="{ends[1]:.1f}" y1="{middle:g}" y2="{middle:g}"/>'
+                f'<line class="error m{dot.color}" x1="{ends[0]:.1f}" x2="{ends[1]:.1f}" '
+                f'y1="{middle:g}" y2="{middle:g}"/>'
             )
         parts.append(f'<circle class="m{dot.color}" cx="{x(dot.value):.1f}" cy="{middle:g}" r="5"/>')
     values = "; ".join(f"{dot.name} {dot.value:.4g}" for dot in known)

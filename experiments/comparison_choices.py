@@ -45,6 +45,20 @@ def rows(found: Sequence[Record], name: str) -> list[dict[str, Record]]:
     return sorted(groups.values(), key=len, reverse=True)
 
 
+def fair_row(found: Sequence[Record], name: str) -> dict[str, Record]:
+    """The records of a metric that say something of a model, by model; empty where there are none.
+
+    One image over and over may be convincing: precision is not counted without recall.
+    """
+    row = next(iter(rows(found, name)), {})
+    recall = next(iter(rows(found, "recall")), {}) if name == "precision" else {}
+    return {model: record for model, record in row.items() if model not in recall or _varied(recall[model])}
+
+
+def _varied(recall: Record) -> bool:
+    return recall.value >= LITTLE_RECALL
+
+
 def text_of(record: Record) -> str:
     """A number with its error and its unit, where that is a word a person knows."""
     unit = f" {record.protocol.unit}" if record.protocol.unit in ("nats", "dB") else ""
@@ -61,13 +75,14 @@ def _by_metric(wish: str, row: Mapping[str, Record], called: str, others: Sequen
     best, *rest = ranked(row)
     tied = [record for record in rest if records.compare(best, record).better != "first"]
     behind = [record for record in rest if record not in tied]
+    left_out = "too little recall to count for" if called == "precision" else "none for"
     parts = [f"{called} {', '.join(f'{text_of(r)} ({r.model})' for r in (best, *tied))}"]
     if tied:
         parts.append("not told apart by two standard errors")
     if behind:
         parts.append(f"next {text_of(behind[0])} ({behind[0].model})")
     if others:
-        parts.append(f"none for {' and '.join(others)}")
+        parts.append(f"{left_out} {' and '.join(others)}")
     return Choice(wish, (best.model, *(record.model for record in tied)), "; ".join(parts))
 
 
@@ -111,9 +126,8 @@ def choices(
     """
     made = []
     for wish, metric, called in WISHES:
-        groups = rows(found, metric)
-        if groups and len(costs) > 1:
-            row = groups[0]
+        row = fair_row(found, metric)
+        if row and len(costs) > 1:
             made.append(_by_metric(wish, row, called, [name for name in costs if name not in row]))
     if encoders and searching:
         slowest = max(searching.values())
@@ -139,19 +153,19 @@ def families(found: Sequence[Record], is_gan: Mapping[str, bool]) -> list[str]:
     """GAN or VAE: the best of one family against the best of the other, a sentence a metric."""
     said = []
     for _, metric, called in WISHES:
-        for row in rows(found, metric)[:1]:
-            sides = [{n: r for n, r in row.items() if is_gan[n] == side} for side in (True, False)]
-            if not all(sides):
-                continue
-            gan, vae = (ranked(side)[0] for side in sides)
-            better = records.compare(gan, vae).better
-            numbers = f"{gan.model} {text_of(gan)}, {vae.model} {text_of(vae)}"
-            verdict = {
-                "first": "the GANs are ahead",
-                "second": "the VAEs are ahead",
-                "undecided": "the two families are not told apart",
-            }[better]
-            said.append(f"By {called} {verdict} ({numbers}).")
+        row = fair_row(found, metric)
+        sides = [{n: r for n, r in row.items() if is_gan[n] == side} for side in (True, False)]
+        if not all(sides):
+            continue
+        gan, vae = (ranked(side)[0] for side in sides)
+        better = records.compare(gan, vae).better
+        numbers = f"{gan.model} {text_of(gan)}, {vae.model} {text_of(vae)}"
+        verdict = {
+            "first": "the GANs are ahead",
+            "second": "the VAEs are ahead",
+            "undecided": "the two families are not told apart",
+        }[better]
+        said.append(f"By {called} {verdict} ({numbers}).")
     return said
 
 
@@ -168,6 +182,6 @@ def cautions(found: Sequence[Record]) -> list[str]:
                 )
     for row in rows(found, "recall")[:1]:
         for name, record in row.items():
-            if record.value < LITTLE_RECALL:
+            if not _varied(record):
                 said.append(f"{name}: its samples show little of the variety of the data (recall {text_of(record)}).")
     return said

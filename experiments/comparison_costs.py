@@ -48,8 +48,8 @@ def training_seconds(directory: Path) -> float | None:
 
 def step_bytes(spec: Spec, state: Any, batch: dict[str, Any]) -> int | None:
     """Memory of one training step as the compiler has planned it: state, batch, results and everything between."""
-    step: Any = partial(jaxgen.gan_step if isinstance(spec, jaxgen.GAN) else jaxgen.vae_step, spec)
-    plan = jax.jit(step).lower(state, batch, jax.random.key(0)).compile().memory_analysis()
+    step: Any = jaxgen.gan_step if isinstance(spec, jaxgen.GAN) else jaxgen.vae_step
+    plan = jax.jit(partial(step, spec)).lower(state, batch, jax.random.key(0)).compile().memory_analysis()
     if plan is None:
         return None
     shared = plan.alias_size_in_bytes

@@ -60,8 +60,8 @@ def _units(options: Options, image_shape: tuple[int, ...], target: int) -> Optio
     units = round(1 + (target - one) / (two - one))
     if units < LEAST_UNITS:
         raise ValueError(
-            f"no fully connected decoder of images {list(image_shape)} is as small as the convolutional one of {target} "
-            "parameters: make the images smaller (--image-size 32)"
+            f"no fully connected decoder of images {list(image_shape)} is as small as the convolutional one of "
+            f"{target} parameters: make the images smaller (--image-size 32)"
         )
     return of(units)
 

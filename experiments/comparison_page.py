@@ -1,8 +1,10 @@
-"""A comparison as one HTML file: pictures inside, no scripts, nothing loaded from anywhere, bright or dark, any width."""
+"""A comparison as one HTML file: pictures inside, no scripts, nothing loaded from anywhere, bright or dark, any
+width."""
 
 import base64
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import NamedTuple
 
 from experiments.comparison_charts import Chart, Dot, Dots, dot_chart, line_chart
@@ -16,100 +18,7 @@ from jaxgen.evaluation.records import Protocol, Record
 COLORS = 8  # models that a page tells apart
 AT_A_GLANCE = ("FD", "precision", "recall", "completion-MSE", "rebuilt-MSE", "log-likelihood")
 
-STYLE = """
-:root {
-  color-scheme: light dark;
-  --paper: #faf9f6; --card: #ffffff; --ink: #23262b; --soft: #626770; --line: #e4e1d9; --accent: #2c5d8f;
-  --m0: #2f6db5; --m1: #c4581b; --m2: #2a8659; --m3: #8748ad; --m4: #9a7413; --m5: #b53c5c; --m6: #2b8189; --m7: #6b6f76;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --paper: #14161a; --card: #1c1f25; --ink: #e6e4de; --soft: #9ea3ad; --line: #30343c; --accent: #8fbbe8;
-    --m0: #7db0ef; --m1: #f19c64; --m2: #6dcb9e; --m3: #c99bea; --m4: #dfbf60; --m5: #f08aa6; --m6: #76cbd2; --m7: #b0b5bd;
-  }
-}
-* { box-sizing: border-box; }
-html { -webkit-text-size-adjust: 100%; scroll-behavior: smooth; }
-@media (prefers-reduced-motion: reduce) { html { scroll-behavior: auto; } }
-body {
-  margin: 0; background: var(--paper); color: var(--ink);
-  font: 1rem/1.6 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif;
-}
-main, header, footer { max-width: 70rem; margin: 0 auto; padding: 0 1.1rem; }
-header { padding-top: 3rem; }
-h1, h2 { font-family: ui-serif, "Iowan Old Style", Palatino, Georgia, "Times New Roman", serif; font-weight: 600; }
-h1 { font-size: clamp(1.8rem, 6vw, 2.8rem); line-height: 1.15; margin: 0 0 .6rem; text-wrap: balance; }
-h2 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .4rem; text-wrap: balance; }
-h3 { font-size: 1rem; line-height: 1.35; margin: 0; }
-p { margin: 0 0 .8rem; max-width: 42rem; }
-a { color: var(--accent); text-underline-offset: .2em; }
-:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; border-radius: 4px; }
-section { padding: 2.4rem 0 0; scroll-margin-top: .5rem; }
-.soft, figcaption, .because { color: var(--soft); }
-.small, figcaption, .because { font-size: .875rem; line-height: 1.5; }
-.facts { color: var(--soft); }
-nav ol { list-style: none; margin: 1.4rem 0 0; padding: 0; display: flex; flex-wrap: wrap; gap: .5rem; }
-nav a {
-  display: block; padding: .3rem .8rem; border: 1px solid var(--line); border-radius: 99px; background: var(--card);
-  text-decoration: none; font-size: .9rem;
-}
-.cards { display: grid; gap: 1rem; margin: 1rem 0 0; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); }
-.card {
-  margin: 0; padding: 1rem; background: var(--card); border: 1px solid var(--line); border-radius: 12px; min-width: 0;
-}
-.card > :last-child { margin-bottom: 0; }
-.card h3 { margin-bottom: .35rem; }
-.wish { color: var(--soft); font-weight: 500; }
-.chosen { font-size: 1.12rem; margin: 0 0 .35rem; line-height: 1.4; }
-.model { white-space: nowrap; font-weight: 600; }
-.model::before {
-  content: ""; display: inline-block; width: .65em; height: .65em; margin-right: .4em; border-radius: 50%;
-  background: var(--color);
-}
-figure { margin: 0; }
-figcaption { margin-top: .6rem; }
-.picture { display: block; width: 100%; height: auto; image-rendering: pixelated; }
-.heads { display: grid; font-size: .7rem; line-height: 1.2; color: var(--soft); text-align: center; margin-bottom: .2rem; }
-svg { display: block; width: 100%; height: auto; max-width: 34rem; }
-svg text { fill: var(--soft); font-size: 11px; font-family: inherit; }
-svg text.name { fill: var(--ink); font-size: 12px; }
-svg .grid { stroke: var(--line); stroke-width: 1; }
-svg .real { stroke: var(--ink); stroke-width: 1.5; stroke-dasharray: 4 3; }
-svg .curve { fill: none; stroke: var(--color); stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
-svg .dashed { stroke-width: 1.5; stroke-dasharray: 2 4; }
-svg circle { fill: var(--color); }
-svg .error { stroke: var(--color); stroke-width: 2; opacity: .6; }
-.legend { display: flex; flex-wrap: wrap; gap: .1rem .9rem; margin: .1rem 0 .5rem; padding: 0; list-style: none; font-size: .8rem; }
-.scroll {
-  overflow-x: auto; margin-top: 1rem; border: 1px solid var(--line); border-radius: 12px; background: var(--card);
-}
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-caption { text-align: left; padding: .7rem .8rem; color: var(--soft); font-size: .875rem; }
-th, td { padding: .55rem .8rem; text-align: right; vertical-align: top; border-top: 1px solid var(--line); white-space: nowrap; }
-th:first-child {
-  text-align: left; white-space: normal; min-width: 9.5rem; max-width: 19rem; font-weight: 400;
-  position: sticky; left: 0; background: var(--card);
-}
-thead th { font-weight: 600; border-top: 0; }
-td.best { font-weight: 700; }
-td.best::after { content: " best"; font-size: .7rem; font-weight: 500; color: var(--soft); }
-.none { color: var(--soft); }
-details { font-size: .8rem; }
-summary { cursor: pointer; color: var(--accent); width: fit-content; }
-dl { display: grid; grid-template-columns: auto minmax(0, 1fr); gap: .1rem .7rem; margin: .4rem 0; }
-dt { color: var(--soft); }
-dd { margin: 0; overflow-wrap: anywhere; }
-.facts-list { font-size: .875rem; margin: .5rem 0 0; }
-.sentence { display: none; }
-@media (min-width: 45rem) {
-  .sentence { display: block; color: var(--soft); font-size: .85rem; line-height: 1.45; }
-  details .sentence { display: none; }
-}
-ul.plain { margin: .4rem 0 .8rem; padding-left: 1.1rem; max-width: 42rem; }
-li { margin: .2rem 0; }
-footer { padding: 3rem 1.1rem 4rem; color: var(--soft); font-size: .875rem; }
-@media print { nav { display: none; } .card, tr { break-inside: avoid; } }
-"""
+STYLE = Path(__file__).with_suffix(".css")
 
 
 class Model(NamedTuple):
@@ -145,7 +54,7 @@ SECTIONS = {
     ),
     "neighbours": (
         "Is it drawing, or remembering?",
-        "Samples, and under each the most similar image of the training set. Where the two are the same, the model copies.",
+        "Samples, and under each the most similar training image. Where the two are the same, it copies.",
     ),
     "reconstructions": (
         "Test images, and what is left of them",
@@ -153,8 +62,8 @@ SECTIONS = {
     ),
     "completions": (
         "The lower half guessed from the upper",
-        "Only the upper half of a test image is shown. Each guess is another draw from what the model believes about the "
-        "rest, found by annealed Markov chains through its latents; where the guesses differ, it is not sure.",
+        "Only the upper half of a test image is shown. Each guess is another draw from what the model believes about "
+        "the rest, found by annealed Markov chains through its latents; where the guesses differ, it is not sure.",
     ),
     "interpolations": (
         "From one image to another",
@@ -190,13 +99,24 @@ def _section(anchor: str, title: str, lead: str, *parts: str) -> str:
     return f'<section id="{anchor}"><h2>{escape(title)}</h2>{paragraph}{"".join(parts)}</section>'
 
 
+def _table(name: str, explained: str, heads: str, lines: Sequence[str]) -> str:
+    """A table that scrolls in its box where the screen is narrower, under a line on how to read it."""
+    anchor = f"{name.lower().replace(' ', '-')}-explained"
+    return (
+        f'<p class="small soft" id="{anchor}">{escape(explained)}</p>'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(name)}">'
+        f'<table aria-describedby="{anchor}">'
+        f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
 def _cards(cards: Sequence[str]) -> str:
     return f'<div class="cards">{"".join(cards)}</div>'
 
 
 def _choices(report: Report, colors: Mapping[str, int]) -> str:
     said = "".join(f"<li>{escape(text)}</li>" for text in report.families)
-    families = f"<h3>GAN or VAE?</h3><ul class=plain>{said}</ul>" if said else ""
+    families = f'<h3>GAN or VAE?</h3><ul class="plain">{said}</ul>' if said else ""
     cards = [
         f'<div class="card"><h3 class="wish">{escape(choice.wish)}</h3>'
         f'<p class="chosen">{", ".join(_chip(name, colors) for name in choice.models)}</p>'
@@ -206,9 +126,9 @@ def _choices(report: Report, colors: Mapping[str, int]) -> str:
     cautions = "".join(f"<li>{escape(text)}</li>" for text in report.cautions)
     warned = f'<h3 style="margin-top: 1.4rem">With care</h3><ul class="plain">{cautions}</ul>' if cautions else ""
     lead = (
-        "Each answer follows from the numbers further down by a rule: the best one, and all that are within two standard "
-        "errors of it (costs: within a tenth). It holds for this data set, this budget and one training run each; the "
-        "errors are those of measuring, not of training again."
+        "Each answer follows from the numbers further down by a rule: the best one, and all that are within two "
+        "standard errors of it (costs: within a tenth). It holds for this data set, this budget and one training run "
+        "each: the errors are those of measuring, not of training again."
     )
     return _section("choose", "What to choose when", lead, families, _cards(cards), warned)
 
@@ -255,7 +175,7 @@ def _curves(report: Report) -> str:
             f'<figure class="card"><h3>{escape(chart.title)}</h3><ul class="legend">{legend}</ul>{line_chart(chart)}'
             f"<figcaption>{escape(chart.caption)}</figcaption></figure>"
         )
-    lead = "Measured again and again while the models learnt, on test images; time is that of the machine, compilation included."
+    lead = "Measured again and again while they learnt; time is that of the machine, compilation included."
     return _section("curves", "How they learnt", lead, _cards(cards)) if cards else ""
 
 
@@ -302,14 +222,14 @@ def _metrics(report: Report, colors: Mapping[str, int]) -> str:
         for model in report.models:
             record = row.get(model.name)
             if record is None:
-                cells.append('<td class="none">–</td>')
+                cells.append('<td class="none">&ndash;</td>')
                 continue
             kind = ' class="best"' if best == model.name else ""
             star = '<span class="soft" title="see protocol">*</span>' if record.warnings else ""
-            value = number_text(record.value, record.standard_error).replace("+-", "±").replace("-", "−")
+            value = number_text(record.value, record.standard_error).replace("+-", "±").replace("-", "&minus;")
             cells.append(f"<td{kind}>{value}{star}</td>")
         calibrations = {record.calibration for record in row.values()} - {None}
-        real = f"{calibrations.pop():.4g}" if len(calibrations) == 1 else "–"
+        real = f"{calibrations.pop():.4g}" if len(calibrations) == 1 else "&ndash;"
         arrow = {"lower": " ↓", "higher": " ↑", "neither": ""}[protocol.better]
         spoken = {"lower": "lower is better", "higher": "higher is better", "neither": "neither end is better"}
         layer = f" {protocol.metric.rpartition('-')[2]}" if protocol.metric.startswith("active-units-") else ""
@@ -320,14 +240,10 @@ def _metrics(report: Report, colors: Mapping[str, int]) -> str:
         )
     heads = "".join(f'<th scope="col">{_chip(model.name, colors)}</th>' for model in report.models)
     caption = (
-        "↓ lower is better, ↑ higher is better; ± one standard error; real: real images in the model's place; best: better "
-        "than every other by more than two standard errors; *: the protocol has a warning."
+        "↓ lower is better, ↑ higher is better; ± one standard error; real: real images in the model's place; best: "
+        "better than every other by more than two standard errors; *: the protocol has a warning."
     )
-    table = (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="All metrics"><table><caption>{escape(caption)}</caption>'
-        f'<thead><tr><th scope="col">Metric</th>{heads}<th scope="col">real</th></tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table></div>"
-    )
+    table = _table("All metrics", caption, f'<th scope="col">Metric</th>{heads}<th scope="col">real</th>', lines)
     lead = "What is said above in numbers. Each was made in the same way for all models; its protocol says how."
     return _section("metrics", "All the numbers", lead, _dots(report, colors), table)
 
@@ -340,7 +256,7 @@ def _costs(report: Report, colors: Mapping[str, int]) -> str:
         cells = (
             f"{cost.decoder_parameters:,}",
             f"{cost.parameters:,}",
-            f"{cost.steps:,} × {cost.batch_size}",
+            f"{cost.steps:,} of {cost.batch_size}",
             "not known" if cost.training_seconds is None else seconds_text(cost.training_seconds),
             "not known" if cost.step_bytes is None else bytes_text(cost.step_bytes),
             seconds_text(cost.sampling_seconds),
@@ -348,15 +264,12 @@ def _costs(report: Report, colors: Mapping[str, int]) -> str:
         numbers = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
         lines.append(f'<tr><th scope="row">{_chip(model.name, colors)}</th>{numbers}</tr>')
     caption = (
-        "Steps × images in a batch. Training: wall-clock time of all steps, with compilation and evaluations. Memory: what "
-        "the compiler plans for one step (parameters, optimizer, batch, activations), without the program itself. Samples: "
-        "median of five draws, once compiled."
+        "Steps of so many images each. Training: wall-clock time of all steps, with compilation and evaluations. "
+        "Memory: what the compiler plans for one step: parameters, optimizer, batch, activations. "
+        "Samples: median of five draws, once compiled."
     )
     columns = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
-    table = (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="Costs"><table><caption>{escape(caption)}</caption>'
-        f'<thead><tr><th scope="col">Model</th>{columns}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
-    )
+    table = _table("Costs", caption, f'<th scope="col">Model</th>{columns}', lines)
     return _section("costs", "What they cost", "", table)
 
 
@@ -399,9 +312,9 @@ def page(report: Report) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         '<link rel="icon" href="data:,">\n'
-        f"<title>{escape(report.title)}</title>\n<style>{STYLE}{classes}</style>\n</head>\n<body>\n"
+        f"<title>{escape(report.title)}</title>\n<style>{STYLE.read_text(encoding='utf-8')}{classes}</style>\n</head>\n<body>\n"
         f'<header><h1>{escape(report.title)}</h1><p class="facts">{escape(report.lead)}</p>\n'
         f'<nav aria-label="Contents"><ol>{contents}</ol></nav></header>\n<main>\n'
         + "\n".join(sections)
-        + f"\n</main>\n<footer><h2>How this was made</h2><ul class=plain>{notes}</ul></footer>\n</body>\n</html>\n"
+        + f'\n</main>\n<footer><h2>How this was made</h2><ul class="plain">{notes}</ul></footer>\n</body>\n</html>\n'
     )

@@ -1,6 +1,7 @@
 """The pictures of a comparison: what each model samples, rebuilds, completes and passes through on the way."""
 
 import dataclasses
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -91,7 +92,8 @@ def write(folder: Path, picture: Picture, scale: int = 3) -> Path:
     """Write a picture as a PNG file, on white, as large as one looks at it."""
     alpha = picture.pixels[..., 3:] / 255.0
     white = np.round(picture.pixels[..., :3] * alpha + 255.0 * (1.0 - alpha)).astype(np.uint8)
-    path = folder / f"{picture.kind}_{picture.model}.png"
+    name = re.sub(r"[^a-z0-9]+", "-", picture.model.lower())
+    path = folder / f"{picture.kind}_{name}.png"
     with replacing(path) as partial:
         partial.write_bytes(png(white.repeat(scale, axis=0).repeat(scale, axis=1)))
     return path
@@ -247,17 +249,17 @@ def _completions(
         grid(shown.reshape(-1, *truth.shape[1:]), columns, hidden.reshape(-1, *mask.shape)),
         ("original", "seen", *("guess",) * WAYS),
         f"Mean squared error of the hidden half {error.mean():.4f}.",
-        f"{COMPLETED} test images a row each: the original, its upper half, and {WAYS} ways in which {name} completes it",
+        f"{COMPLETED} rows: a test image, its upper half, and {WAYS} ways in which {name} completes it",
     )
     parameters: dict[str, Parameter] = {"hidden": "the lower half", "completions": WAYS, "noise": NOISE, **ANNEALING}
     return picture, _record(template, "completion-MSE", error, parameters)
 
 
 def _interpolations(name: str, model: Trained, held: Held, labels: np.ndarray | None, latents: jax.Array) -> Picture:
-    truth = _floats(held.images)
-    label = None if labels is None else labels[:PAIRS]
-    between = _floats(model.interpolate(latents[:PAIRS], latents[PAIRS : 2 * PAIRS], STEPS, label))
-    ends = truth[:PAIRS, None], truth[PAIRS : 2 * PAIRS, None]
+    truth, pairs = _floats(held.images), min(PAIRS, len(held.images) // 2)
+    label = None if labels is None else labels[:pairs]
+    between = _floats(model.interpolate(latents[:pairs], latents[pairs : 2 * pairs], STEPS, label))
+    ends = truth[:pairs, None], truth[pairs : 2 * pairs, None]
     rows = np.concatenate([ends[0], between, ends[1]], axis=1)
     return Picture(
         "interpolations",
@@ -265,5 +267,5 @@ def _interpolations(name: str, model: Trained, held: Held, labels: np.ndarray | 
         grid(rows.reshape(-1, *truth.shape[1:]), STEPS + 2),
         ("from", *("",) * STEPS, "to"),
         "Between two test images (outermost), along an arc through the latents.",
-        f"{PAIRS} rows of images of {name} that pass from one test image into another",
+        f"{pairs} rows of images of {name} that pass from one test image into another",
     )

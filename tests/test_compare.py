@@ -101,7 +101,7 @@ def test_the_page_needs_nothing_but_itself(report: Report) -> None:
     images = [attributes for tag, attributes in tags if tag == "img"]
     assert len(images) == len(KINDS) * len(NAMES)
     assert all(i["alt"] and str(i["src"]).startswith("data:image/png;base64,") for i in images)
-    anchors = {attributes["id"] for _, attributes in tags if "id" in attributes}
+    anchors = {attributes["id"] for tag, attributes in tags if tag == "section"}
     links = {str(attributes["href"])[1:] for tag, attributes in tags if tag == "a"}
     assert links == anchors
     assert len(links) == 5 + len(KINDS)
@@ -133,7 +133,7 @@ LOOK = """<script>addEventListener("load", () => {
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1200])
 def test_the_page_in_a_browser(width: int, report: Report, tmp_path: Path) -> None:
-    """At a phone's width and at a desk's: pictures load, nothing is wider than the page, nothing is asked of a network."""
+    """At a phone's width and at a desk's: pictures load, nothing is wider than the page, no network is asked."""
     browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if browser is None:
         pytest.skip(f"no browser here: looked for {', '.join(BROWSERS)}")
@@ -148,9 +148,9 @@ def test_the_page_in_a_browser(width: int, report: Report, tmp_path: Path) -> No
         command = [common[0], *arguments, *common[1:]]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
 
-    found = re.search(r'data-seen="([^"]*)"', run("--virtual-time-budget=5000", "--dump-dom"))
-    assert found is not None
-    seen = json.loads(found[1].replace("&quot;", '"'))
+    dumped = re.search(r'data-seen="([^"]*)"', run("--virtual-time-budget=5000", "--dump-dom"))
+    assert dumped is not None
+    seen = json.loads(dumped[1].replace("&quot;", '"'))
     assert seen["inner"] == width
     assert seen["scroll"] <= seen["inner"], seen["wide"]
     assert len(seen["images"]) == len(KINDS) * len(NAMES)
@@ -171,7 +171,7 @@ def test_the_page_in_a_browser(width: int, report: Report, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3)])
 def test_the_decoders_are_of_equal_size(shape: tuple[int, ...]) -> None:
-    """Within two per cent, and with as many latents; a decoder is what makes images, the discriminator no part of it."""
+    """Within two per cent, and with as many latents."""
     models = comparison_models.plan(shape, dataset="some", seed=3)
     sizes = [comparison_models._size_of(options, shape) for options in models.values()]
     assert max(sizes) < 1.02 * min(sizes)
@@ -180,8 +180,8 @@ def test_the_decoders_are_of_equal_size(shape: tuple[int, ...]) -> None:
         assert options.batch_size == 64
         assert (options.dataset, options.seed) == ("some", 3)
     assert len(models["dlgm"].upper_latent_dims) == 1  # type: ignore[union-attr]
-    few = comparison_models.plan(shape, scale=1e-6)
-    assert all(options.steps == options.eval_every == 1 for options in few.values())
+    few = comparison_models._with_steps(models["vae"], "vae", 1e-6, {})
+    assert few.steps == few.eval_every == few.log_every == 1
 
 
 def test_what_to_choose_follows_from_the_numbers() -> None:
@@ -222,6 +222,17 @@ def test_families_and_cautions_follow_from_the_numbers() -> None:
     near, far = record_of("g", "nearest-MSE", 0.010, 0.001), record_of("v", "nearest-MSE", 0.019, 0.001)
     assert [text.partition(":")[0] for text in comparison_choices.cautions([near, far])] == ["g"]
     assert comparison_choices.cautions([record_of("g", "recall-x", 0.05, 0.01)])
+
+
+def test_precision_is_not_counted_without_recall() -> None:
+    """One convincing image over and over is not what a person asks for."""
+    found = [record_of(name, "precision-x", p, better="higher") for name, p in (("a", 1.0), ("b", 0.8))]
+    found += [record_of(name, "recall-x", r, better="higher") for name, r in (("a", 0.01), ("b", 0.3))]
+    costs = {"a": cost_of(), "b": cost_of()}
+    made = {choice.wish: choice for choice in comparison_choices.choices(found, costs, [], {})}
+    convincing = made["Every single sample convincing"]
+    assert convincing.models == ("b",)
+    assert "too little recall to count for a" in convincing.because
 
 
 def test_training_time_is_read_from_the_log(tmp_path: Path) -> None:
