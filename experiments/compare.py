@@ -30,7 +30,7 @@ from experiments.command import exit_status
 from experiments.comparison_charts import Chart, Line
 from experiments.comparison_costs import Cost
 from experiments.comparison_models import TITLES, plan
-from experiments.comparison_page import COLORS, Model, Report
+from experiments.comparison_page import COLORS, REAL, Model, Report
 from experiments.comparison_pictures import Picture
 from experiments.inputs import dataset_name, load_data
 from experiments.options import Options as TrainOptions
@@ -304,7 +304,7 @@ def look_at(
     known = loaded.train.look() if isinstance(loaded.train, Source) else loaded.train
     held = comparison_pictures.hold_back(loaded.test, known["image"])
     key = named_key(jax.random.key(options.seed), "comparison")
-    pictures: list[Picture] = []
+    pictures = [comparison_pictures.glance(REAL, comparison_pictures.floats(held.images))]
     further: list[Record] = []
     searching: dict[str, float] = {}
     which: Any = int(options.checkpoint) if options.checkpoint.isdecimal() else options.checkpoint

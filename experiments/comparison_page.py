@@ -16,6 +16,7 @@ from experiments.evaluation_report import best_of, number_text, rows_of
 from jaxgen.evaluation.records import Protocol, Record
 
 COLORS = 8  # models that a page tells apart
+REAL = "real images"  # what is beside the models
 AT_A_GLANCE = ("FD", "precision", "recall", "completion-MSE", "rebuilt-MSE", "log-likelihood")
 
 STYLE = Path(__file__).with_suffix(".css")
@@ -81,7 +82,6 @@ def _data_uri(picture: Picture) -> str:
 
 
 def _picture(picture: Picture, colors: Mapping[str, int]) -> str:
-    height, width = picture.pixels.shape[:2]
     heads = ""
     if picture.heads:
         cells = "".join(f"<span>{escape(head)}</span>" for head in picture.heads)
@@ -89,8 +89,25 @@ def _picture(picture: Picture, colors: Mapping[str, int]) -> str:
         heads = f'<div class="heads" aria-hidden="true" style="{columns}">{cells}</div>'
     return (
         f'<figure class="card"><h3>{_chip(picture.model, colors)}</h3>{heads}'
+        f"{_image(picture)}<figcaption>{escape(picture.caption)}</figcaption></figure>"
+    )
+
+
+def _glance(report: Report, colors: Mapping[str, int]) -> str:
+    """A line of images a model, and one of real images above them."""
+    lines = []
+    for picture in report.pictures:
+        if picture.kind == "glance":
+            name = _chip(picture.model, colors) if picture.model in colors else escape(picture.model)
+            lines.append(f'<div class="line"><span class="small">{name}</span>{_image(picture)}</div>')
+    return f'<div class="glance">{"".join(lines)}</div>' if lines else ""
+
+
+def _image(picture: Picture) -> str:
+    height, width = picture.pixels.shape[:2]
+    return (
         f'<img class="picture" width="{width}" height="{height}" alt="{escape(picture.alt, quote=True)}" '
-        f'src="{_data_uri(picture)}"><figcaption>{escape(picture.caption)}</figcaption></figure>'
+        f'src="{_data_uri(picture)}">'
     )
 
 
@@ -313,7 +330,7 @@ def page(report: Report) -> str:
         '<meta name="color-scheme" content="light dark">\n'
         '<link rel="icon" href="data:,">\n'
         f"<title>{escape(report.title)}</title>\n<style>{STYLE.read_text(encoding='utf-8')}{classes}</style>\n</head>\n<body>\n"
-        f'<header><h1>{escape(report.title)}</h1><p class="facts">{escape(report.lead)}</p>\n'
+        f'<header><h1>{escape(report.title)}</h1><p class="facts">{escape(report.lead)}</p>\n{_glance(report, colors)}'
         f'<nav aria-label="Contents"><ol>{contents}</ol></nav></header>\n<main>\n'
         + "\n".join(sections)
         + f'\n</main>\n<footer><h2>How this was made</h2><ul class="plain">{notes}</ul></footer>\n</body>\n</html>\n'

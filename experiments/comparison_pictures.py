@@ -36,12 +36,13 @@ ANNEALING = {"chains_per_sample": 2, "num_temperatures": 100, "num_leapfrog": 5}
 HIDDEN = (128, 128, 128, 56)  # colour of pixels that the model does not see, on any background
 
 KINDS = ("samples", "neighbours", "reconstructions", "completions", "interpolations")
+GLANCE = 12  # images in the line of each model that opens the page
 
 
 class Picture(NamedTuple):
     """A grid of images, with nothing between them, so that it fits a bright page and a dark one."""
 
-    kind: str  # one of `KINDS`
+    kind: str  # one of `KINDS`, or "glance"
     model: str
     pixels: np.ndarray  # uint8 [height, width, 4]
     heads: tuple[str, ...]  # over the columns; none where all are alike
@@ -118,7 +119,7 @@ def _rows(*parts: np.ndarray, columns: int) -> np.ndarray:
     return np.concatenate(cut)
 
 
-def _floats(images: Any) -> np.ndarray:
+def floats(images: Any) -> np.ndarray:
     """Images as they are shown: floats in [0, 1]."""
     return np.clip(np.asarray(to_float(jnp.asarray(images))), 0.0, 1.0)
 
@@ -152,7 +153,7 @@ def _record(template: Record, metric: str, errors: np.ndarray, parameters: Mappi
 def baselines(held: Held) -> dict[str, float]:
     """Squared errors of the hidden half that need no model: of the mean training image, and of the training image whose
     other half is the nearest."""
-    truth, known = _floats(held.images), _floats(held.known)
+    truth, known = floats(held.images), floats(held.known)
     mask = lower_half(truth.shape[1:])
     _, places = metrics.nearest_neighbours(jnp.asarray(truth[:, mask]), jnp.asarray(known[:, mask]))
     guesses = {"the mean training image": known.mean(axis=0)[None], "the nearest by the half seen": known[places]}
@@ -170,12 +171,12 @@ def show(name: str, model: Trained, held: Held, key: jax.Array, template: Record
       template: any record of the model on the same data, for the records of these.
 
     Returns:
-      A picture of each kind, records of rebuilt and completed images, and the time of a search for latents.
+      Its pictures, records of rebuilt and completed images, and the time of a search for latents.
     """
     labels = held.labels if model.num_classes is not None else None
-    pictures = [_samples(name, model, named_key(key, "samples")), _neighbours(name, model, held, key)]
+    pictures = [*_samples(name, model, named_key(key, "samples")), _neighbours(name, model, held, key)]
     rebuilt, latents, seconds = _rebuild(model, held, labels, named_key(key, "rebuild"))
-    truth = _floats(held.images)
+    truth = floats(held.images)
     how = "by its encoder and decoder" if seconds is None else "by a search for the latents, as it has no encoder"
     error = np.square(rebuilt - truth).reshape(len(truth), -1).mean(axis=1)
     pictures.append(
@@ -194,20 +195,27 @@ def show(name: str, model: Trained, held: Held, key: jax.Array, template: Record
     return Shown(tuple(pictures), (*found, record), seconds)
 
 
-def _samples(name: str, model: Trained, key: jax.Array) -> Picture:
+def glance(name: str, images: np.ndarray) -> Picture:
+    """A line of images, spread over those there are."""
+    line = images[spread(len(images), GLANCE)]
+    return Picture("glance", name, grid(line, len(line)), (), "", f"{len(line)} images: {name}")
+
+
+def _samples(name: str, model: Trained, key: jax.Array) -> list[Picture]:
     classes = class_rows(model.spec)
     num = SAMPLES if classes is None else len(classes)
-    images = _floats(model.sample(key, num, classes))
+    images = floats(model.sample(key, num, classes))
     caption = "Drawn at random, not chosen." if classes is None else "Drawn at random, one class a row."
-    return Picture("samples", name, grid(images, PER_ROW), (), caption, f"{num} samples of {name}, {PER_ROW} a row")
+    alt = f"{num} samples of {name}, {PER_ROW} a row"
+    return [glance(name, images), Picture("samples", name, grid(images, PER_ROW), (), caption, alt)]
 
 
 def _neighbours(name: str, model: Trained, held: Held, key: jax.Array) -> Picture:
     classes = class_rows(model.spec, 1, NEIGHBOURS)
     labels = None if classes is None else np.resize(classes, NEIGHBOURS)
-    images = _floats(model.sample(named_key(key, "neighbours"), NEIGHBOURS, labels))
+    images = floats(model.sample(named_key(key, "neighbours"), NEIGHBOURS, labels))
     _, places = metrics.nearest_neighbours(jnp.asarray(images), jnp.asarray(held.known))
-    nearest = _floats(held.known[np.asarray(places)])
+    nearest = floats(held.known[np.asarray(places)])
     return Picture(
         "neighbours",
         name,
@@ -224,11 +232,11 @@ def _rebuild(
     """(images rebuilt, their latents, seconds of search an image where there is no encoder)."""
     if isinstance(model.spec, jaxgen.VAE):
         rebuilt = model.reconstruct(held.images, key, labels)
-        return _floats(rebuilt), model.encode(held.images, labels), None
+        return floats(rebuilt), model.encode(held.images, labels), None
     began = time.perf_counter()
     found = model.invert(held.images, key, labels, likelihood=losses.gaussian(scale=NOISE))
     jax.block_until_ready(found.images)
-    return _floats(found.images), found.latents, (time.perf_counter() - began) / len(held.images)
+    return floats(found.images), found.latents, (time.perf_counter() - began) / len(held.images)
 
 
 def _completions(
@@ -237,7 +245,7 @@ def _completions(
     mask = lower_half(model.image_shape)
     noise = losses.gaussian(scale=NOISE)
     made = model.complete(held.images, mask, key, labels, num_samples=WAYS, likelihood=noise, **ANNEALING).images
-    ways, truth = _floats(made), _floats(held.images)
+    ways, truth = floats(made), floats(held.images)
     error = np.square(ways.mean(axis=1) - truth)[:, ~mask].reshape(len(truth), -1).mean(axis=1)
     shown = np.concatenate([truth[:COMPLETED, None], truth[:COMPLETED, None], ways[:COMPLETED]], axis=1)
     hidden = np.zeros(shown.shape[:-1], np.bool_)
@@ -256,9 +264,9 @@ def _completions(
 
 
 def _interpolations(name: str, model: Trained, held: Held, labels: np.ndarray | None, latents: jax.Array) -> Picture:
-    truth, pairs = _floats(held.images), min(PAIRS, len(held.images) // 2)
+    truth, pairs = floats(held.images), min(PAIRS, len(held.images) // 2)
     label = None if labels is None else labels[:pairs]
-    between = _floats(model.interpolate(latents[:pairs], latents[pairs : 2 * pairs], STEPS, label))
+    between = floats(model.interpolate(latents[:pairs], latents[pairs : 2 * pairs], STEPS, label))
     ends = truth[:pairs, None], truth[pairs : 2 * pairs, None]
     rows = np.concatenate([ends[0], between, ends[1]], axis=1)
     return Picture(
