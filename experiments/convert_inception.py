@@ -10,7 +10,6 @@ inception:inception.safetensors, and says which file the weights came from.
 
 import dataclasses
 import hashlib
-import json
 import subprocess
 import sys
 import tempfile
@@ -25,7 +24,7 @@ from experiments.command import exit_status
 from jaxgen.evaluation.extractors import weights_of
 from jaxgen.networks import InceptionV3
 from jaxgen.training import manifest
-from jaxgen.training.files import replacing
+from jaxgen.weights import write_arrays
 
 # Runs where PyTorch is, and needs nothing else there.
 _READ = """
@@ -103,15 +102,12 @@ def convert(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def run(options: Options) -> Path:
     """Read, convert and write, whole or not at all; returns the file."""
-    from safetensors.numpy import save
-
     if options.target.suffix != ".safetensors":
         raise ValueError(f"the file to write must end in .safetensors, got {options.target}")
     sha256 = hashlib.sha256(options.source.read_bytes()).hexdigest()
     arrays = convert(read(options.source, options.torch_python))
     record = {"network": "InceptionV3", "source": options.source.name, "source_sha256": sha256}
-    with replacing(options.target) as partial:
-        partial.write_bytes(save(arrays, metadata={"jaxgen": json.dumps(record, sort_keys=True)}))
+    write_arrays(options.target, arrays, record)
     return options.target
 
 

@@ -9,7 +9,6 @@ on the same machine and versions.
 
 import dataclasses
 import hashlib
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -30,7 +29,7 @@ from jaxgen.batches import to_float
 from jaxgen.keys import example_keys, named_key, step_key
 from jaxgen.networks import LeNet
 from jaxgen.training import manifest
-from jaxgen.training.files import replacing
+from jaxgen.weights import write_arrays
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,15 +130,6 @@ def accuracy(network: LeNet, params: Any, dataset: dict[str, np.ndarray]) -> flo
     return float(np.mean(np.concatenate(found) == label))
 
 
-def write(path: Path, params: Any, record: dict[str, Any]) -> None:
-    """Write parameters by their dotted names, and the record as one text: several would be written in any order."""
-    from safetensors.numpy import save
-
-    arrays = {name: np.asarray(leaf) for name, leaf in traverse_util.flatten_dict(params, sep=".").items()}
-    with replacing(path) as partial_path:
-        partial_path.write_bytes(save(arrays, metadata={"jaxgen": json.dumps(record, sort_keys=True)}))
-
-
 def run(options: Options) -> None:
     """Train, measure and write."""
     options.check()
@@ -181,7 +171,8 @@ def run(options: Options) -> None:
         "seed": options.seed,
         "versions": manifest.versions(),
     }
-    write(options.out, half, record)
+    arrays = {name: np.asarray(leaf) for name, leaf in traverse_util.flatten_dict(half, sep=".").items()}
+    write_arrays(options.out, arrays, record)
     learnt = accuracy(network, stored, training)
     print(f"test accuracy {measured:.4f} of {len(test['label'])} images, training accuracy {learnt:.4f}")
     print(options.out)

@@ -16,6 +16,7 @@ from jaxgen.gan import (
     generator_loss,
     generator_update,
 )
+from jaxgen.trained import Trained, load
 from jaxgen.vae import (
     VAE,
     LikelihoodEstimate,
@@ -43,6 +44,7 @@ __all__ = [
     "VAE",
     "GANState",
     "LikelihoodEstimate",
+    "Trained",
     "VAEState",
     "augmentation",
     "batches",
@@ -61,6 +63,7 @@ __all__ = [
     "generator_update",
     "keys",
     "latents",
+    "load",
     "losses",
     "metrics",
     "networks",

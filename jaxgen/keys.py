@@ -103,6 +103,25 @@ def axis_size(axis_name: AxisName) -> int:
     return 1 if axis_name is None else jax.lax.axis_size(axis_name)
 
 
+def numbered_keys(key: jax.Array, numbers: jax.Array) -> jax.Array:
+    """One key per number, such as that of an example in the batch.
+
+    key_i = fold_in(key, n_i)
+
+    Args:
+      key: typed key, [].
+      numbers: int32 [N].
+
+    Returns:
+      Typed keys, [N].
+
+    Raises:
+      TypeError: the key is not one typed threefry key.
+    """
+    check_key(key)
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, numbers)
+
+
 def example_keys(key: jax.Array, batch_size: int, axis_name: AxisName = None) -> jax.Array:
     """One key per example, derived from the example's global index in the batch.
 
@@ -125,4 +144,4 @@ def example_keys(key: jax.Array, batch_size: int, axis_name: AxisName = None) ->
     index = jnp.arange(batch_size, dtype=jnp.int32)
     if axis_name is not None:
         index = index + jax.lax.axis_index(axis_name) * batch_size
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
+    return numbered_keys(key, index)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import jax.typing
 import optax
 
 from jaxgen import batches, losses, metrics
@@ -27,7 +28,8 @@ Decoder = Callable[[jax.Array, jax.Array | None], jax.Array]
 Batch = Mapping[str, Any]
 
 _NOISE = losses.gaussian(scale=0.1)
-_PARALLEL = 1e-3  # sine of the angle under which two directions count as one
+_PARALLEL = 1.0 - 1e-6  # cosine of the angle under which two directions count as one
+_SHORT = 1e-12  # length of a latent without a direction
 
 
 def _check_ends(start: jax.Array, end: jax.Array, weights: jax.Array) -> None:
@@ -92,11 +94,12 @@ def spherical_interpolation(start: jax.Array, end: jax.Array, weights: jax.Array
       section 2.1.
     """
     _check_ends(start, end, weights)
-    lengths = optax.safe_norm(start, 1e-12, axis=-1) * optax.safe_norm(end, 1e-12, axis=-1)
-    cosine = jnp.sum(start * end, axis=-1) / lengths
-    sine = jnp.sqrt(jnp.maximum(1.0 - jnp.square(cosine), 0.0))
-    line = (sine < _PARALLEL)[..., None]
-    angle = jnp.where(line[..., 0], math.pi / 2, jnp.arccos(jnp.clip(cosine, -1.0, 1.0)))[..., None]
+    first_length, second_length = (optax.safe_norm(each, _SHORT, axis=-1) for each in (start, end))
+    cosine = jnp.sum(start * end, axis=-1) / (first_length * second_length)
+    line = (jnp.abs(cosine) > _PARALLEL) | (jnp.minimum(first_length, second_length) <= _SHORT)
+    # Chosen before the arc cosine, which has no gradient where directions are parallel.
+    angle = jnp.arccos(jnp.where(line, 0.0, cosine))[..., None]
+    line = line[..., None]
     weights = jnp.broadcast_to(weights, (*start.shape[:-1], *weights.shape))
     first = jnp.where(line, 1.0 - weights, jnp.sin((1.0 - weights) * angle) / jnp.sin(angle))
     second = jnp.where(line, weights, jnp.sin(weights * angle) / jnp.sin(angle))
@@ -133,7 +136,7 @@ def truncated_normal(key: jax.Array, num_samples: int, latent_dim: int, threshol
     return jax.vmap(lambda k: jax.random.truncated_normal(k, -threshold, threshold, (latent_dim,)))(keys)
 
 
-def attribute_direction(latents_with: jax.Array, latents_without: jax.Array) -> jax.Array:
+def attribute_direction(latents_with: jax.typing.ArrayLike, latents_without: jax.typing.ArrayLike) -> jax.Array:
     """The direction of an attribute: from the mean latent of images without it to that of images with it.
 
     v = mean_n z_n(with) - mean_m z_m(without);  z + v has the attribute,  z - v does not
@@ -194,7 +197,7 @@ def read_mask(mask: Any, image_shape: tuple[int, ...]) -> jax.Array:
     return jnp.broadcast_to(jnp.asarray(mask), (image_shape[0], *pixels))
 
 
-def keep_visible(images: jax.Array, mask: jax.Array, others: jax.Array) -> jax.Array:
+def keep_visible(images: jax.typing.ArrayLike, mask: jax.typing.ArrayLike, others: jax.Array) -> jax.Array:
     """Images where they are visible, and others where they are not.
 
     y = m x + (1 - m) x'

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import jaxgen
-from jaxgen import augmentation, batches, data, keys, losses, metrics, networks, parallel, schedules
+from jaxgen import augmentation, batches, data, keys, losses, metrics, networks, parallel, schedules, trained, weights
 from jaxgen.evaluation import extractors, measures, records
 from jaxgen.training import (
     checkpoint,
@@ -36,7 +36,7 @@ ROOT = Path(jaxgen.__file__).parent
 FLOORS = [
     {"losses", "metrics", "networks", "augmentation", "batches", "keys", "schedules"},
     {"annealed", "gan", "vae", "_stochastic_layers", "latents", "parallel", "modules", "spec"},
-    {"data", "training", "evaluation"},
+    {"data", "training", "evaluation", "weights", "trained"},
 ]
 # What each floor may import besides the standard library.
 PACKAGES = [
@@ -106,7 +106,9 @@ def test_the_core_imports_without_the_rest() -> None:
 import sys
 for name in {missing}:
     sys.modules[name] = None
-import jaxgen, jaxgen.training.run, jaxgen.training.loop, jaxgen.training.checkpoint, jaxgen.training.monitor
+import jaxgen
+assert not [name for name in sys.modules if name.startswith("orbax")], "it takes most of a second"
+import jaxgen.training.run, jaxgen.training.loop, jaxgen.training.checkpoint, jaxgen.training.monitor
 import jaxgen.evaluation.extractors
 assert jaxgen.data.load()["image"].shape == (2000, 28, 28, 1)
 try:
@@ -127,7 +129,7 @@ def public() -> Iterator[tuple[str, Any]]:
         *((m, [n for n, v in vars(m).items() if not n.startswith("_") and getattr(v, "__module__", "") == m.__name__])
           for m in (augmentation, batches, keys, parallel, schedules, jaxgen.modules, jaxgen.spec, extractors,
                     checkpoint, collapse, events, feeds, files, loop, manifest, measures, monitor, population,
-                    records, run, sentinel, stopping, streaming)),
+                    records, run, sentinel, stopping, streaming, trained, weights)),
     ]  # fmt: skip
     for module, names in lists:
         for name in names:

@@ -17,7 +17,6 @@ shuffles the images, so that from it these commands make other weights.
 import dataclasses
 import hashlib
 import inspect
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -33,9 +32,11 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jax.tree_util import Partial
 
 from jaxgen.batches import to_float
+from jaxgen.data.images import check_images
 from jaxgen.networks import InceptionV3, LeNet
 from jaxgen.parallel import make_mesh
 from jaxgen.training import manifest
+from jaxgen.weights import read_arrays
 
 _LENETS = {"mnist": "LeNet-MNIST", "fashion_mnist": "LeNet-FashionMNIST"}
 _INCEPTION = "Inception"
@@ -287,24 +288,12 @@ def _features(name: str, function: Partial, images: jax.Array) -> Outputs:
 
 
 def _check_images(extractor: Extractor, images: np.ndarray) -> None:
-    if images.dtype not in (np.uint8, np.bool_) and not np.issubdtype(images.dtype, np.floating):
-        raise TypeError(
-            f"images must be uint8 (0..255), bool (0/1) or floating point in [0, 1], got {images.dtype}: convert them"
-        )
-    if images.ndim < 2 or images.size == 0:
-        raise ValueError(f"expected images [N, H, W, C] or [N, D], at least one, got shape {list(images.shape)}")
+    check_images(images)
     if extractor.image_shape is not None and images.shape[1:] != extractor.image_shape:
         raise ValueError(
             f"{extractor.name} takes images of shape {list(extractor.image_shape)}, got {list(images.shape[1:])}: "
             "load the data in that size and colour, or use pixels or a custom extractor"
         )
-    if np.issubdtype(images.dtype, np.floating):
-        # One number at a time finds NaN as well: no comparison with it is true.
-        low, high = images.min(), images.max()
-        if not (low >= 0 and high <= 1):
-            raise ValueError(f"images must be finite and in [0, 1], got values from {low} to {high}")
-    elif images.dtype == np.uint8 and images.max() == 1:
-        raise ValueError("images of 8 bits with no value above 1: binary images must be bool, grey ones 0..255")
 
 
 def _check_finite(extractor: Extractor, outputs: Outputs, start: int) -> None:
@@ -364,16 +353,7 @@ def _read(
     path: Path, network: nn.Module, image_shape: tuple[int, ...], dtype: str
 ) -> tuple[Any, Mapping[str, Any], str]:
     """Weights of a network, the record that was stored with them, and the hash of the file."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    contents = path.read_bytes()
-    try:
-        arrays = load(contents)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is no whole .safetensors file ({error}): write it again") from error
-    header = json.loads(contents[8 : 8 + int.from_bytes(contents[:8], "little")])
-    record = json.loads(header.get("__metadata__", {}).get("jaxgen", "{}"))
+    arrays, record, sha256 = read_arrays(path)
     wrong = manifest.array_differences(manifest.arrays(arrays), weights_of(network, image_shape, dtype))
     if record.get("network") != type(network).__name__ or wrong:
         found = manifest.summary(wrong) if wrong else "nothing in it says so"
@@ -383,7 +363,7 @@ def _read(
             f"experiments/{script}"
         )
     weights = {name: jnp.asarray(array, jnp.float32) for name, array in arrays.items()}
-    return traverse_util.unflatten_dict(weights, sep="."), record, hashlib.sha256(contents).hexdigest()
+    return traverse_util.unflatten_dict(weights, sep="."), record, sha256
 
 
 def weights_of(network: nn.Module, image_shape: tuple[int, ...], dtype: str) -> dict[str, str]:

@@ -1,0 +1,565 @@
+"""What a trained model is used for, under one object for both families: `jaxgen.load` and three lines of a notebook.
+
+Every method is a few lines around the pure functions of `jaxgen.gan`, `jaxgen.vae` and `jaxgen.latents`: it checks what
+a person passes, and works on so many images at a time that memory is bounded, by programs that are compiled once.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import jax
+import jax.numpy as jnp
+import jax.typing
+import numpy as np
+import optax
+
+from jaxgen import batches, latents, losses, modules, weights
+from jaxgen._stochastic_layers import layers_of, named
+from jaxgen.annealed import gan_log_likelihood, vae_annealed_log_likelihood
+from jaxgen.data.images import check_images
+from jaxgen.gan import GAN, gan_generate
+from jaxgen.keys import check_key, named_key, numbered_keys
+from jaxgen.spec import check_latents
+from jaxgen.vae import VAE, vae_decode_noise, vae_encode_noise, vae_log_likelihood, vae_reconstruct
+
+if TYPE_CHECKING:
+    from jaxgen.training.run import Spec
+
+_PRETRAINED = Path(__file__).parent / "pretrained"
+_PIECE = 500  # images at a time that are decoded or encoded
+_ROWS = 800  # latents at a time that are climbed with, or chains that are run
+_IMPORTANCE_SAMPLES = 10  # of each image at a time
+_CHAINS = 16  # of an annealed likelihood
+_NOISE = losses.gaussian(scale=0.1)
+
+
+def prior_noise(spec: "Spec", key: jax.Array, numbers: jax.Array) -> jax.Array:
+    """The standard normal latents from which `gan_sample` and `vae_sample` make their images, those of some numbers.
+
+    Args:
+      spec: the GAN or VAE.
+      key: typed key, [].
+      numbers: of the images, int [N]; ``jnp.arange(N)`` for those of ``gan_sample(gan, state, key, N)``.
+
+    Returns:
+      Latents [N, D]; of a VAE those of all stochastic layers, next to the data first, [N, D_1 + ... + D_L].
+
+    Raises:
+      TypeError: the key is not one typed threefry key.
+    """
+    family = "gan sample" if isinstance(spec, GAN) else "vae sample"
+    sizes = spec.latent_dim if isinstance(spec.latent_dim, tuple) else (spec.latent_dim,)
+    layers = []
+    for layer, size in enumerate(sizes):
+        keys = numbered_keys(named_key(key, named(family, layer)), numbers)
+        layers.append(jax.vmap(lambda k, size=size: jax.random.normal(k, (size,), jnp.float32))(keys))
+    return jnp.concatenate(layers, axis=1)
+
+
+def decode(spec: "Spec", state: Any, z: jax.Array, label: jax.Array | None = None) -> jax.Array:
+    """The mean image of each latent, of either family.
+
+    Args:
+      spec: the GAN or VAE.
+      state: its state.
+      z: latents [N, D]; of a VAE the noise of all stochastic layers, see `jaxgen.vae_decode_noise`.
+      label: labels for a conditional model, int [N].
+
+    Returns:
+      Images, [N, H, W, C] or [N, D].
+    """
+    if isinstance(spec, GAN):
+        return gan_generate(spec, state, z, label)
+    return spec.likelihood.mean(vae_decode_noise(spec, state, z, label))
+
+
+def _decoder(spec: "Spec", state: Any, likelihood: Any) -> tuple[latents.Decoder, Any]:
+    """(the decoder, the likelihood whose parameters it gives): a VAE's own where none is asked for."""
+    if isinstance(spec, VAE) and likelihood is None:
+        return functools.partial(vae_decode_noise, spec, state), spec.likelihood
+    return functools.partial(decode, spec, state), _NOISE if likelihood is None else likelihood
+
+
+# Compiled here, once for each spec and size of a piece; what is static is compared by value.
+_decode = functools.partial(jax.jit, static_argnums=0)(decode)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _sample(spec: "Spec", state: Any, key: jax.Array, numbers: jax.Array, label: jax.Array | None) -> jax.Array:
+    return decode(spec, state, prior_noise(spec, key, numbers), label)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4, 5))
+def _invert(
+    spec: "Spec",
+    state: Any,
+    rows: dict[str, Any],
+    key: jax.Array,
+    likelihood: Any,
+    options: tuple[Any, ...],
+    prior_weight: Any,
+) -> latents.Inversion:
+    decoder, likelihood = _decoder(spec, state, likelihood)
+    # Where pixels are hidden, an encoder would see what is in their place.
+    start = vae_encode_noise(spec, state, rows) if isinstance(spec, VAE) and "mask" not in rows else None
+    return latents.invert(
+        decoder,
+        rows,
+        key,
+        _latent_dim(spec),
+        mask=rows.get("mask"),
+        start=start,
+        likelihood=likelihood,
+        prior_weight=prior_weight,
+        **dict(options),
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4, 5))
+def _complete(
+    spec: "Spec", state: Any, rows: dict[str, Any], key: jax.Array, likelihood: Any, options: tuple[Any, ...]
+) -> latents.Completion:
+    decoder, likelihood = _decoder(spec, state, likelihood)
+    return latents.complete(decoder, rows, rows["mask"], key, _latent_dim(spec), likelihood=likelihood, **dict(options))
+
+
+def _latent_dim(spec: "Spec") -> int:
+    return spec.latent_dim if isinstance(spec, GAN) else sum(layers_of(spec, spec.latent_dim))
+
+
+def _pieces(num: int, most: int) -> Iterator[tuple[int, np.ndarray]]:
+    """(start, rows) of each piece; one program does all of them, so that the last is filled up with its last row."""
+    size = min(num, most)
+    for start in range(0, num, size):
+        yield start, np.minimum(np.arange(start, start + size), num - 1)
+
+
+def _by_pieces(function: Callable[[np.ndarray, jax.Array], Any], num: int, most: int, key: jax.Array) -> Any:
+    """What a function of (rows, a piece's key) gives for all rows, [num, ...] of each leaf."""
+    parts = []
+    for start, rows in _pieces(num, most):
+        # The first piece's is the key itself: so many images come out as those of the pure functions.
+        piece_key = key if start == 0 else jax.random.fold_in(named_key(key, "piece"), start)
+        part = function(rows, piece_key)
+        parts.append(jax.tree.map(lambda leaf, start=start: leaf[: num - start], part))
+    return parts[0] if len(parts) == 1 else jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained GAN or VAE and what it can do: sample, decode, encode, invert, complete, say how likely images are.
+
+    Images are uint8 (0..255), bool or floats in [0, 1], [N, H, W, C]; or vectors [N, D]. What a model makes are mean
+    images, floats, which of a Gaussian likelihood may lie a little outside of [0, 1]. Of a conditional model every
+    method needs ``label``, one class for all images or int [N]; of others none may be given.
+
+    Args:
+      name: what it is called.
+      spec: the GAN or VAE.
+      state: its GANState or VAEState, arrays of any shapes.
+      image_shape: shape of one image, (H, W, C), or (D,) of a vector.
+      image_type: of the images that it has learnt: ``"uint8"``, ``"bool"`` or ``"float32"``.
+      record: plain data on how it was made.
+    """
+
+    name: str
+    spec: "Spec"
+    state: Any
+    image_shape: tuple[int, ...]
+    image_type: str
+    record: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        classes = "" if self.num_classes is None else f", {self.num_classes} classes"
+        family = type(self.spec).__name__
+        return f"Trained({self.name!r}: {family}, images {list(self.image_shape)}, {self.latent_dim} latents{classes})"
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes, labels being 0 to that less 1; None of a model without labels."""
+        return (
+            modules.num_classes(self.spec.generator) if isinstance(self.spec, GAN) else weights.num_classes(self.spec)
+        )
+
+    @property
+    def latent_dim(self) -> int:
+        """Number of latent dimensions, of all stochastic layers together."""
+        return _latent_dim(self.spec)
+
+    def sample(self, key: jax.Array, num_samples: int, label: jax.typing.ArrayLike | None = None) -> jax.Array:
+        """Draw images from the prior, as `gan_sample` and `vae_sample` do.
+
+        Args:
+          key: typed key, []; image i depends on the key and on i alone.
+          num_samples: number of images N.
+          label: of a conditional model, a class or int [N].
+
+        Returns:
+          Images, [N, H, W, C].
+
+        Raises:
+          TypeError: the key is no typed key.
+          ValueError: num_samples is below 1, or the label does not fit.
+        """
+        check_key(key)
+        if num_samples < 1:
+            raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+        given = self._with_label({"number": np.arange(num_samples, dtype=np.int32)}, label, num_samples)
+
+        def draw(rows: np.ndarray, _: jax.Array) -> jax.Array:
+            part = _rows(given, rows)
+            return _sample(self.spec, self.state, key, part["number"], part.get("label"))
+
+        return _by_pieces(draw, num_samples, _PIECE, key)
+
+    def decode(self, z: jax.typing.ArrayLike, label: jax.typing.ArrayLike | None = None) -> jax.Array:
+        """The mean image of each latent.
+
+        Args:
+          z: latents, [N, latent_dim]; of a VAE of several stochastic layers, the noise of all, next to the data first.
+          label: of a conditional model, a class or int [N].
+
+        Returns:
+          Images, [N, H, W, C].
+
+        Raises:
+          ValueError: the latents are not [N, latent_dim], or the label does not fit.
+        """
+        z = jnp.asarray(z, jnp.float32)
+        check_latents(z, self.latent_dim)
+        if not len(z):
+            raise ValueError(f"expected latents [N, {self.latent_dim}], at least one, got shape {list(z.shape)}")
+        given = self._with_label({"z": z}, label, len(z))
+
+        def run(rows: np.ndarray, _: jax.Array) -> jax.Array:
+            part = _rows(given, rows)
+            return _decode(self.spec, self.state, part["z"], part.get("label"))
+
+        return _by_pieces(run, len(z), _PIECE, jax.random.key(0))  # nothing is drawn
+
+    def encode(self, images: jax.typing.ArrayLike, label: jax.typing.ArrayLike | None = None) -> jax.Array:
+        """The latents of images that a VAE's encoder means.
+
+        Args:
+          images: [N, H, W, C].
+          label: of a conditional model, a class or int [N].
+
+        Returns:
+          Latents at the posterior means, [N, latent_dim], see `jaxgen.vae_encode_noise`.
+
+        Raises:
+          TypeError: it is a GAN, which has no encoder; or the images are of another type.
+          ValueError: the images are of another shape or range, or the label does not fit.
+        """
+        spec = self.spec
+        if isinstance(spec, GAN):
+            raise TypeError(f"{self.name} is a GAN, which has no encoder: use invert, which searches for the latents")
+        batch = self._batch(images, label)
+
+        def run(rows: np.ndarray, _: jax.Array) -> jax.Array:
+            return vae_encode_noise(spec, self.state, _rows(batch, rows))
+
+        return _by_pieces(run, len(batch["image"]), _PIECE, jax.random.key(0))  # nothing is drawn
+
+    def reconstruct(
+        self, images: jax.typing.ArrayLike, key: jax.Array, label: jax.typing.ArrayLike | None = None
+    ) -> jax.Array:
+        """Images as the model sees them: through the encoder of a VAE, by inversion of a GAN.
+
+        Args:
+          images: [N, H, W, C].
+          key: typed key, [].
+          label: of a conditional model, a class or int [N].
+
+        Returns:
+          Images, [N, H, W, C].
+
+        Raises:
+          TypeError: the key is no typed key, or the images are of another type.
+          ValueError: the images are of another shape or range, or the label does not fit.
+        """
+        spec = self.spec
+        if isinstance(spec, GAN):
+            return self.invert(images, key, label).images
+        check_key(key)
+        batch = self._batch(images, label)
+
+        def run(rows: np.ndarray, piece_key: jax.Array) -> jax.Array:
+            return vae_reconstruct(spec, self.state, _rows(batch, rows), piece_key)
+
+        return _by_pieces(run, len(batch["image"]), _PIECE, key)
+
+    def invert(
+        self,
+        images: jax.typing.ArrayLike,
+        key: jax.Array,
+        label: jax.typing.ArrayLike | None = None,
+        *,
+        mask: Any = None,
+        likelihood: losses.Likelihood | None = None,
+        prior_weight: float = 1.0,
+        num_restarts: int = 8,
+        num_steps: int = 300,
+        optimizer: optax.GradientTransformation | None = None,
+    ) -> latents.Inversion:
+        """Search for the latents under which images are likeliest, see `jaxgen.latents.invert`.
+
+        The first start of a VAE is where its encoder points, unless pixels are hidden.
+
+        Args:
+          images: [N, H, W, C].
+          key: typed key, [].
+          label: of a conditional model, a class or int [N].
+          mask: bool, True where a pixel is visible, [H, W] or [N, H, W] ([D] or [N, D] of vectors); None where all are.
+          likelihood: of images given the mean image, e.g. ``losses.gaussian(scale=0.1)``, which is what None stands for
+            with a GAN; with a VAE it stands for its own likelihood.
+          prior_weight: weight of the prior, at least 0.
+          num_restarts: starts of each image.
+          num_steps: steps of each.
+          optimizer: optax transformation; build it once, as another one is compiled anew.
+
+        Returns:
+          Latents [N, latent_dim], their images [N, H, W, C], and how likely they are.
+
+        Raises:
+          TypeError: the key is no typed key, or images or mask are of another type.
+          ValueError: images or mask are of another shape or range, the mask shows nothing, a size is below 1, or the
+            label does not fit.
+        """
+        check_key(key)
+        batch = self._batch(images, label, mask)
+        options = (("num_restarts", num_restarts), ("num_steps", num_steps), ("optimizer", optimizer))
+
+        def run(rows: np.ndarray, piece_key: jax.Array) -> latents.Inversion:
+            part = _rows(batch, rows)
+            return _invert(self.spec, self.state, part, piece_key, likelihood, options, prior_weight)
+
+        return _by_pieces(run, len(batch["image"]), max(1, _ROWS // max(1, num_restarts)), key)
+
+    def complete(
+        self,
+        images: jax.typing.ArrayLike,
+        mask: Any,
+        key: jax.Array,
+        label: jax.typing.ArrayLike | None = None,
+        *,
+        num_samples: int | None = 1,
+        likelihood: losses.Likelihood | None = None,
+        **options: Any,
+    ) -> latents.Completion:
+        """Complete images of which a part is visible, in as many ways as are asked for, see `jaxgen.latents.complete`.
+
+        Args:
+          images: [N, H, W, C]; the hidden pixels are not looked at.
+          mask: bool, True where a pixel is visible, [H, W] or [N, H, W] ([D] or [N, D] of vectors).
+          key: typed key, [].
+          label: of a conditional model, a class or int [N].
+          num_samples: completions of each image S, drawn from the posterior; None for the single likeliest.
+          likelihood: of images given the mean image, as of `invert`.
+          **options: further ones of `jaxgen.latents.complete`.
+
+        Returns:
+          Images [N, S, H, W, C], whose visible pixels are those given, and their latents [N, S, latent_dim].
+
+        Raises:
+          TypeError: the key is no typed key, or images or mask are of another type.
+          ValueError: images or mask are of another shape or range, the mask shows nothing, a size is below 1, or the
+            label does not fit.
+        """
+        check_key(key)
+        batch = self._batch(images, label, mask)
+        each = (
+            options.get("num_restarts", 8) if num_samples is None else options.get("chains_per_sample", 4) * num_samples
+        )
+        settings = tuple(sorted({"num_samples": num_samples, **options}.items()))
+
+        def run(rows: np.ndarray, piece_key: jax.Array) -> latents.Completion:
+            return _complete(self.spec, self.state, _rows(batch, rows), piece_key, likelihood, settings)
+
+        return _by_pieces(run, len(batch["image"]), max(1, _ROWS // max(1, each)), key)
+
+    def interpolate(
+        self,
+        start: jax.typing.ArrayLike,
+        end: jax.typing.ArrayLike,
+        num: int,
+        label: jax.typing.ArrayLike | None = None,
+        *,
+        linear: bool = False,
+    ) -> jax.Array:
+        """Images on the way from latents to others.
+
+        Args:
+          start: latents, [N, latent_dim].
+          end: latents, [N, latent_dim].
+          num: number of images on each way, the ends among them, at least 2.
+          label: of a conditional model, a class or int [N].
+          linear: along the straight line; else along the arc, on which the images are as likely as samples.
+
+        Returns:
+          Images, [N, num, H, W, C].
+
+        Raises:
+          ValueError: the latents are not of one shape [N, latent_dim], num is below 2, or the label does not fit.
+        """
+        start, end = jnp.asarray(start, jnp.float32), jnp.asarray(end, jnp.float32)
+        check_latents(start, self.latent_dim)
+        if num < 2:
+            raise ValueError(f"num must be at least 2, for both ends, got {num}")
+        between = latents.linear_interpolation if linear else latents.spherical_interpolation
+        z = between(start, end, jnp.linspace(0.0, 1.0, num))
+        given = self._with_label({}, label, len(start)).get("label")
+        images = self.decode(z.reshape(-1, self.latent_dim), None if given is None else np.repeat(given, num))
+        return images.reshape(len(start), num, *images.shape[1:])
+
+    def log_likelihood(
+        self,
+        images: jax.typing.ArrayLike,
+        key: jax.Array,
+        label: jax.typing.ArrayLike | None = None,
+        likelihood: losses.Likelihood | None = None,
+        num_samples: int = 5000,
+        **annealing: Any,
+    ) -> jax.Array:
+        """How likely images are: log p(x) of each.
+
+        Of a VAE under its own likelihood, by importance sampling, `vae_log_likelihood`. With a ``likelihood``, which a
+        GAN needs, under that noise around the mean images, by annealed importance sampling, `gan_log_likelihood` and
+        `vae_annealed_log_likelihood`: ten thousand passes of the network for each image and chain. Numbers of different
+        likelihoods do not compare.
+
+        Args:
+          images: [N, H, W, C].
+          key: typed key, [].
+          label: of a conditional model, a class or int [N].
+          likelihood: noise around the mean images, e.g. ``losses.gaussian(scale=0.1)``; None for a VAE's own.
+          num_samples: importance samples of each image, without ``likelihood``.
+          **annealing: with ``likelihood``: ``num_chains``, ``num_temperatures``, ``num_leapfrog``.
+
+        Returns:
+          log p(x) in nats, [N].
+
+        Raises:
+          TypeError: the key is no typed key, the images are of another type, or the likelihood is no noise.
+          ValueError: it is a GAN and no likelihood is given; the images are of another shape or range; a size is too
+            small, or the label does not fit.
+        """
+        check_key(key)
+        spec = self.spec
+        if likelihood is None and isinstance(spec, GAN):
+            raise ValueError(
+                f"{self.name} is a GAN, whose images have a likelihood only with noise around them: pass "
+                "likelihood=jaxgen.losses.gaussian(scale=0.1), say, and quote the scale with the number"
+            )
+        if likelihood is None and annealing:
+            raise TypeError(f"{', '.join(annealing)}: of annealed chains, which are for a given likelihood")
+        batch = self._batch(images, label)
+        most = _PIECE if likelihood is None else max(1, _ROWS // max(1, annealing.get("num_chains", _CHAINS)))
+
+        def run(rows: np.ndarray, piece_key: jax.Array) -> jax.Array:
+            part = _rows(batch, rows)
+            if likelihood is None and isinstance(spec, VAE):
+                chunk_size = _IMPORTANCE_SAMPLES
+                return vae_log_likelihood(spec, self.state, part, piece_key, num_samples, chunk_size=chunk_size)
+            settings = {"num_chains": _CHAINS, **annealing}
+            annealed: Any = gan_log_likelihood if isinstance(spec, GAN) else vae_annealed_log_likelihood
+            return annealed(spec, self.state, part, piece_key, likelihood, **settings).log_likelihood
+
+        return _by_pieces(run, len(batch["image"]), most, key)
+
+    def _with_label(self, given: dict[str, Any], label: Any, num: int) -> dict[str, Any]:
+        """What is given, with a label for each of so many images where the model has labels."""
+        classes = self.num_classes
+        if classes is None:
+            if label is not None:
+                raise ValueError(f"{self.name} has learnt no classes: leave label out")
+            return given
+        if label is None:
+            raise ValueError(
+                f"{self.name} is conditional: pass label, a class from 0 to {classes - 1}, or one for each image"
+            )
+        label = np.asarray(label)
+        if label.ndim == 0:
+            label = np.repeat(label, num)
+        batches.read_label(label, num)  # for its checks
+        low, high = label.min(), label.max()
+        if low < 0 or high >= classes:
+            raise ValueError(f"{self.name} knows the classes 0 to {classes - 1}, got labels from {low} to {high}")
+        return {**given, "label": label.astype(np.int32)}
+
+    def _batch(self, images: Any, label: Any, mask: Any = None) -> dict[str, Any]:
+        """Images with their label, and their mask, each checked."""
+        images = np.asarray(images)
+        if images.shape == self.image_shape:
+            raise ValueError(f"expected images [N, {_sides(self.image_shape)}], got one image: pass images[None]")
+        check_images(images, bounded=len(self.image_shape) == 3)
+        if images.shape[1:] != self.image_shape:
+            raise ValueError(
+                f"{self.name} has learnt images of shape {list(self.image_shape)}, got {list(images.shape[1:])}: "
+                "resize or convert them"
+            )
+        batch = self._with_label({"image": images}, label, len(images))
+        if mask is not None:
+            batch["mask"] = np.asarray(latents.read_mask(mask, images.shape))
+        return batch
+
+
+def _sides(shape: tuple[int, ...]) -> str:
+    return ", ".join(map(str, shape))
+
+
+def _rows(arrays: dict[str, Any], rows: np.ndarray) -> dict[str, Any]:
+    """Some rows of each array; floats in single precision, so that one program does for all."""
+    chosen = {name: array[rows] for name, array in arrays.items()}
+    return {
+        name: array.astype(np.float32) if np.issubdtype(array.dtype, np.floating) else array
+        for name, array in chosen.items()
+    }
+
+
+def pretrained() -> tuple[str, ...]:
+    """Names of the models that come with the package, for `load`."""
+    return tuple(sorted(path.stem for path in _PRETRAINED.glob("*.safetensors")))
+
+
+def load(source: str | Path, checkpoint: Literal["newest", "best"] | int = "newest") -> Trained:
+    """Load a trained model.
+
+        model = jaxgen.load("vae-fashion-mnist")
+        images = model.sample(jax.random.key(0), 16)
+
+    Args:
+      source: the name of a pretrained model (`jaxgen.trained.pretrained` lists them), a run directory that ``train.py``
+        wrote, or a .safetensors file that `jaxgen.weights.save_weights` wrote.
+      checkpoint: of a run directory: ``"newest"``, ``"best"`` or a step.
+
+    Returns:
+      The model, with its spec, its state (arrays of any shapes) and methods for what it is used for.
+
+    Raises:
+      FileNotFoundError: there is no such file, directory or checkpoint; the error lists the names of pretrained models.
+      ValueError: the file or the run is damaged or of something else, or a checkpoint of a file is asked for.
+      ModuleNotFoundError: a file is to be read and safetensors is not installed.
+    """
+    path = Path(source)
+    if not isinstance(source, Path) and source in pretrained():
+        path = _PRETRAINED / f"{source}.safetensors"
+    if path.is_dir():
+        from jaxgen.training.run import Run  # with Orbax, which takes most of a second to import
+
+        run = Run.open(path)
+        data = run.config["identity"]["data"]
+        record = {"identity": run.config["identity"], "versions": run.config["versions"]}
+        state = run.restore(checkpoint)
+        return Trained(path.resolve().name, run.spec, state, tuple(data["image_shape"]), data["image_type"], record)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{str(source)!r} is no run directory, no .safetensors file and no pretrained model: the pretrained ones "
+            f"are {', '.join(pretrained()) or 'none, in this installation'}"
+        )
+    if checkpoint != "newest":
+        raise ValueError(f"{path} holds one state: checkpoint={checkpoint!r} is for run directories")
+    return Trained(path.stem, *weights.load_weights(path))

@@ -1,0 +1,309 @@
+"""Trained models as single files: a spec, what was learnt, and how it was made, in one .safetensors file.
+
+Nothing in such a file is ever run: it holds arrays by their paths (``generator/project/kernel``) and plain data.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen import modules
+from jaxgen._stochastic_layers import layers_of
+from jaxgen.gan import GAN, GANState
+from jaxgen.spec import check_state
+from jaxgen.training import manifest
+from jaxgen.training.files import replacing
+from jaxgen.vae import VAE, VAEState
+
+if TYPE_CHECKING:
+    from jaxgen.training.run import Plain, Spec, State
+
+_FORMAT = 1
+FloatType = Literal["float32", "float16"]
+_FLOATS = ("float32", "float16")
+_EXACT = ("hyperparams/", "step")  # few numbers, of which a decay of 0.9999 would be 1 in half precision
+
+
+class Arrays(NamedTuple):
+    """What a .safetensors file holds.
+
+    Args:
+      arrays: NumPy arrays of any shapes by name.
+      record: plain data that jaxgen stored with them; empty in the files of others.
+      sha256: of the file.
+    """
+
+    arrays: dict[str, np.ndarray]
+    record: dict[str, Any]
+    sha256: str
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors.numpy
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "files of weights need safetensors, which is not installed: pip install safetensors"
+        ) from error
+    return safetensors
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], record: Mapping[str, Any]) -> None:
+    """Write a .safetensors file, whole or not at all.
+
+    Args:
+      path: the file.
+      arrays: NumPy arrays of any shapes by name.
+      record: plain data to store with them.
+
+    Raises:
+      ValueError: the name does not end in .safetensors.
+      ModuleNotFoundError: safetensors is not installed.
+    """
+    if path.suffix != ".safetensors":
+        raise ValueError(f"a file of weights must end in .safetensors, got {path}")
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    # The record as one text: several would be written in any order.
+    contents = _safetensors().numpy.save(contiguous, metadata={"jaxgen": json.dumps(record, sort_keys=True)})
+    with replacing(path) as partial:
+        partial.write_bytes(contents)
+
+
+def read_arrays(path: Path) -> Arrays:
+    """Read a .safetensors file.
+
+    Args:
+      path: the file.
+
+    Returns:
+      Its arrays, the record that `write_arrays` stored with them, and its hash.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: it is no .safetensors file, or not whole.
+      ModuleNotFoundError: safetensors is not installed.
+    """
+    safetensors = _safetensors()
+    contents = path.read_bytes()
+    try:
+        arrays = safetensors.numpy.load(contents)
+        header = json.loads(contents[8 : 8 + int.from_bytes(contents[:8], "little")])
+        record = json.loads(header.get("__metadata__", {}).get("jaxgen", "{}"))
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise ValueError(f"{path} is no whole .safetensors file ({error}): write it again") from error
+    return Arrays(arrays, record if isinstance(record, dict) else {}, hashlib.sha256(contents).hexdigest())
+
+
+class Weights(NamedTuple):
+    """A model as a file holds it.
+
+    Args:
+      spec: the GAN or VAE.
+      state: its state, arrays of any shapes, ready to be used, or trained on with a fresh optimizer.
+      image_shape: shape of one image, (H, W, C), or (D,) of a vector.
+      image_type: of the images that it has learnt: ``"uint8"``, ``"bool"`` or ``"float32"``.
+      record: plain data on how it was made.
+    """
+
+    spec: "Spec"
+    state: "State"
+    image_shape: tuple[int, ...]
+    image_type: str
+    record: dict[str, Any]
+
+
+def num_classes(spec: "Spec") -> int | None:
+    """Number of classes of a spec's networks; None of a model without labels; no arrays of any shape are involved."""
+    if isinstance(spec, GAN):
+        return modules.num_classes(spec.generator, spec.discriminator)
+    return modules.num_classes(*layers_of(spec, spec.encoder), *layers_of(spec, spec.decoder))
+
+
+def _kept(state: "State") -> dict[str, Any]:
+    """What of a state is stored."""
+    if isinstance(state, VAEState):
+        networks = {**state.params, **{f"{name}_collections": tree for name, tree in state.collections.items()}}
+        return {**networks, "hyperparams": state.hyperparams, "step": state.step}
+    generator = {"params": state.generator_params, "collections": state.generator_collections}
+    if state.ema is not None:  # the one that samples; in the types of the network itself
+        generator = jax.tree.map(lambda average, leaf: jnp.asarray(average, leaf.dtype), state.ema, generator)
+    return {
+        "generator": generator["params"],
+        "generator_collections": generator["collections"],
+        "discriminator": state.discriminator_params,
+        "discriminator_collections": state.discriminator_collections,
+        "hyperparams": state.hyperparams,
+        "step": state.step,
+    }
+
+
+def _state(spec: "Spec", kept: dict[str, Any]) -> "State":
+    """The state of what is stored: optimizers begin anew, and a moving average starts from the stored generator."""
+    hyperparams, step = kept["hyperparams"], kept["step"]
+    if isinstance(spec, VAE):
+        params, collections = (
+            {name: kept[f"{name}{suffix}"] for name in ("encoder", "decoder")} for suffix in ("", "_collections")
+        )
+        return VAEState(step, params, collections, spec.optimizer.init(params), hyperparams)
+    generator = {"params": kept["generator"], "collections": kept["generator_collections"]}
+    average = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.float32), generator)
+    return GANState(
+        step=step,
+        generator_params=generator["params"],
+        discriminator_params=kept["discriminator"],
+        generator_collections=generator["collections"],
+        discriminator_collections=kept["discriminator_collections"],
+        generator_optimizer_state=spec.generator_optimizer.init(generator["params"]),
+        discriminator_optimizer_state=spec.discriminator_optimizer.init(kept["discriminator"]),
+        ema=None if spec.ema_decay is None else average,
+        hyperparams=hyperparams,
+    )
+
+
+def _shapes(spec: "Spec", image_shape: tuple[int, ...], image_type: str) -> dict[str, Any]:
+    """Shapes and types of what is stored of a spec's state, in its tree."""
+    from jaxgen.training.run import init_state  # with Orbax, which takes most of a second to import
+
+    batch = {"image": jax.ShapeDtypeStruct((1, *image_shape), image_type)}
+    if num_classes(spec) is not None:
+        batch["label"] = jax.ShapeDtypeStruct((1,), "int32")
+    return jax.eval_shape(lambda batch: _kept(init_state(spec, jax.random.key(0), batch)), batch)
+
+
+def _stored_type(path: str, leaf: Any, dtype: str) -> str:
+    """The type in which an array is stored."""
+    exact = path.startswith(_EXACT) or not jnp.issubdtype(leaf.dtype, jnp.floating)
+    return str(leaf.dtype) if exact else dtype
+
+
+def _wanted(tree: Any, dtype: str) -> dict[str, str]:
+    return {path: f"{_stored_type(path, leaf, dtype)}{list(leaf.shape)}" for path, leaf in manifest.paths(tree).items()}
+
+
+def _store(path: str, leaf: Any, dtype: str) -> np.ndarray:
+    """An array as it is stored; one that is not finite, or not after rounding, is refused."""
+    array = manifest.on_host(leaf)
+    with np.errstate(over="ignore"):
+        stored = array.astype(_stored_type(path, leaf, dtype), order="C")
+    if np.issubdtype(stored.dtype, np.floating) and not np.isfinite(stored).all():
+        largest = np.abs(array).max()
+        raise ValueError(
+            f"{path} has values up to {largest}, which {stored.dtype} does not hold"
+            f"{': store float32' if np.isfinite(largest) else ': such a model is of no use'}"
+        )
+    return stored
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """The hash of arrays and their names, by which a changed byte shows."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {manifest.describe(array)} ".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def save_weights(
+    path: str | Path,
+    spec: "Spec",
+    state: "State",
+    *,
+    image_shape: tuple[int, ...],
+    image_type: str,
+    dtype: FloatType = "float32",
+    record: Mapping[str, "Plain"] | None = None,
+) -> None:
+    """Write a trained model as one file that `load_weights` and `jaxgen.load` read anywhere, whole or not at all.
+
+    Stored are the spec, the networks' parameters and collections, the hyper-parameters and the step. Of a GAN with a
+    moving average the generator that is stored is the average, which is what samples; the raw one is not kept. The
+    optimizers' states are not kept: training that goes on from such a file begins with fresh ones. To resume a run
+    exactly, keep its directory.
+
+    Args:
+      path: the file, ending in .safetensors; its folder is made.
+      spec: the GAN or VAE, of registered parts (see `jaxgen.training.run.register`).
+      state: its state, arrays of any shapes.
+      image_shape: shape of one image, (H, W, C), or (D,) of a vector.
+      image_type: of the images that it has learnt: ``"uint8"``, ``"bool"`` or ``"float32"``.
+      dtype: type that floats are stored in. ``"float16"`` halves the file and rounds to 11 bits; the hyper-parameters
+        stay exact.
+      record: plain data on how it was made, such as its command and its numbers.
+
+    Raises:
+      TypeError: the spec has parts without a name, the state is of the other family, or the record is no plain data.
+      ValueError: the state is not of this spec and image shape, is not finite, or does not fit the type; or the name
+        does not end in .safetensors.
+      ModuleNotFoundError: safetensors is not installed.
+    """
+    from jaxgen.training.run import to_plain
+
+    if dtype not in _FLOATS:
+        raise ValueError(f"floats are stored as {' or '.join(_FLOATS)}, got {dtype!r}")
+    check_state(state, GANState if isinstance(spec, GAN) else VAEState)
+    described = {
+        "format": _FORMAT,
+        "spec": to_plain(spec),
+        "image_shape": list(image_shape),
+        "image_type": image_type,
+        "num_classes": num_classes(spec),  # for those who read it elsewhere: the spec says it too
+        "floats": dtype,
+        "record": json.loads(json.dumps(dict(record or {}))),
+    }
+    kept = _kept(state)
+    wrong = manifest.array_differences(manifest.arrays(kept), manifest.arrays(_shapes(spec, image_shape, image_type)))
+    if wrong:
+        raise ValueError(
+            f"the state is not one of this spec and of images {list(image_shape)}: {manifest.summary(wrong)}"
+        )
+    arrays = {name: _store(name, leaf, dtype) for name, leaf in manifest.paths(kept).items()}
+    write_arrays(Path(path), arrays, {**described, "arrays_sha256": _digest(arrays)})
+
+
+def load_weights(path: str | Path) -> Weights:
+    """Read a model that `save_weights` wrote; no code of the file is run.
+
+    Args:
+      path: the file.
+
+    Returns:
+      The spec and its state, floats in the types of the spec's networks, optimizers as at the start of training.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: it is damaged, or of something else, or names what is not registered; the error names the arrays that
+        are missing, too much or of another shape or type.
+      ModuleNotFoundError: safetensors is not installed.
+    """
+    from jaxgen.training.run import from_plain
+
+    path = Path(path)
+    arrays, described, _ = read_arrays(path)
+    if "spec" not in described:
+        raise ValueError(f"{path} holds no model of jaxgen's: expected a file that jaxgen.weights.save_weights wrote")
+    if described.get("format") != _FORMAT:
+        raise ValueError(
+            f"{path} is of format {described.get('format')}, this jaxgen reads {_FORMAT}: use the jaxgen that wrote it"
+        )
+    try:
+        spec = from_plain(described["spec"])
+        image_shape, image_type = tuple(described["image_shape"]), described["image_type"]
+        tree = _shapes(spec, image_shape, image_type)
+        wanted = _wanted(tree, described["floats"])
+        record = dict(described["record"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} describes no model that this jaxgen can make: {error}") from error
+    wrong = manifest.array_differences(manifest.arrays(arrays), wanted)
+    if wrong:
+        raise ValueError(f"{path} does not hold the arrays of its {type(spec).__name__}: {manifest.summary(wrong)}")
+    if _digest(arrays) != described.get("arrays_sha256"):
+        raise ValueError(f"{path} is damaged: its arrays do not have the hash they were written with; copy it again")
+    leaves = [jnp.asarray(arrays[name], leaf.dtype) for name, leaf in manifest.paths(tree).items()]
+    kept = jax.tree.unflatten(jax.tree.structure(tree), leaves)
+    return Weights(spec, _state(spec, kept), image_shape, image_type, record)
