@@ -21,13 +21,19 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
-import numpy as np
 import tyro
 
 import jaxgen
-from experiments import comparison_choices, comparison_costs, comparison_page, comparison_pictures, evaluate, train
+from experiments import (
+    comparison_choices,
+    comparison_costs,
+    comparison_curves,
+    comparison_page,
+    comparison_pictures,
+    evaluate,
+    train,
+)
 from experiments.command import exit_status
-from experiments.comparison_charts import Chart, Line
 from experiments.comparison_costs import Cost
 from experiments.comparison_models import TITLES, plan
 from experiments.comparison_page import COLORS, REAL, Model, Report
@@ -42,7 +48,6 @@ from jaxgen.evaluation.records import Record
 from jaxgen.keys import named_key
 from jaxgen.training import manifest
 from jaxgen.training.files import exclusive, replacing
-from jaxgen.training.monitor import rows_until
 from jaxgen.training.run import Run, Spec, differences
 
 _MARK = "comparison.json"  # says that a folder is a comparison, and of what
@@ -226,76 +231,6 @@ def facts(run: Run, cost: Cost) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def read_log(directory: Path) -> tuple[list[dict[str, Any]], Any]:
-    """(rows of a run's log, function from steps to minutes of training)."""
-    path = directory / "metrics.jsonl"
-    rows = [json.loads(line) for line in rows_until(path, math.inf)] if path.is_file() else []
-    steps, seconds = [0], [0.0]
-    for row in rows:
-        if "time_steps_per_second" in row:
-            seconds.append(seconds[-1] + (row["step"] - steps[-1]) / row["time_steps_per_second"])
-            steps.append(row["step"])
-
-    def minutes(found: Sequence[int]) -> list[float]:
-        if len(steps) == 1:
-            return [0.0] * len(found)
-        # The last evaluation comes after the last row of the log at about the same speed.
-        speed = steps[-1] / seconds[-1]
-        return [float(np.interp(s, steps, seconds) + max(0, s - steps[-1]) / speed) / 60.0 for s in found]
-
-    return rows, minutes
-
-
-def curves(entries: Sequence[Entry]) -> list[Chart]:
-    """How the runs learnt: what there is of distance, ELBO and losses in their logs."""
-    logs = [read_log(entry.directory) for entry in entries]
-
-    def lines(metric: str, dashed: bool = False, beginning: bool = False, after: int = 0) -> list[Line]:
-        found = []
-        for number, (entry, (rows, minutes)) in enumerate(zip(entries, logs, strict=True)):
-            names = {n for row in rows for n in row if (n.startswith(metric) if beginning else n == metric)}
-            for name in sorted(names)[:1]:
-                points = [(row["step"], float(row[name])) for row in rows if name in row and row["step"] >= after]
-                steps, values = [p[0] for p in points], [p[1] for p in points]
-                found.append(Line(entry.title, number, minutes(steps), values, dashed))
-        return found
-
-    firsts = [row["step"] for rows, _ in logs for row in rows if "test_elbo" in row]
-    distances = lines("test_fd_", beginning=True) or lines("test_fid", beginning=True)
-    charts = [
-        Chart(
-            "Samples come nearer to test images",
-            "Fréchet distance of samples while training; lower is better.",
-            "minutes",
-            "Fréchet distance",
-            tuple(distances),
-            logarithmic=True,
-        ),
-        Chart(
-            "Samples become more various",
-            "Distance of a sample to the most similar other one; 1 is that of the data.",
-            "minutes",
-            "diversity",
-            tuple(lines("sample_diversity")),
-        ),
-        Chart(
-            "VAEs: what they say of images",
-            "ELBO in nats, of test images solid, of training images dotted; where they part, it learns by heart.",
-            "minutes",
-            "ELBO, nats",
-            (*lines("test_elbo"), *lines("elbo", dashed=True, after=min(firsts, default=0))),
-        ),
-        Chart(
-            "GANs: two networks in balance",
-            "Losses of generator (solid) and discriminator (dotted): they need not fall, but neither may vanish.",
-            "minutes",
-            "loss",
-            (*lines("generator_loss"), *lines("discriminator_loss", dashed=True)),
-        ),
-    ]
-    return [chart for chart in charts if any(len(line.xs) for line in chart.lines)]
-
-
 def look_at(
     entries: Sequence[Entry], options: Options, found: Sequence[Record]
 ) -> tuple[list[Picture], list[Record], dict[str, float], str]:
@@ -380,7 +315,7 @@ def build(options: Options, entries: Sequence[Entry], spent: dict[str, float]) -
         cautions=tuple(comparison_choices.cautions(found)),
         pictures=tuple(pictures),
         completion_note=completion_note,
-        curves=tuple(curves(entries)),
+        curves=tuple(comparison_curves.curves({entry.title: entry.directory for entry in entries})),
         records=tuple(found),
         costs=costs,
         notes=notes(entries, options, spent),

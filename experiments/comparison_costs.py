@@ -1,11 +1,8 @@
 """What a model costs: parameters, training time, memory of a training step, and the time to draw samples."""
 
-import json
-import math
 import statistics
 import time
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -13,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxgen
+from experiments.comparison_curves import training_seconds
 from experiments.comparison_models import all_parameters, decoder_parameters
 from experiments.watching import class_rows
-from jaxgen.training.monitor import rows_until
 from jaxgen.training.run import Run, Spec
 
 SAMPLES = 1000
@@ -32,18 +29,6 @@ class Cost(NamedTuple):
     training_seconds: float | None  # None where the log does not say
     step_bytes: int | None  # None where the compiler does not say
     sampling_seconds: float  # for `SAMPLES` images
-
-
-def training_seconds(directory: Path) -> float | None:
-    """Wall-clock seconds of all steps of a run, with compilation and evaluations, from the speeds in its log."""
-    path = directory / "metrics.jsonl"
-    rows = [json.loads(line) for line in rows_until(path, math.inf)] if path.is_file() else []
-    seconds, before = 0.0, 0
-    for row in rows:
-        if "time_steps_per_second" in row:
-            seconds += (row["step"] - before) / row["time_steps_per_second"]
-            before = row["step"]
-    return seconds if before else None
 
 
 def step_bytes(spec: Spec, state: Any, batch: dict[str, Any]) -> int | None:

@@ -16,7 +16,8 @@ from PIL import Image
 
 from experiments import compare, comparison_charts, comparison_choices, comparison_models, comparison_page
 from experiments.comparison_charts import Chart, Line
-from experiments.comparison_costs import Cost, training_seconds
+from experiments.comparison_costs import Cost
+from experiments.comparison_curves import read_log, training_seconds
 from experiments.comparison_page import REAL, Model, Report
 from experiments.comparison_pictures import KINDS, Picture, glance, grid
 from experiments.options import GANOptions
@@ -248,8 +249,7 @@ def test_training_time_is_read_from_the_log(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     assert training_seconds(tmp_path) == pytest.approx(3.0)
     assert training_seconds(tmp_path / "none") is None
-    _, minutes = compare.read_log(tmp_path)
-    np.testing.assert_allclose(minutes([0, 10, 20, 30]), [0, 2 / 60, 2.5 / 60, 3 / 60])
+    np.testing.assert_allclose(read_log(tmp_path).minutes([0, 10, 20, 30, 40]), np.asarray([0, 2, 2.5, 3, 4]) / 60)
 
 
 def test_ticks_are_round_and_inside() -> None:
