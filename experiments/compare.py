@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
+import numpy as np
 import tyro
 
 import jaxgen
@@ -38,12 +39,12 @@ from experiments.comparison_costs import Cost
 from experiments.comparison_models import TITLES, plan
 from experiments.comparison_page import COLORS, REAL, Model, Report
 from experiments.comparison_pictures import Picture
-from experiments.inputs import dataset_name, load_data
+from experiments.inputs import Data, dataset_name, load_data
 from experiments.options import Options as TrainOptions
 from experiments.options import saved_options
 from jaxgen import data, trained
 from jaxgen.data import Source
-from jaxgen.evaluation import records
+from jaxgen.evaluation import measures, records
 from jaxgen.evaluation.records import Record
 from jaxgen.keys import named_key
 from jaxgen.training import manifest
@@ -166,6 +167,7 @@ def taken(options: Options) -> list[Entry]:
         steps = run.steps()
         if not steps:
             raise FileNotFoundError(f"{run.directory} has no checkpoint yet: train it first")
+        check_measures(options, run.directory.name, run.spec, tuple(run.config["identity"]["data"]["image_shape"]))
         if options.checkpoint.isdecimal() and int(options.checkpoint) not in steps:
             raise FileNotFoundError(f"{run.directory} has no checkpoint of step {options.checkpoint}: it has {steps}")
     return [Entry(path.resolve().name, path, None) for path in options.runs]
@@ -175,17 +177,35 @@ def planned(options: Options) -> list[Entry]:
     """The five models to be trained; loads the data once, so that what is wrong is said before any training."""
     names = ("dataset", "data_dir", "manual_dir", "image_size", "color", "seed")
     common = {name: getattr(options, name) for name in names}
-    size = data.open_source(**{("name" if n == "dataset" else n): v for n, v in common.items() if n != "seed"})
-    shape = size.image_shape
+    places: dict[str, Any] = {name: common[name] for name in names[1:-1]}
+    shape = data.open_source(options.dataset, **places).image_shape
     if len(shape) != 3:
         raise ValueError(f"{options.dataset} has examples of shape {list(shape)}: a comparison shows images")
     models = plan(shape, options.scale, **common)
-    entries = []
     for name, chosen in models.items():
-        directory = options.out / "runs" / name
-        entries.append(Entry(TITLES[name], directory, dataclasses.replace(chosen, workdir=directory, resume=True)))
-    load_data(next(iter(models.values())), None)
-    return entries
+        check_measures(options, TITLES[name], chosen.spec(shape), shape)
+    loaded = load_data(next(iter(models.values())), None)
+    evaluate.num_compared(options.num, len(loaded.test["image"]), len(known_images(loaded)), options.dataset)
+    folders = {name: options.out / "runs" / name for name in models}
+    return [
+        Entry(TITLES[name], folders[name], dataclasses.replace(chosen, workdir=folders[name], resume=True))
+        for name, chosen in models.items()
+    ]
+
+
+def known_images(loaded: Data) -> np.ndarray:
+    """Images that the models were trained on; of those that stream, some."""
+    train_split = loaded.train.look() if isinstance(loaded.train, Source) else loaded.train
+    return train_split["image"]
+
+
+def check_measures(options: Options, title: str, spec: Spec, image_shape: tuple[int, ...]) -> None:
+    """Refuse measures, asked for by name, that cannot be made of a model."""
+    for name in options.measures:
+        if name not in evaluate.GROUPS:
+            reason = measures.why_not(name, spec, image_shape, options.dataset, classifies=True)
+            if reason is not None:
+                raise ValueError(f"{name} cannot be made of {title}: {reason}: leave it out of --measures")
 
 
 def summary(spec: Spec) -> str:
@@ -236,8 +256,7 @@ def look_at(
 ) -> tuple[list[Picture], list[Record], dict[str, float], str]:
     """(pictures, further records, seconds of search an image where there is no encoder, a note on completions)."""
     loaded = load_data(saved_options(Run.open(entries[0].directory)), None)
-    known = loaded.train.look() if isinstance(loaded.train, Source) else loaded.train
-    held = comparison_pictures.hold_back(loaded.test, known["image"])
+    held = comparison_pictures.hold_back(loaded.test, known_images(loaded))
     key = named_key(jax.random.key(options.seed), "comparison")
     pictures = [comparison_pictures.glance(REAL, comparison_pictures.floats(held.images))]
     further: list[Record] = []

@@ -1,6 +1,7 @@
 """The five models that compare.py trains: equal decoders, equal latents, equal batches."""
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ NARROW = 128  # units next to the latents, of the fully connected decoders
 STEPS = {"gan": 14_000, "dcgan": 3500, "vae": 7000, "conv-vae": 2500, "dlgm": 7000}
 TITLES = {"gan": "GAN", "dcgan": "DCGAN", "vae": "VAE", "conv-vae": "Convolutional VAE", "dlgm": "DLGM"}
 LOOKS = 10  # evaluations of each while it trains
+MOST_PIXELS = 1024  # whose Frechet distance is measured while training: it takes their cube
 LEAST_UNITS = 8  # of a fully connected decoder's layer next to the image
 
 Options = VAEOptions | GANOptions
@@ -93,6 +95,7 @@ def plan(image_shape: tuple[int, ...], scale: float = 1.0, **common: Any) -> dic
         "conv-vae": VAEOptions(architecture="conv", width=WIDTH, latent_dim=LATENTS),
         "dlgm": _units(VAEOptions(latent_dim=lower, upper_latent_dims=(UPPER_LATENTS,)), image_shape, target),
     }
+    common["extractor"] = "auto" if math.prod(image_shape) <= MOST_PIXELS else "none"
     return {name: _with_steps(options, name, scale, common) for name, options in models.items()}
 
 
@@ -104,7 +107,6 @@ def _with_steps(options: Options, name: str, scale: float, common: dict[str, Any
         "eval_every": every,
         "checkpoint_every": every,
         "sample_every": steps,
-        "extractor": "auto",
         "batch_size": 64,
     }
     return dataclasses.replace(options, steps=steps, **cadences, **common)

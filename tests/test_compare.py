@@ -283,6 +283,8 @@ def fake_run(directory: Path, **changes: Any) -> Path:
         (["--scale", "0"], "--scale must be a number above 0"),
         (["--measures", "fid"], "--measures are standard, all, or some of"),
         (["--image-size", "30"], "multiples of 4"),
+        (["--measures", "elbo"], "elbo cannot be made of GAN: a GAN has no encoder"),
+        (["--num", "501"], "501 images cannot be compared"),
         (["--dataset", "npz:{tmp}/none.npz"], "none.npz"),
     ],
 )
