@@ -50,17 +50,17 @@ def curves(directories: Mapping[str, Path]) -> list[Chart]:
     """How runs learnt, given their names and directories: what there is of distance, ELBO and losses in their logs."""
     logs = {name: read_log(directory) for name, directory in directories.items()}
 
-    def lines(metric: str, dashed: bool = False, beginning: bool = False, after: int = 0) -> list[Line]:
+    def lines(metric: str, dashed: bool = False, beginning: bool = False, since: str = "") -> list[Line]:
         found = []
         for number, (title, log) in enumerate(logs.items()):
             names = {n for row in log.rows for n in row if (n.startswith(metric) if beginning else n == metric)}
+            after = min((row["step"] for row in log.rows if since in row), default=0)
             for name in sorted(names)[:1]:
                 points = [(row["step"], float(row[name])) for row in log.rows if name in row and row["step"] >= after]
                 steps, values = [p[0] for p in points], [p[1] for p in points]
                 found.append(Line(title, number, log.minutes(steps), values, dashed))
         return found
 
-    firsts = [row["step"] for log in logs.values() for row in log.rows if "test_elbo" in row]
     distances = lines("test_fd_", beginning=True) or lines("test_fid", beginning=True)
     charts = [
         Chart(
@@ -83,7 +83,7 @@ def curves(directories: Mapping[str, Path]) -> list[Chart]:
             "ELBO in nats, of test images solid, of training images dotted; where they part, it learns by heart.",
             "minutes",
             "ELBO, nats",
-            (*lines("test_elbo"), *lines("elbo", dashed=True, after=min(firsts, default=0))),
+            (*lines("test_elbo"), *lines("elbo", dashed=True, since="test_elbo")),
         ),
         Chart(
             "GANs: two networks in balance",

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments.comparison_charts import Chart, Dot, Dots, dot_chart, line_chart
-from experiments.comparison_choices import Choice, bytes_text, rows, seconds_text
+from experiments.comparison_choices import Choice, bytes_text, plain_number, rows, seconds_text
 from experiments.comparison_costs import SAMPLES, Cost
 from experiments.comparison_metrics import explain
 from experiments.comparison_pictures import KINDS, Picture, png
-from experiments.evaluation_report import best_of, number_text, rows_of
+from experiments.evaluation_report import best_of, rows_of
 from jaxgen.evaluation.records import Protocol, Record
 
 COLORS = 8  # models that a page tells apart
@@ -51,7 +51,7 @@ class Report(NamedTuple):
 SECTIONS = {
     "samples": (
         "What each model draws",
-        "Images made from random latents. Look for variety as much as for beauty: a model may draw a few things well.",
+        "Drawn at random, not chosen. Look for variety as much as for beauty: a model may draw a few things well.",
     ),
     "neighbours": (
         "Is it drawing, or remembering?",
@@ -68,7 +68,8 @@ SECTIONS = {
     ),
     "interpolations": (
         "From one image to another",
-        "Where every step between two images is an image as well, the latents are in order.",
+        "Between two test images, outermost, along an arc through the latents. Where every step is an image as well, "
+        "the latents are in order.",
     ),
 }
 
@@ -83,14 +84,12 @@ def _data_uri(picture: Picture) -> str:
 
 def _picture(picture: Picture, colors: Mapping[str, int]) -> str:
     heads = ""
+    caption = f"<figcaption>{escape(picture.caption)}</figcaption>" if picture.caption else ""
     if picture.heads:
         cells = "".join(f"<span>{escape(head)}</span>" for head in picture.heads)
         columns = f"grid-template-columns: repeat({len(picture.heads)}, minmax(0, 1fr))"
         heads = f'<div class="heads" aria-hidden="true" style="{columns}">{cells}</div>'
-    return (
-        f'<figure class="card"><h3>{_chip(picture.model, colors)}</h3>{heads}'
-        f"{_image(picture)}<figcaption>{escape(picture.caption)}</figcaption></figure>"
-    )
+    return f'<figure class="card"><h3>{_chip(picture.model, colors)}</h3>{heads}{_image(picture)}{caption}</figure>'
 
 
 def _glance(report: Report, colors: Mapping[str, int]) -> str:
@@ -229,7 +228,8 @@ def _protocol(protocol: Protocol, row: Mapping[str, Record]) -> str:
     warnings = [f"{name}: {warning}" for name, record in row.items() for warning in record.warnings]
     items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in entries.items() if value)
     noted = "".join(f"<dt>beware</dt><dd>{escape(text)}</dd>" for text in warnings)
-    return f"<details><summary>protocol</summary><dl>{items}{noted}</dl></details>"
+    said = f'<p class="inside">{escape(explain(protocol.metric).sentence)}</p>'
+    return f"<details><summary>protocol</summary>{said}<dl>{items}{noted}</dl></details>"
 
 
 def _metrics(report: Report, colors: Mapping[str, int]) -> str:
@@ -243,11 +243,11 @@ def _metrics(report: Report, colors: Mapping[str, int]) -> str:
                 continue
             kind = ' class="best"' if best == model.name else ""
             star = '<span class="soft" title="see protocol">*</span>' if record.warnings else ""
-            value = number_text(record.value, record.standard_error).replace("+-", "±").replace("-", "&minus;")
+            value = plain_number(record.value, record.standard_error)
             cells.append(f"<td{kind}>{value}{star}</td>")
         calibrations = {record.calibration for record in row.values()} - {None}
         real = f"{calibrations.pop():.4g}" if len(calibrations) == 1 else "&ndash;"
-        arrow = {"lower": " ↓", "higher": " ↑", "neither": ""}[protocol.better]
+        arrow = {"lower": "&nbsp;↓", "higher": "&nbsp;↑", "neither": ""}[protocol.better]
         spoken = {"lower": "lower is better", "higher": "higher is better", "neither": "neither end is better"}
         layer = f" {protocol.metric.rpartition('-')[2]}" if protocol.metric.startswith("active-units-") else ""
         lines.append(

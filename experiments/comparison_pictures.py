@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxgen.trained import Trained
 
 import jaxgen
 from experiments.watching import class_rows
@@ -19,6 +18,7 @@ from jaxgen.batches import to_float
 from jaxgen.data import spread
 from jaxgen.evaluation.records import Parameter, Record
 from jaxgen.keys import named_key
+from jaxgen.trained import Trained
 from jaxgen.training.files import replacing
 from jaxgen.training.monitor import image_grid
 
@@ -205,7 +205,7 @@ def _samples(name: str, model: Trained, key: jax.Array) -> list[Picture]:
     classes = class_rows(model.spec)
     num = SAMPLES if classes is None else len(classes)
     images = floats(model.sample(key, num, classes))
-    caption = "Drawn at random, not chosen." if classes is None else "Drawn at random, one class a row."
+    caption = "" if classes is None else "One class a row."
     alt = f"{num} samples of {name}, {PER_ROW} a row"
     return [glance(name, images), Picture("samples", name, grid(images, PER_ROW), (), caption, alt)]
 
@@ -214,16 +214,23 @@ def _neighbours(name: str, model: Trained, held: Held, key: jax.Array) -> Pictur
     classes = class_rows(model.spec, 1, NEIGHBOURS)
     labels = None if classes is None else np.resize(classes, NEIGHBOURS)
     images = floats(model.sample(named_key(key, "neighbours"), NEIGHBOURS, labels))
-    _, places = metrics.nearest_neighbours(jnp.asarray(images), jnp.asarray(held.known))
-    nearest = floats(held.known[np.asarray(places)])
+    nearest, error = _nearest(images, held)
+    _, real_error = _nearest(floats(held.images), held)
     return Picture(
         "neighbours",
         name,
         grid(_rows(images, nearest, columns=PER_ROW), PER_ROW),
         (),
-        "Samples, and below each the training image nearest to it, pixel by pixel.",
+        f"Squared error between the two {error:.4f}; of real test images and their nearest {real_error:.4f}.",
         f"Two rows of samples of {name}, each above the training images nearest to them",
     )
+
+
+def _nearest(images: np.ndarray, held: Held) -> tuple[np.ndarray, float]:
+    """(the training images nearest to some images, the mean squared error between the two)."""
+    _, places = metrics.nearest_neighbours(jnp.asarray(images), jnp.asarray(held.known))
+    nearest = floats(held.known[np.asarray(places)])
+    return nearest, float(np.square(nearest - images).mean())
 
 
 def _rebuild(
@@ -274,6 +281,6 @@ def _interpolations(name: str, model: Trained, held: Held, labels: np.ndarray | 
         name,
         grid(rows.reshape(-1, *truth.shape[1:]), STEPS + 2),
         ("from", *("",) * STEPS, "to"),
-        "Between two test images (outermost), along an arc through the latents.",
+        "",
         f"{pairs} rows of images of {name} that pass from one test image into another",
     )
