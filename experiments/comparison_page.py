@@ -243,10 +243,11 @@ def _metrics(report: Report, colors: Mapping[str, int]) -> str:
                 continue
             kind = ' class="best"' if best == model.name else ""
             star = '<span class="soft" title="see protocol">*</span>' if record.warnings else ""
-            value = plain_number(record.value, record.standard_error)
-            cells.append(f"<td{kind}>{value}{star}</td>")
+            value, _, error = plain_number(record.value, record.standard_error).partition(" ± ")
+            within = f'<span class="within">± {error}</span>' if error else ""
+            cells.append(f"<td{kind}>{value}{star}{within}</td>")
         calibrations = {record.calibration for record in row.values()} - {None}
-        real = f"{calibrations.pop():.4g}" if len(calibrations) == 1 else "&ndash;"
+        real = plain_number(calibrations.pop(), None) if len(calibrations) == 1 else "&ndash;"
         arrow = {"lower": "&nbsp;↓", "higher": "&nbsp;↑", "neither": ""}[protocol.better]
         spoken = {"lower": "lower is better", "higher": "higher is better", "neither": "neither end is better"}
         layer = f" {protocol.metric.rpartition('-')[2]}" if protocol.metric.startswith("active-units-") else ""
