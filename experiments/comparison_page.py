@@ -246,7 +246,7 @@ def _metrics(report: Report, colors: Mapping[str, int]) -> str:
             value, _, error = plain_number(record.value, record.standard_error).partition(" ± ")
             within = f'<span class="within">± {error}</span>' if error else ""
             cells.append(f"<td{kind}>{value}{star}{within}</td>")
-        calibrations = {record.calibration for record in row.values()} - {None}
+        calibrations = {record.calibration for record in row.values() if record.calibration is not None}
         real = plain_number(calibrations.pop(), None) if len(calibrations) == 1 else "&ndash;"
         arrow = {"lower": "&nbsp;↓", "higher": "&nbsp;↑", "neither": ""}[protocol.better]
         spoken = {"lower": "lower is better", "higher": "higher is better", "neither": "neither end is better"}
