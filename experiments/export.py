@@ -108,6 +108,11 @@ class Program(NamedTuple):
     outputs: tuple[Array, ...]
 
 
+def held(state: Any) -> Any:
+    """Weights that the compiler must not compute with in advance: programs then give the bits of the functions here."""
+    return jax.lax.optimization_barrier(state)
+
+
 def programs_of(model: Trained) -> dict[str, Program]:
     """The programs of a model by name."""
     spec: Any = model.spec
@@ -132,10 +137,10 @@ def programs_of(model: Trained) -> dict[str, Program]:
 
     def sampler(key: jax.Array, numbers: jax.Array, label: jax.Array | None = None) -> jax.Array:
         noise = prior_noise(spec, jax.random.wrap_key_data(key, impl="threefry2x32"), numbers)
-        return decode(spec, generator, noise, label)
+        return decode(spec, held(generator), noise, label)
 
     def decoder(z: jax.Array, label: jax.Array | None = None) -> jax.Array:
-        return decode(spec, generator, z, label)
+        return decode(spec, held(generator), z, label)
 
     programs = {
         "sampler": Program(sampler, (key, numbers, *label), (images,)),
@@ -152,8 +157,8 @@ def programs_of(model: Trained) -> dict[str, Program]:
         def encoder(images: jax.Array, label: jax.Array | None = None) -> Any:
             batch = {"image": images, "label": label}
             if layers:
-                return {"z": jaxgen.vae_encode_noise(spec, encoder_state, batch)}
-            mean, logvar = jaxgen.vae_encode(spec, encoder_state, batch)[:2]
+                return {"z": jaxgen.vae_encode_noise(spec, held(encoder_state), batch)}
+            mean, logvar = jaxgen.vae_encode(spec, held(encoder_state), batch)[:2]
             return {"z": mean, "logvar": logvar}
 
         programs["encoder"] = Program(encoder, (images, *label), tuple(outputs))

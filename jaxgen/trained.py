@@ -359,7 +359,7 @@ class Trained:
           label: of a conditional model, a class or int [N].
           num_samples: completions of each image S, drawn from the posterior; None for the single likeliest.
           likelihood: of images given the mean image, as of `invert`.
-          **options: further ones of `jaxgen.latents.complete`.
+          **options: further numbers, and the optimizer, of `jaxgen.latents.complete`.
 
         Returns:
           Images [N, S, H, W, C], whose visible pixels are those given, and their latents [N, S, latent_dim].

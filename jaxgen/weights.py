@@ -82,7 +82,7 @@ def read_arrays(path: Path) -> Arrays:
       path: the file.
 
     Returns:
-      Its arrays, the record that `write_arrays` stored with them, and its hash.
+      Its arrays, of any shapes, the record that `write_arrays` stored with them, and its hash.
 
     Raises:
       FileNotFoundError: there is no such file.

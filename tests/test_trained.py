@@ -38,7 +38,7 @@ def images(num: int) -> np.ndarray:
     return models.batch(num)["image"]
 
 
-@pytest.mark.parametrize("name", ["dlgm", "dcgan", *slow("vae", "gan")])
+@pytest.mark.parametrize("name", ["dlgm", *slow("dcgan", "vae", "gan")])
 def test_samples_are_those_of_the_pure_functions(name: str, of: Any, key: jax.Array) -> None:
     model = of(name)
     label = np.arange(5) if model.num_classes else None
@@ -51,6 +51,7 @@ def test_samples_are_those_of_the_pure_functions(name: str, of: Any, key: jax.Ar
     np.testing.assert_allclose(model.decode(noise, label), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_vae_of_several_layers_is_one_decoder(of: Any, key: jax.Array) -> None:
     model = of("dlgm")
     assert model.latent_dim == models.LATENT_DIM + 2
