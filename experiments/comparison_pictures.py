@@ -30,7 +30,9 @@ COMPLETED = 6
 WAYS = 4  # completions of each
 PAIRS = 5  # ways between two images
 STEPS = 8  # images on each, its ends among them
-NOISE = 0.1  # standard deviation around the decoder's means, under which the latents of seen pixels are sought
+# Standard deviations around the decoder's means, under which latents are sought: of a whole image, and of half of one,
+# where a narrow one leaves a single guess.
+NOISE, GUESSING_NOISE = 0.1, 0.3
 # A shorter annealing than the default: the pictures hardly change, and a convolutional decoder takes minutes less.
 ANNEALING = {"chains_per_sample": 2, "num_temperatures": 100, "num_leapfrog": 5}
 HIDDEN = (128, 128, 128, 56)  # colour of pixels that the model does not see, on any background
@@ -250,7 +252,7 @@ def _completions(
     name: str, model: Trained, held: Held, labels: np.ndarray | None, key: jax.Array, template: Record
 ) -> tuple[Picture, Record]:
     mask = lower_half(model.image_shape)
-    noise = losses.gaussian(scale=NOISE)
+    noise = losses.gaussian(scale=GUESSING_NOISE)
     made = model.complete(held.images, mask, key, labels, num_samples=WAYS, likelihood=noise, **ANNEALING).images
     ways, truth = floats(made), floats(held.images)
     error = np.square(ways.mean(axis=1) - truth)[:, ~mask].reshape(len(truth), -1).mean(axis=1)
@@ -266,7 +268,12 @@ def _completions(
         f"Mean squared error of the hidden half {error.mean():.4f}.",
         f"{COMPLETED} rows: a test image, its upper half, and {WAYS} ways in which {name} completes it",
     )
-    parameters: dict[str, Parameter] = {"hidden": "the lower half", "completions": WAYS, "noise": NOISE, **ANNEALING}
+    parameters: dict[str, Parameter] = {
+        "hidden": "the lower half",
+        "completions": WAYS,
+        "noise": GUESSING_NOISE,
+        **ANNEALING,
+    }
     return picture, _record(template, "completion-MSE", error, parameters)
 
 
