@@ -43,7 +43,6 @@ Images = dict[str, np.ndarray]
 Hide = Literal["bottom", "top", "left", "right", "centre", "pixels"]
 GOOD = 30.0  # dB
 CLOSE = 0.01  # quantile of the test images' distances under which a sample counts as a copy
-NOISE = losses.gaussian(scale=0.1)  # of inversions: the pixels' squared error, against the prior
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,7 +90,7 @@ class Complete(Options):
     num_samples: int = 4
     """Completions of each image."""
     noise: float | None = None
-    """Standard deviation of Gaussian noise around the model's images, in units of their range; when not given, 0.1 for
+    """Standard deviation of Gaussian noise around the model's images, in units of their range; when not given, 0.3 for
     a GAN, and a VAE's own likelihood."""
 
     def check(self) -> None:
@@ -374,7 +373,7 @@ def invert(options: Invert) -> dict[str, Any]:
                 images,
                 named_key(options.key, "starts"),
                 labels,
-                likelihood=NOISE,
+                likelihood=latents.INVERSION_NOISE,  # of both families: squared errors, against the prior
                 num_restarts=starts,
                 num_steps=options.steps,
             )

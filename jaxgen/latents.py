@@ -27,10 +27,10 @@ from jaxgen.keys import example_keys, named_key
 Decoder = Callable[[jax.Array, jax.Array | None], jax.Array]
 Batch = Mapping[str, Any]
 
-_NOISE = losses.gaussian(scale=0.1)
+INVERSION_NOISE = losses.gaussian(scale=0.1)
 # What a decoder gets wrong is alike in neighbouring pixels, and half an image of independent ones would say too much of
 # the rest: with a GAN, hidden halves are a fifth better guessed than with 0.1.
-_COMPLETION_NOISE = losses.gaussian(scale=0.3)
+COMPLETION_NOISE = losses.gaussian(scale=0.3)
 _PARALLEL = 1.0 - 1e-6  # cosine of the angle under which two directions count as one
 _SHORT = 1e-12  # length of a latent without a direction
 
@@ -325,7 +325,7 @@ def invert(
     *,
     mask: Any = None,
     start: jax.Array | None = None,
-    likelihood: losses.Likelihood = _NOISE,
+    likelihood: losses.Likelihood = INVERSION_NOISE,
     prior_weight: float | jax.Array = 1.0,
     num_restarts: int = 8,
     num_steps: int = 300,
@@ -432,7 +432,7 @@ def complete(
     latent_dim: int,
     *,
     num_samples: int | None = None,
-    likelihood: losses.Likelihood = _COMPLETION_NOISE,
+    likelihood: losses.Likelihood = COMPLETION_NOISE,
     chains_per_sample: int = 4,
     num_temperatures: int = 300,
     num_leapfrog: int = 10,

@@ -33,7 +33,6 @@ _PIECE = 500  # images at a time that are decoded or encoded
 _ROWS = 800  # latents at a time that are climbed with, or chains that are run
 _IMPORTANCE_SAMPLES = 10  # of each image at a time
 _CHAINS = 16  # of an annealed likelihood
-_NOISE = losses.gaussian(scale=0.1)
 
 
 def prior_noise(spec: "Spec", key: jax.Array, numbers: jax.Array) -> jax.Array:
@@ -76,11 +75,11 @@ def decode(spec: "Spec", state: Any, z: jax.Array, label: jax.Array | None = Non
     return spec.likelihood.mean(vae_decode_noise(spec, state, z, label))
 
 
-def _decoder(spec: "Spec", state: Any, likelihood: Any) -> tuple[latents.Decoder, Any]:
-    """(the decoder, the likelihood whose parameters it gives): a VAE's own where none is asked for."""
+def _decoder(spec: "Spec", state: Any, likelihood: Any, noise: losses.Likelihood) -> tuple[latents.Decoder, Any]:
+    """(the decoder, the likelihood whose parameters it gives): where none is asked for, a VAE's own, a GAN's noise."""
     if isinstance(spec, VAE) and likelihood is None:
         return functools.partial(vae_decode_noise, spec, state), spec.likelihood
-    return functools.partial(decode, spec, state), _NOISE if likelihood is None else likelihood
+    return functools.partial(decode, spec, state), noise if likelihood is None else likelihood
 
 
 # Compiled here, once for each spec and size of a piece; what is static is compared by value.
@@ -102,7 +101,7 @@ def _invert(
     options: tuple[Any, ...],
     prior_weight: Any,
 ) -> latents.Inversion:
-    decoder, likelihood = _decoder(spec, state, likelihood)
+    decoder, likelihood = _decoder(spec, state, likelihood, latents.INVERSION_NOISE)
     # Where pixels are hidden, an encoder would see what is in their place.
     start = vae_encode_noise(spec, state, rows) if isinstance(spec, VAE) and "mask" not in rows else None
     return latents.invert(
@@ -122,7 +121,7 @@ def _invert(
 def _complete(
     spec: "Spec", state: Any, rows: dict[str, Any], key: jax.Array, likelihood: Any, options: tuple[Any, ...]
 ) -> latents.Completion:
-    decoder, likelihood = _decoder(spec, state, likelihood)
+    decoder, likelihood = _decoder(spec, state, likelihood, latents.COMPLETION_NOISE)
     return latents.complete(decoder, rows, rows["mask"], key, _latent_dim(spec), likelihood=likelihood, **dict(options))
 
 
@@ -358,7 +357,7 @@ class Trained:
           key: typed key, [].
           label: of a conditional model, a class or int [N].
           num_samples: completions of each image S, drawn from the posterior; None for the single likeliest.
-          likelihood: of images given the mean image, as of `invert`.
+          likelihood: of images given the mean image; None for a VAE's own, and ``losses.gaussian(scale=0.3)`` of a GAN.
           **options: further numbers, and the optimizer, of `jaxgen.latents.complete`.
 
         Returns:

@@ -8,17 +8,39 @@ import jax
 import numpy as np
 import pytest
 
+import jaxgen
+from experiments import export
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PROGRAM = re.compile(r"```python\n(.*?)```", re.DOTALL)
 PREAMBLE, *EXAMPLES = (ROOT / "docs" / "examples.md").read_text().split("\n## ")[1:]
 
 
-def test_the_readmes_program_runs() -> None:
-    programs = PROGRAM.findall(README)
-    assert len(programs) == 1
+LOADS, EXPORTED, COMPOSES = PROGRAM.findall(README)
+
+
+def test_the_readmes_model_loads() -> None:
     names: dict[str, Any] = {}
-    exec(programs[0], names)
+    exec(LOADS, names)
+    assert names["images"].shape == (16, 28, 28, 1)
+
+
+def test_the_readmes_export_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the command above it, but for the platforms."""
+    command = next(line for line in README.splitlines() if "experiments/export.py" in line)
+    arguments = command.split("#")[0].split()[3:]
+    monkeypatch.chdir(tmp_path)
+    assert export.main([*arguments, "--platforms", "cpu"]) == 0
+    names: dict[str, Any] = {}
+    exec(EXPORTED, names)
+    sampled = jaxgen.load(arguments[0]).sample(jax.random.key(0), 16)
+    np.testing.assert_allclose(names["images"], sampled, atol=1e-6)
+
+
+def test_the_readmes_program_runs() -> None:
+    names: dict[str, Any] = {}
+    exec(COMPOSES, names)
     assert names["images"].shape == (4, 16, 28, 28, 1)
     assert np.asarray(names["states"].step).tolist() == [20] * 4
     losses = np.asarray(names["metrics"]["discriminator_loss"])
