@@ -28,9 +28,11 @@ from jaxgen.training.run import Run
 NAMES = ("DCGAN", "VAE", 'a <b>bold</b> model & its "name"')
 
 
-def record_of(model: str, metric: str, value: float, error: float | None = 0.01, better: str = "lower") -> Record:
+def record_of(
+    model: str, metric: str, value: float, error: float | None = 0.01, better: str = "lower", real: float = 0.02
+) -> Record:
     protocol = Protocol(metric, 1, "unit", better, "some_images", "test", "ab" * 32, "none", 250, 250)
-    return Record(value, error, 0.02, protocol, model, 7, "cd" * 32, 0, (("jax", "0"),))
+    return Record(value, error, real, protocol, model, 7, "cd" * 32, 0, (("jax", "0"),))
 
 
 def cost_of(**fields: Any) -> Cost:
@@ -229,16 +231,17 @@ def test_families_and_cautions_follow_from_the_numbers() -> None:
     assert "the VAEs are ahead" in flipped[0]
     near, far = record_of("g", "nearest-MSE", 0.010, 0.001), record_of("v", "nearest-MSE", 0.019, 0.001)
     assert [text.partition(":")[0] for text in comparison_choices.cautions([near, far])] == ["g"]
-    assert comparison_choices.cautions([record_of("g", "recall-x", 0.05, 0.01)])
+    little, enough = (record_of(name, "recall-x", v, real=0.9) for name, v in (("g", 0.2), ("v", 0.25)))
+    assert [text.partition(":")[0] for text in comparison_choices.cautions([little, enough])] == ["g"]
 
 
 def test_precision_is_not_counted_without_recall() -> None:
     """One convincing image over and over is not what a person asks for."""
     found = [record_of(name, "precision-x", p, better="higher") for name, p in (("a", 1.0), ("b", 0.8))]
-    found += [record_of(name, "recall-x", r, better="higher") for name, r in (("a", 0.01), ("b", 0.3))]
+    found += [record_of(name, "recall-x", r, better="higher", real=0.9) for name, r in (("a", 0.01), ("b", 0.3))]
     costs = {"a": cost_of(), "b": cost_of()}
     made = {choice.wish: choice for choice in comparison_choices.choices(found, costs, [], {})}
-    convincing = made["Every single sample convincing"]
+    convincing = made["Few samples out of place"]
     assert convincing.models == ("b",)
     assert "too little recall to count for a" in convincing.because
 
