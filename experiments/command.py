@@ -8,7 +8,7 @@ from experiments.compiled import keep_compiled_programs
 from jaxgen.training.stopping import Stopped
 
 
-def exit_status(command: Callable[[], object]) -> int:
+def exit_status(command: Callable[[], object], go_on: str = "go on with --resume") -> int:
     """Run a command: 0; 1 and one line on the standard error for what the person who called it can put right; or 128
     and the number of the signal that stopped it."""
     # Orbax prints the traceback of every task that an error ends; the error itself is raised, and printed below.
@@ -18,7 +18,7 @@ def exit_status(command: Callable[[], object]) -> int:
     try:
         command()
     except Stopped as stopped:
-        print(f"{stopped}: everything is saved, go on with --resume", file=sys.stderr)
+        print(f"{stopped}: everything is saved, {go_on}", file=sys.stderr)
         return stopped.status
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)

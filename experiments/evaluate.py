@@ -95,6 +95,21 @@ class Reference(NamedTuple):
     calibration_warnings: tuple[str, ...]  # of every number that is calibrated
 
 
+def num_compared(asked: int | None, num_test: int, num_train: int, dataset: str) -> int:
+    """How many images of each side are compared, of so many test and training images; refuses what cannot be."""
+    num = min(num_test // 2, MOST) if asked is None else asked
+    if not 2 <= num <= num_test:
+        raise ValueError(
+            f"{num} images cannot be compared: {dataset} has {num_test} test images, give --num from 2 to that"
+        )
+    if num_test - num < num and num_train < 2 * num:
+        raise ValueError(
+            f"--num {num} leaves no {num} other real images to compare with: {dataset} has {num_test} test and "
+            f"{num_train} training images"
+        )
+    return num
+
+
 def load_reference(run: Run, options: Options, bar: Any) -> Reference:
     """Load the data of a run, and extract what its samples will be compared with."""
     saved = saved_options(run)
@@ -108,26 +123,17 @@ def load_reference(run: Run, options: Options, bar: Any) -> Reference:
         )
     train = loaded.train.look() if isinstance(loaded.train, Source) else loaded.train
     held, known = loaded.test["image"], train["image"]
-    num = min(len(held) // 2, MOST) if options.num is None else options.num
-    if not 2 <= num <= len(held):
-        raise ValueError(
-            f"{num} images cannot be compared: {saved.dataset} has {len(held)} test images, give --num from 2 to that"
-        )
+    num = num_compared(options.num, len(held), len(known), saved.dataset)
     places = spread(len(held), num)
     others = np.delete(held, places, axis=0)
     calibration_warnings: tuple[str, ...] = ()
     if len(others) >= num:
         others = others[spread(len(others), num)]
-    elif len(known) >= 2 * num:
+    else:
         # Neither the model nor, mostly, the extractor has seen test images; these it has.
         calibration_warnings = ("the real column is of training images: --num is more than half of the test images",)
         taken = spread(len(known), num)
         others, known = known[taken], np.delete(known, taken, axis=0)
-    else:
-        raise ValueError(
-            f"--num {num} leaves no {num} other real images to compare with: {saved.dataset} has {len(held)} test and "
-            f"{len(known)} training images"
-        )
     extractor = choose_extractor(options.extractor, saved.dataset, shape)
 
     def side(images: np.ndarray, what: str) -> Side:

@@ -1,0 +1,78 @@
+"""What each metric is called, and what it says, in a sentence."""
+
+from typing import NamedTuple
+
+
+class Explanation(NamedTuple):
+    """A metric in words."""
+
+    title: str
+    sentence: str
+
+
+# By the beginning of the metric's name; the first that fits.
+EXPLANATIONS = {
+    "FD-": Explanation(
+        "Fréchet distance", "How far the samples are from test images as a whole, mean and spread of their features."
+    ),
+    "FID": Explanation(
+        "Fréchet inception distance", "How far the samples are from test images as a whole, by Inception's features."
+    ),
+    "KD-": Explanation(
+        "Kernel distance", "The same question asked in another way, without the bias that small sets have."
+    ),
+    "KID": Explanation("Kernel inception distance", "The same question asked without the bias that small sets have."),
+    "precision-": Explanation("Precision", "Share of the samples that lie among real images: are they convincing?"),
+    "recall-": Explanation("Recall", "Share of the real images that lie among samples: is all the variety there?"),
+    "density-": Explanation("Density", "How many real images a sample has around it; 1 is typical of real ones."),
+    "coverage-": Explanation("Coverage", "Share of the real images with a sample right beside them."),
+    "CS-": Explanation(
+        "Classifier score", "How sure a classifier is of each sample, and how even the classes are over all."
+    ),
+    "label-KL": Explanation("Imbalance of classes", "How far the classes of the samples are from those of the data."),
+    "classes-": Explanation("Classes", "Classes that the samples show often enough."),
+    "SW-pixels": Explanation(
+        "Sliced Wasserstein distance", "How much brightness must be moved, pixel by pixel, to make samples real images."
+    ),
+    "diversity": Explanation("Diversity", "How different samples are from each other; 1 is as different as the data."),
+    "duplicates": Explanation("Duplicates", "Share of pairs of samples that are nearer than any two real images."),
+    "least-support": Explanation("Support", "How many different images the model makes at the least, by duplicates."),
+    "nearest-MSE": Explanation(
+        "Distance to a training image", "Squared error to the nearest one: far below the real column, it copies."
+    ),
+    "nearest-SSIM": Explanation(
+        "Likeness to a training image",
+        "Structural similarity to the nearest one: far above the real column, it copies.",
+    ),
+    "Parzen": Explanation("Parzen window", "A log-likelihood of 2014, for comparison with old papers: it likes blur."),
+    "ELBO": Explanation("ELBO", "A lower bound of the log-probability of test images."),
+    "reconstruction-MSE": Explanation("Reconstruction, squared error", "How far the decoded code is from the image."),
+    "reconstruction-PSNR": Explanation("Reconstruction, PSNR", "The same in decibels: higher is nearer."),
+    "reconstruction-SSIM": Explanation("Reconstruction, likeness", "The same by structure: 1 is the same image."),
+    "reconstruction": Explanation("Reconstruction term", "The part of the ELBO that asks for the image itself."),
+    "KL": Explanation("KL divergence", "The part of the ELBO that the code costs: how much it says of the image."),
+    "log-likelihood": Explanation(
+        "Log-likelihood", "The log-probability of test images by importance sampling, tighter than the ELBO."
+    ),
+    "active-units": Explanation("Active units", "Latent dimensions that the encoder uses."),
+    "AIS-log-likelihood": Explanation(
+        "Annealed log-likelihood", "Log-probability under noise around the decoder's means, of GANs and VAEs alike."
+    ),
+    "AIS-gap": Explanation("Annealed gap", "How far below the upper bound that is, on images that the model made."),
+    "rebuilt-MSE": Explanation(
+        "Rebuilt images, squared error",
+        "Of images held back: by the encoder where there is one, by a search through the latents where there is none.",
+    ),
+    "completion-MSE": Explanation(
+        "Completions, squared error", "Of the half that was hidden, against the mean of several completions."
+    ),
+    "stacked": Explanation("Stacked digits", "How many of the 1,000 combinations of three digits are made."),
+}
+
+
+def explain(metric: str) -> Explanation:
+    """The words for a metric; its own name where there are none."""
+    for beginning, found in EXPLANATIONS.items():
+        if metric.startswith(beginning):
+            return found
+    return Explanation(metric, "")
