@@ -67,7 +67,7 @@ class Options:
 
     def check(self) -> None:
         """Refuse what makes no sense, before anything is loaded."""
-        for name in ("num", "num_samples", "num_restarts", "steps", "frames"):
+        for name in ("num", "num_samples", "temperatures", "num_restarts", "steps", "frames"):
             if getattr(self, name, 1) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
         if self.checkpoint not in ("newest", "best") and not self.checkpoint.isdecimal():
@@ -89,6 +89,8 @@ class Complete(Options):
     """Share of the image that is hidden; of the centre, of each side."""
     num_samples: int = 4
     """Completions of each image."""
+    temperatures: int = 300
+    """Steps of the drawn completions from the prior to the posterior: more are better draws, and take longer."""
     noise: float | None = None
     """Standard deviation of Gaussian noise around the model's images, in units of their range; when not given, 0.3 for
     a GAN, and a VAE's own likelihood."""
@@ -279,7 +281,9 @@ def complete(options: Complete) -> dict[str, Any]:
     mode_key, draws_key = (named_key(options.key, name) for name in ("mode", "draws"))
     run = functools.partial(model.complete, given, mask, label=label, likelihood=likelihood)
     mode, mode_time = timed(lambda: run(key=mode_key, num_samples=None))
-    drawn, drawn_time = timed(lambda: run(key=draws_key, num_samples=options.num_samples))
+    drawn, drawn_time = timed(
+        lambda: run(key=draws_key, num_samples=options.num_samples, num_temperatures=options.temperatures)
+    )
     guesses = {
         "mean training image": np.broadcast_to(known.mean(axis=0), images.shape),
         "nearest training image": known[np.asarray(places)],

@@ -177,6 +177,7 @@ def options(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Op
     )
 
 
+@pytest.mark.slow
 def test_an_experiment_goes_on_after_a_kill(
     options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -236,6 +236,7 @@ def test_hyperparams_of_members_differ_and_can_be_differentiated(family: str, ke
     assert models.finite(jax.grad(run)(masks[1]))
 
 
+@pytest.mark.slow
 def test_learning_rate_can_be_differentiated_through_unrolled_steps(key: jax.Array) -> None:
     vae = models.vae(optimizer=optax.inject_hyperparams(optax.sgd)(learning_rate=0.01))
     state = models.init(vae, key)

@@ -53,6 +53,7 @@ def test_layers_equal_those_of_flax(ours: Any, flax: Any, case: tuple[Any, ...],
     chex.assert_trees_all_close(gradient, expected_gradient, atol=1e-4, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_without_bias_and_in_bfloat16(key: jax.Array) -> None:
     x = jax.random.normal(key, (2, 8, 8, 70))
     for layer in (
@@ -137,7 +138,18 @@ TRANSFORMED: dict[str, Callable[[Network], Callable[..., Any]]] = {
 
 
 # Each is a program to compile. What is left for every run: twice differentiated, batched kernels, loops, shard_map.
-SLOW = {"jit", "jvp", "vmapped images", "gradient of a scan", "forward over reverse", "vmap", "pmap", "shard_map"}
+SLOW = {
+    "jit",
+    "second order",
+    "vmapped kernels",
+    "jvp",
+    "vmapped images",
+    "gradient of a scan",
+    "forward over reverse",
+    "vmap",
+    "pmap",
+    "shard_map",
+}
 
 
 def some_slow(names: Iterable[str]) -> list[Any]:

@@ -71,7 +71,11 @@ def coarse(images: jax.Array) -> jax.Array:
     return jnp.concatenate([blocks, edges.reshape(-1, 8)], axis=1)
 
 
-@pytest.fixture(scope="module", params=[2, pytest.param(1, marks=pytest.mark.slow)], ids=["some levels", "all levels"])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(2, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.slow)],
+    ids=["some levels", "all levels"],
+)
 def curves(request: pytest.FixtureRequest) -> Iterator[Curves]:
     """The distances along all corruptions of the embedded set, 196 images on either side, on 16 features."""
     with pytest.MonkeyPatch.context() as patch:

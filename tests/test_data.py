@@ -124,6 +124,7 @@ def test_stock_sets_prepared_from_local_files_are_the_original_images(tmp_path: 
         assert pairs[0] == pairs[1]
 
 
+@pytest.mark.slow
 def test_training_on_array_record_imports_no_tensorflow(tfds_dir: Path, tmp_path: Path) -> None:
     """In a process of its own: the whole of train.py on a prepared set, with a TensorFlow that must not be imported."""
     forbidden = tmp_path / "forbidden" / "tensorflow"
@@ -143,7 +144,7 @@ sys.exit(status)
     assert (tmp_path / "run" / "samples" / "samples_00000004.png").is_file()
 
 
-@pytest.mark.parametrize("spec", [models.vae(), models.gan()])
+@pytest.mark.parametrize("spec", [models.vae(), pytest.param(models.gan(), marks=pytest.mark.slow)])
 def test_a_tfds_batch_with_string_ids_goes_straight_into_a_step(spec: Any, tfds_dir: Path, key: jax.Array) -> None:
     import tensorflow_datasets as tfds
 

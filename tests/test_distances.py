@@ -42,7 +42,7 @@ def test_frechet_distance_is_that_of_scipy() -> None:
     np.testing.assert_allclose(nuclear_norm_distance(real, fake), expected, rtol=1e-8)
 
 
-@pytest.mark.parametrize(("num", "dim"), [(20, 200), (5, 64), (150, 100)])
+@pytest.mark.parametrize(("num", "dim"), [pytest.param(20, 200, marks=pytest.mark.slow), (5, 64), (150, 100)])
 def test_frechet_distance_with_fewer_points_than_dimensions(num: int, dim: int) -> None:
     real, fake = two_sets(num, dim)
     measured = metrics.frechet_distance(metrics.moments(real), metrics.moments(fake))

@@ -67,6 +67,7 @@ def caught_by(found: dict[str, float], real: dict[str, float]) -> set[str]:
     return {metric for metric, is_worse in worse.items() if is_worse}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distinct", [1, 10])
 def test_a_generator_that_has_collapsed_is_caught(
     distinct: int, sides: Callable[[np.ndarray | None], Sides], calibration: dict[str, float]

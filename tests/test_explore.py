@@ -45,10 +45,23 @@ def run(files: Path, out: Path, command: str, model: str, *arguments: str) -> tu
         return json.loads((out / "numbers.json").read_text()), dict(arrays)
 
 
-@pytest.mark.parametrize("model", ["gan", "vae"])
+@pytest.mark.parametrize("model", ["gan", pytest.param("vae", marks=pytest.mark.slow)])
 def test_completions_keep_what_is_given_and_are_scored(model: str, files: Path, tmp_path: Path) -> None:
     numbers, arrays = run(
-        files, tmp_path, "complete", model, "--num", "3", "--num-samples", "2", "--hide", "right", "--share", "0.25"
+        files,
+        tmp_path,
+        "complete",
+        model,
+        "--num",
+        "3",
+        "--num-samples",
+        "2",
+        "--hide",
+        "right",
+        "--share",
+        "0.25",
+        "--temperatures",
+        "20",
     )
     assert numbers["visible_pixels_kept"] is True
     assert arrays["mask"].tolist() == [[True, True, True, False]] * 4

@@ -106,8 +106,9 @@ CONDITIONAL = {
 
 
 def some_slow(name: str) -> Any:
-    """Residual networks take a CPU long to compile."""
-    return pytest.param(name, marks=pytest.mark.slow) if name.startswith("ResNet") else name
+    """Of these a CPU takes long to compile."""
+    long = name.startswith("ResNet") or name in ("DCGANDiscriminator", "MaxoutDiscriminator", "ConvEncoder")
+    return pytest.param(name, marks=pytest.mark.slow) if long else name
 
 
 @pytest.mark.parametrize("name", [some_slow(name) for name in CONDITIONAL])
@@ -211,10 +212,12 @@ def test_spectral_normalisation_takes_away_the_scale_of_a_kernel() -> None:
 @pytest.mark.parametrize(
     "network",
     [
-        networks.DCGANDiscriminator(width=4, dtype="bfloat16", spectral_norm=True),
+        pytest.param(
+            networks.DCGANDiscriminator(width=4, dtype="bfloat16", spectral_norm=True), marks=pytest.mark.slow
+        ),
         pytest.param(networks.ResNetDiscriminator(width=4, dtype="bfloat16"), marks=pytest.mark.slow),
         networks.MLPDiscriminator((16,), dtype="bfloat16"),
-        networks.MaxoutDiscriminator((16,), dtype="bfloat16"),
+        pytest.param(networks.MaxoutDiscriminator((16,), dtype="bfloat16"), marks=pytest.mark.slow),
         networks.ConvEncoder(3, width=4, dtype="bfloat16"),
         networks.MLPEncoder(3, (16,), dtype="bfloat16", covariance="rank_one"),
     ],

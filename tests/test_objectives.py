@@ -185,10 +185,9 @@ def z_scores(a: Any, b: Any) -> dict[str, np.ndarray]:
     return {kind: np.concatenate(jax.tree.leaves(scores[kind])) for kind in scores}
 
 
-@pytest.mark.parametrize("layers", [pytest.param(1, marks=pytest.mark.slow), 2])
-@pytest.mark.parametrize(
-    ("estimator", "estimated"), [("stl", "sampled_elbo"), pytest.param("dreg", "iwae", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize(("estimator", "estimated"), [("stl", "sampled_elbo"), ("dreg", "iwae")])
 def test_estimators_are_unbiased(layers: int, estimator: str, estimated: str) -> None:
     """In expectation the gradient is that of the bound; the upper layers' log q moves with the latents below."""
     got, expected = (gradients(getattr(losses, name), layers) for name in (estimator, estimated))
@@ -220,6 +219,7 @@ def products(vae: jaxgen.VAE, key: jax.Array) -> int:
     return str(step.lower(state, vectors(), key).compile().as_text()).count(" dot(")
 
 
+@pytest.mark.slow
 def test_the_second_pass_of_dreg_costs_no_matrix_product(key: jax.Array) -> None:
     fields: dict[str, Any] = {
         "encoder": networks.MLPEncoder(3, (16,)),
