@@ -96,7 +96,7 @@ def draw_confident(
 
     References:
       Frid-Adar et al. 2018, "GAN-based synthetic medical image augmentation for increased CNN performance in liver
-      lesion classification" (a class-conditional GAN enlarges a training set; there without a filter).
+      lesion classification" (GANs enlarge a training set class by class, without a filter).
     """
     for name, number in (("per_class", per_class), ("num_classes", num_classes), ("most_draws", most_draws)):
         if number < 1:
