@@ -51,6 +51,7 @@ from jaxgen.training import manifest
 from jaxgen.training.files import exclusive, replacing
 from jaxgen.training.run import Run, Spec, differences
 
+FEWEST = 20  # images of each side, below which distances have no errors
 _MARK = "comparison.json"  # says that a folder is a comparison, and of what
 
 
@@ -185,7 +186,12 @@ def planned(options: Options) -> list[Entry]:
     for name, chosen in models.items():
         check_measures(options, TITLES[name], chosen.spec(shape), shape)
     loaded = load_data(next(iter(models.values())), None)
-    evaluate.num_compared(options.num, len(loaded.test["image"]), len(known_images(loaded)), options.dataset)
+    num = evaluate.num_compared(options.num, len(loaded.test["image"]), len(known_images(loaded)), options.dataset)
+    if num < FEWEST:
+        raise ValueError(
+            f"{num} images are too few to tell models apart by: give --num {FEWEST} or more, and a set of at least "
+            f"{2 * FEWEST} test images"
+        )
     folders = {name: options.out / "runs" / name for name in models}
     return [
         Entry(TITLES[name], folders[name], dataclasses.replace(chosen, workdir=folders[name], resume=True))

@@ -288,6 +288,7 @@ def fake_run(directory: Path, **changes: Any) -> Path:
         (["--image-size", "30"], "multiples of 4"),
         (["--measures", "elbo"], "elbo cannot be made of GAN: a GAN has no encoder"),
         (["--num", "501"], "501 images cannot be compared"),
+        (["--num", "19"], "19 images are too few to tell models apart by: give --num 20 or more"),
         (["--dataset", "npz:{tmp}/none.npz"], "none.npz"),
     ],
 )
@@ -316,7 +317,7 @@ def test_what_cannot_be_is_refused_before_any_training(
 def test_the_whole_command(tmp_path: Path, capsys: Any) -> None:
     """Five models of a few steps, then again without training, then two of the runs taken as they are."""
     some = data.load()
-    np.savez(tmp_path / "some.npz", image=some["image"][::20], label=some["label"][::20])
+    np.savez(tmp_path / "some.npz", image=some["image"][::2], label=some["label"][::2])
     out = tmp_path / "out"
     arguments = ["--dataset", f"npz:{tmp_path / 'some.npz'}", "--scale", "0.001", "--measures", "frechet", "nearest"]
     assert compare.main(["--out", str(out), *arguments]) == 0
