@@ -37,6 +37,22 @@ def _changing(initial: float, final: float | None, num_steps: int) -> Any:
     return schedules.Cosine(initial, final, num_steps)
 
 
+def _adam(options: "VAEOptions") -> Any:
+    """Adam, with a learning rate in stages where there are boundaries; of a number that is Adam's own, nothing is said,
+    so that the identity of older runs stays what it was."""
+    boundaries, later = options.learning_rate_boundaries, options.later_learning_rates
+    if len(boundaries) != len(later):
+        raise ValueError(
+            f"--later-learning-rates must be one for each of the {len(boundaries)} --learning-rate-boundaries, got {later}"
+        )
+    rate: Any = options.learning_rate
+    if boundaries:
+        rate = schedules.Piecewise(boundaries, (rate, *later))
+    own = {"b1": (options.b1, 0.9), "eps": (options.epsilon, 1e-8)}
+    changed = {name: value for name, (value, usual) in own.items() if value != usual}
+    return optimizer("adam", learning_rate=rate, **changed)
+
+
 def build_vae(options: "VAEOptions", image_shape: tuple[int, ...], num_classes: int | None) -> VAE:
     """The VAE of the options, for images of this shape and labels of so many classes (None: without labels)."""
     activation = from_plain({"named": options.activation})
@@ -69,7 +85,7 @@ def build_vae(options: "VAEOptions", image_shape: tuple[int, ...], num_classes: 
     return VAE(
         encoder=encoder,
         decoder=decoder,
-        optimizer=optimizer("adam", learning_rate=options.learning_rate),
+        optimizer=_adam(options),
         latent_dim=latent_dim,
         likelihood=likelihood,
         objective=getattr(losses, options.objective),

@@ -153,6 +153,14 @@ class VAEOptions(Options):
     """At each evaluation also estimate log p(x) of the test split, by so many importance samples per image."""
     learning_rate: float = 1e-3
     """Adam's learning rate."""
+    learning_rate_boundaries: tuple[int, ...] = ()
+    """Steps at which the learning rate changes, to those of --later-learning-rates."""
+    later_learning_rates: tuple[float, ...] = ()
+    """The learning rate from each of the boundaries on."""
+    b1: float = 0.9
+    """Adam's decay of the first moment."""
+    epsilon: float = 1e-8
+    """What Adam adds to the root of the second moment."""
     binarization: data.Binarization = "none"
     """Binarise images once (static) or anew at every step (dynamic)."""
     dtype: DType = "float32"
