@@ -1,0 +1,196 @@
+"""Get a published number again: train and measure by the paper's protocol, and write down what came out.
+
+    uv run experiments/reproduce.py --list
+    uv run experiments/reproduce.py flax_vae
+    uv run experiments/reproduce.py burda_vae_1 --minutes 60         # and again, until all of it is done
+    uv run experiments/reproduce.py burda_vae_1 --until 13 --dataset idx:PATH
+    uv run experiments/reproduce.py --results                          # write RESULTS.md from the records
+
+Whatever stops it, the same command goes on where it was. The run directory is runs/reproductions/NAME; record.json in it
+has a row for every milestone of the protocol that was reached. ``--publish`` puts the record into experiments/records.
+"""
+
+import dataclasses
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from experiments import machine, reproduction, reproduction_report, sweep, train
+from experiments.command import exit_status
+from experiments.evaluate import Bars
+from experiments.reproduction import Config, Record, Row
+from experiments.sweep_plan import Plan
+from jaxgen.training import manifest
+from jaxgen.training.run import Run
+from jaxgen.training.stopping import Stopped
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Get a published number again."""
+
+    name: Annotated[str | None, tyro.conf.Positional] = None
+    """Which: a file of experiments/configs with a reproduction."""
+    list: bool = False
+    """List what there is, with what was reached."""
+    results: bool = False
+    """Write RESULTS.md from the records."""
+    until: int | None = None
+    """Go no further than this epoch; all of the protocol when not given."""
+    minutes: float | None = None
+    """Stop the training after so many minutes; the same command goes on."""
+    workdir: Path | None = None
+    """The run directory; runs/reproductions/NAME when not given."""
+    dataset: str | None = None
+    """Where the same images are, if not under their TFDS name: npz:PATH or idx:DIR."""
+    data_dir: Path | None = None
+    """Where TFDS keeps prepared sets."""
+    manual_dir: Path | None = None
+    """Folder with the original files of a TFDS set."""
+    publish: bool = False
+    """Also write the record into experiments/records."""
+
+    def check(self) -> None:
+        """Refuse what makes no sense."""
+        if (self.name is not None) + self.list + self.results != 1:
+            raise ValueError("give one of: the name of a reproduction, --list, --results")
+        for name in ("until", "minutes"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"--{name} must be above 0, got {value}")
+
+
+def reproduce(options: Options) -> Record:
+    """Train and measure from where it is to where it is to go; returns the record."""
+    assert options.name is not None
+    config = reproduction.find(options.name)
+    directory = options.workdir or Path("runs/reproductions") / config.name
+    milestones = wanted(config, options.until)
+    record = open_record(config, directory)
+    deadline = None if options.minutes is None else time.monotonic() + 60 * options.minutes
+    for epoch in milestones:
+        if any(row.epoch == epoch for row in record.rows):
+            continue
+        if deadline is not None and time.monotonic() >= deadline:
+            raise Stopped(signal.SIGTERM)
+        with stopped_at(deadline):
+            passed = not advance(config, options, directory, epoch)
+        if passed:
+            print(f"the run is past epoch {epoch}, which was not measured: left out")
+            continue
+        record.rows.append(measure(config, directory, epoch))
+        record.data_sha256 = runs_of(config, directory)[0].config["identity"]["data"]["sha256"]
+        record.versions = manifest.versions()
+        record.write(directory / "record.json")
+        if options.publish:
+            record.write(reproduction.RECORDS / f"{config.name}.json")
+        print(reproduction_report.line(config, record.rows[-1]), flush=True)
+    return record
+
+
+def wanted(config: Config, until: int | None) -> list[int]:
+    """The milestones to reach; an epoch between two of them is measured too."""
+    last = config.reproduction.last if until is None else until
+    if last > config.reproduction.last:
+        raise ValueError(f"--until {until}: {config.name} ends after {config.reproduction.last} epochs")
+    return sorted({*(epoch for epoch in config.reproduction.milestones if epoch <= last), last})
+
+
+def open_record(config: Config, directory: Path) -> Record:
+    """The record of a run directory, or a new one; refuses that of another config."""
+    path = directory / "record.json"
+    if not path.is_file():
+        command = f"uv run experiments/reproduce.py {config.name}"
+        return Record(config.name, config.identity(), "", [], manifest.versions(), command)
+    record = Record.read(path)
+    changed = config.differences(record)
+    if changed:
+        raise ValueError(f"{path} is of another config: {'; '.join(changed)}: use another --workdir")
+    return record
+
+
+class stopped_at:  # noqa: N801 - it reads as what it does
+    """Asks the training inside to stop when the time has come, as a scheduler would: by a signal."""
+
+    def __init__(self, deadline: float | None) -> None:
+        self._timer = None
+        if deadline is not None:
+            seconds = max(0.0, deadline - time.monotonic())
+            self._timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM))
+
+    def __enter__(self) -> None:
+        if self._timer is not None:
+            self._timer.start()
+
+    def __exit__(self, *error: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+def advance(config: Config, options: Options, directory: Path, epoch: int) -> bool:
+    """Train until an epoch is over; returns whether the run is there, and not further."""
+    places: dict[str, Any] = {
+        name: getattr(options, name)
+        for name in ("dataset", "data_dir", "manual_dir")
+        if getattr(options, name) is not None
+    }
+    steps = epoch * config.reproduction.epoch
+    chosen = dataclasses.replace(
+        config.options, steps=steps, workdir=directory, resume=Run.exists(directory), **places
+    )
+    if config.reproduction.seeds == 1:
+        train.train(chosen)
+    else:
+        sweep.sweep(Plan(chosen, {}, config.reproduction.seeds))
+    return max(Run.open(directory).steps()) == steps
+
+
+def runs_of(config: Config, directory: Path) -> list[Run]:
+    """The runs that are measured: one, or the members of a population."""
+    if config.reproduction.seeds == 1:
+        return [Run.open(directory)]
+    return [Run.open(member) for member in sorted((directory / "members").iterdir())]
+
+
+def measure(config: Config, directory: Path, epoch: int) -> Row:
+    """Measure what is there."""
+    began = time.perf_counter()
+    runs = runs_of(config, directory)
+    values: dict[str, list[float]] = {}
+    with Bars() as bars:
+        for number, run in enumerate(runs):
+            progress = bars.begin(f"{config.name} after epoch {epoch}, run {number + 1} of {len(runs)}")
+            for name, value in config.reproduction.measure(run, progress).items():
+                values.setdefault(name, []).append(float(value))
+    seconds = reproduction.training_seconds(runs[0].directory)
+    return Row(epoch, values, round(seconds, 1), round(time.perf_counter() - began, 1), machine.chip())
+
+
+def command(options: Options) -> None:
+    """Do what the options say."""
+    options.check()
+    if options.list or options.results:
+        found = reproduction_report.published(reproduction.configs())
+        if options.list:
+            print(reproduction_report.listed(found))
+        else:
+            print(reproduction_report.write(found))
+    else:
+        reproduce(options)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command: returns its exit status."""
+    run: Callable[[], object] = lambda: command(tyro.cli(Options, args=arguments, prog="reproduce.py"))  # noqa: E731
+    return exit_status(run, go_on="the same command goes on")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
