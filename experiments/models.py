@@ -43,7 +43,8 @@ def _adam(options: "VAEOptions") -> Any:
     boundaries, later = options.learning_rate_boundaries, options.later_learning_rates
     if len(boundaries) != len(later):
         raise ValueError(
-            f"--later-learning-rates must be one for each of the {len(boundaries)} --learning-rate-boundaries, got {later}"
+            f"--later-learning-rates must be one for each of the {len(boundaries)} --learning-rate-boundaries, "
+            f"got {later}"
         )
     rate: Any = options.learning_rate
     if boundaries:

@@ -6,8 +6,9 @@
     uv run experiments/reproduce.py burda_vae_1 --until 13 --dataset idx:PATH
     uv run experiments/reproduce.py --results                          # write RESULTS.md from the records
 
-Whatever stops it, the same command goes on where it was. The run directory is runs/reproductions/NAME; record.json in it
-has a row for every milestone of the protocol that was reached. ``--publish`` puts the record into experiments/records.
+Whatever stops it, the same command goes on where it was. The run directory is runs/reproductions/NAME; record.json in
+it has a row for every milestone of the protocol that was reached. ``--publish`` puts the record into
+experiments/records.
 """
 
 import dataclasses
@@ -54,6 +55,8 @@ class Options:
     """Where TFDS keeps prepared sets."""
     manual_dir: Path | None = None
     """Folder with the original files of a TFDS set."""
+    in_full: bool = False
+    """Measure by the paper's measure on the way too, where that is a longer one."""
     publish: bool = False
     """Also write the record into experiments/records."""
 
@@ -85,7 +88,7 @@ def reproduce(options: Options) -> Record:
         if passed:
             print(f"the run is past epoch {epoch}, which was not measured: left out")
             continue
-        record.rows.append(measure(config, directory, epoch))
+        record.rows.append(measure(config, directory, epoch, options.in_full))
         record.data_sha256 = runs_of(config, directory)[0].config["identity"]["data"]["sha256"]
         record.versions = manifest.versions()
         record.write(directory / "record.json")
@@ -142,9 +145,7 @@ def advance(config: Config, options: Options, directory: Path, epoch: int) -> bo
         if getattr(options, name) is not None
     }
     steps = epoch * config.reproduction.epoch
-    chosen = dataclasses.replace(
-        config.options, steps=steps, workdir=directory, resume=Run.exists(directory), **places
-    )
+    chosen = dataclasses.replace(config.options, steps=steps, workdir=directory, resume=Run.exists(directory), **places)
     if config.reproduction.seeds == 1:
         train.train(chosen)
     else:
@@ -159,15 +160,20 @@ def runs_of(config: Config, directory: Path) -> list[Run]:
     return [Run.open(member) for member in sorted((directory / "members").iterdir())]
 
 
-def measure(config: Config, directory: Path, epoch: int) -> Row:
-    """Measure what is there."""
+def measure(config: Config, directory: Path, epoch: int, in_full: bool) -> Row:
+    """Measure what is there: on the way to the end perhaps by a shorter measure, at the end by both."""
+    what = config.reproduction
+    measures = [what.measure] if what.on_the_way is None else [what.on_the_way]
+    if what.on_the_way is not None and (epoch == what.last or in_full):
+        measures.append(what.measure)
     began = time.perf_counter()
     runs = runs_of(config, directory)
     values: dict[str, list[float]] = {}
     with Bars() as bars:
         for number, run in enumerate(runs):
             progress = bars.begin(f"{config.name} after epoch {epoch}, run {number + 1} of {len(runs)}")
-            for name, value in config.reproduction.measure(run, progress).items():
+            found = {name: value for one in measures for name, value in one(run, progress).items()}
+            for name, value in found.items():
                 values.setdefault(name, []).append(float(value))
     seconds = reproduction.training_seconds(runs[0].directory)
     return Row(epoch, values, round(seconds, 1), round(time.perf_counter() - began, 1), machine.chip())

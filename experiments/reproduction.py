@@ -77,7 +77,9 @@ class Reproduction:
       published: the numbers.
       epoch: steps in an epoch.
       milestones: epochs after which it is measured; the last one ends the published protocol.
-      measure: how it is measured.
+      measure: how it is measured, as the paper does.
+      on_the_way: how it is measured before the last milestone, where the paper's measure takes long; the same when
+        None.
       seeds: how many runs, trained as one population.
       group: which table of RESULTS.md it is a row of.
     """
@@ -91,6 +93,7 @@ class Reproduction:
     milestones: tuple[int, ...]
     measure: Measure
     group: str
+    on_the_way: Measure | None = None
     seeds: int = 1
 
     @property
@@ -112,18 +115,18 @@ class Config(NamedTuple):
         options = dataclasses.asdict(self.options)
         kept = {name: value for name, value in options.items() if name not in NOT_IDENTITY}
         family = "vae" if isinstance(self.options, VAEOptions) else "gan"
-        measure = self.reproduction.measure
+        measures = (self.reproduction.measure, self.reproduction.on_the_way)
         plain = {
             "family": family,
             "options": kept,
-            "measure": {"name": type(measure).__name__, **dataclasses.asdict(measure)},  # type: ignore[call-overload]
+            "measures": [_plain_measure(measure) for measure in measures if measure is not None],
             "seeds": self.reproduction.seeds,
             "epoch": self.reproduction.epoch,
         }
         return json.loads(json.dumps(plain))
 
     def differences(self, record: "Record") -> list[str]:
-        """Where a record is of another config than this one; an option that is newer than the record has its default."""
+        """Where a record is of another config; an option that is newer than the record has its default in it."""
         now, then = self.identity(), json.loads(json.dumps(record.identity))
         defaults = {field.name: field.default for field in dataclasses.fields(self.options)}
         for name in now["options"]:
@@ -136,6 +139,10 @@ class Config(NamedTuple):
         ]
 
 
+def _plain_measure(measure: Any) -> dict[str, Any]:
+    return {"name": type(measure).__name__, **dataclasses.asdict(measure)}
+
+
 def _flat(tree: Any, path: str = "") -> dict[str, Any]:
     if not isinstance(tree, dict):
         return {path: tree}
@@ -143,7 +150,7 @@ def _flat(tree: Any, path: str = "") -> dict[str, Any]:
 
 
 class Row(NamedTuple):
-    """What was measured at a milestone.
+    """What was measured after an epoch.
 
     Args:
       epoch: after how many epochs.
@@ -207,7 +214,9 @@ class Record:
             plain = json.loads(path.read_text())
             return cls(**{**plain, "rows": [Row(**row) for row in plain["rows"]]})
         except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"{path} is not the record of a reproduction ({error}): remove it, or write it anew") from error
+            raise ValueError(
+                f"{path} is not the record of a reproduction ({error}): remove it, or write it anew"
+            ) from error
 
 
 def configs() -> dict[str, Config]:

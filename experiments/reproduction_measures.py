@@ -20,7 +20,8 @@ SEED = 0  # of what a measure draws
 def load_split(run: Run, split: str) -> dict[str, np.ndarray]:
     """A split of the data that a run was trained on, binarised once where the run binarises."""
     options = saved_options(run)
-    places: dict[str, Any] = {name: getattr(options, name) for name in ("data_dir", "manual_dir", "image_size", "color")}
+    names = ("data_dir", "manual_dir", "image_size", "color")
+    places: dict[str, Any] = {name: getattr(options, name) for name in names}
     loaded = data.load(options.dataset, split, **places)
     if getattr(options, "binarization", "none") != "none":
         loaded["image"] = data.binarize_set(loaded["image"])
@@ -55,9 +56,9 @@ class NegativeELBO:
 
 @dataclasses.dataclass(frozen=True)
 class NegativeLogLikelihood:
-    """The negative log-likelihood of the test split by importance sampling: ``NLL``, in nats.
+    """The negative log-likelihood of the test split by importance sampling: ``NLL-K``, in nats.
 
-    NLL = -1/N sum_n log 1/K sum_k p(x_n, z_nk) / q(z_nk | x_n)
+    NLL-K = -1/N sum_n log 1/K sum_k p(x_n, z_nk) / q(z_nk | x_n)
 
     Args:
       num_samples: importance samples an image, K.
@@ -73,11 +74,11 @@ class NegativeLogLikelihood:
     checkpoint: Literal["newest", "best"] = "newest"
 
     def __call__(self, run: Run, progress: Progress) -> Mapping[str, float]:
-        """``NLL`` of the run's checkpoint, with its ``-ELBO`` beside it."""
+        """``NLL-K`` of the run's checkpoint, with its ``-ELBO`` beside it."""
         images = load_split(run, self.split)
         num = len(images["image"])
         subject = subject_of(run, self.checkpoint, importance_samples=self.num_samples, likelihood_images=num)
         (estimate,) = measures.MODEL_MEASURES["log_likelihood"](subject, images, progress)
         bounds = measures.MODEL_MEASURES["elbo"](subject, images, lambda *_: None)
         values = {number.metric: float(number.value) for number in (estimate, *bounds)}
-        return {"NLL": -values["log-likelihood"], "-ELBO": -values["ELBO"], "KL": values["KL"]}
+        return {f"NLL-{self.num_samples}": -values["log-likelihood"], "-ELBO": -values["ELBO"], "KL": values["KL"]}

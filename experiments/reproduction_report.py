@@ -10,8 +10,9 @@ PATH = Path(__file__).parent / "RESULTS.md"
 HEAD = """# Published numbers, and what jaxgen reaches
 
 Made by `uv run experiments/reproduce.py --results` from experiments/records: do not edit. Each row is a file of
-experiments/configs, which says how it is trained and measured; its command, run as often as it is stopped, gets the row again.
-A number in brackets was reached before the end of the protocol: its curve is below the table, and the same command goes on.
+experiments/configs, which says how it is trained and measured; its command, run as often as it is stopped, gets the row
+again. A number in brackets was reached before the end of the protocol: its curve is below the table, and the same
+command goes on.
 """
 Found = Sequence[tuple[Config, Record | None]]
 
@@ -45,6 +46,13 @@ def row_of(record: Record, config: Config, number: Published) -> Row:
     return there[-1] if there else rows(record)[0]
 
 
+def curve_metric(config: Config, record: Record) -> str:
+    """The metric that every row has: the published one, or what is measured on the way to it."""
+    metric = config.reproduction.published[0].metric
+    names = [name for name in record.rows[0].values if all(name in row.values for row in record.rows)]
+    return metric if metric in names or not names else names[0]
+
+
 def is_whole(config: Config, number: Published, row: Row) -> bool:
     """Whether a row is of the end of what the number is of."""
     return row.epoch == (config.reproduction.last if number.epoch is None else number.epoch)
@@ -52,9 +60,7 @@ def is_whole(config: Config, number: Published, row: Row) -> bool:
 
 def verdict(config: Config, number: Published, row: Row) -> str:
     """Whether the number was reached."""
-    if number.metric not in row.values:
-        return "not measured"
-    counts = number.reached_by(row.mean(number.metric))
+    counts = number.reached_by(row.mean(number.metric)) if number.metric in row.values else None
     if counts:
         return "yes"
     if not is_whole(config, number, row):
@@ -72,6 +78,7 @@ def docstring_line(config: Config, record: Record) -> str:
     """What a config's docstring says of what was reached: its last row."""
     row = rows(record)[-1]
     metric = config.reproduction.published[0].metric
+    metric = metric if metric in row.values else curve_metric(config, record)
     return f"{metric} {reached(row, metric)} after epoch {row.epoch:g}"
 
 
@@ -81,9 +88,10 @@ def listed(found: Found) -> str:
     for config, record in found:
         what = config.reproduction
         aim = ", ".join(f"{number.metric} {number.value:g}" for number in what.published)
-        lines.append(f"{config.name}: {what.title}: published {aim}; " + (
-            "no record" if record is None else line(config, rows(record)[-1])
-        ))
+        lines.append(
+            f"{config.name}: {what.title}: published {aim}; "
+            + ("no record" if record is None else line(config, rows(record)[-1]))
+        )
     return "\n".join(lines)
 
 
@@ -120,7 +128,8 @@ def _group(name: str, members: Sequence[tuple[Config, Record]]) -> str:
 
 def _table_row(config: Config, record: Record, number: Published) -> str:
     row = row_of(record, config, number)
-    value = reached(row, number.metric) if number.metric in row.values else "-"
+    metric = number.metric if number.metric in row.values else curve_metric(config, record)
+    value = reached(row, metric) if metric == number.metric else f"{metric} {reached(row, metric)}"
     whole = is_whole(config, number, row)
     wanted = config.reproduction.last if number.epoch is None else number.epoch
     error = "" if number.standard_error is None else f" +- {number.standard_error:g}"
@@ -139,9 +148,9 @@ def _curves(members: Sequence[tuple[Config, Record]]) -> list[str]:
     if len(epochs) < 2:
         return []
     head = "".join(f" {epoch:g} |" for epoch in epochs)
-    parts = [f"\n| {members[0][0].reproduction.published[0].metric} after epoch |{head}\n|{'---|' * (len(epochs) + 1)}\n"]
+    parts = [f"\n| {curve_metric(*members[0])} after epoch |{head}\n|{'---|' * (len(epochs) + 1)}\n"]
     for config, record in members:
-        metric = config.reproduction.published[0].metric
+        metric = curve_metric(config, record)
         there = {row.epoch: reached(row, metric) for row in record.rows if metric in row.values}
         cells = "".join(f" {there.get(epoch, '')} |" for epoch in epochs)
         parts.append(f"| {config.reproduction.title} |{cells}\n")

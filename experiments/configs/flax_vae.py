@@ -18,7 +18,7 @@ options = VAEOptions(
     dataset="binarized_mnist",
     steps=21 * EPOCH,
     batch_size=128,
-    eval_every=EPOCH,
+    eval_every=21 * EPOCH,
     log_every=78,
     checkpoint_every=1950,
     sample_every=1950,
@@ -33,8 +33,8 @@ reproduction = Reproduction(
     group="Flax's VAE example",
     paper="Flax's VAE example",
     where="the log in pull request 1361 of google/flax",
-    protocol="Fixed binarised MNIST, 784-500-20 units, ReLU, Adam 1e-3, batches of 128; -ELBO in nats on the test split with "
-    "one latent sample an image, mean of 5 seeds trained as one population.",
+    protocol="Fixed binarised MNIST, 784-500-20 units, ReLU, Adam 1e-3, batches of 128; -ELBO in nats on the test "
+    "split with one latent sample an image, mean of 5 seeds trained as one population.",
     published=(
         Published("-ELBO", 119.7, epoch=1, within=1.0),
         Published("-ELBO", 103.6, epoch=10, within=1.0),

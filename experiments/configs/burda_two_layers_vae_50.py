@@ -1,0 +1,17 @@
+"""Burda et al. 2016, Table 1: VAE, two layers, k = 50.
+
+uv run experiments/reproduce.py burda_two_layers_vae_50
+"""
+
+from experiments.configs.burda_vae_1 import variant
+from experiments.reproduction import Published
+
+options, reproduction = variant(
+    "VAE, two layers, k = 50",
+    Published("NLL-5000", 84.78, within=0.4),
+    objective="sampled_elbo",
+    num_samples=50,
+    latent_dim=100,
+    upper_latent_dims=(50,),
+    upper_hidden=(100, 100),
+)
