@@ -71,7 +71,8 @@ def verdict(config: Config, number: Published, row: Row) -> str:
 def line(config: Config, row: Row) -> str:
     """A row in a line."""
     values = ", ".join(f"{metric} {reached(row, metric)}" for metric in row.values)
-    return f"{config.name}, epoch {row.epoch:g} of {config.reproduction.last}: {values} ({duration(row.seconds)} of training)"
+    where = f"epoch {row.epoch:g} of {config.reproduction.last}"
+    return f"{config.name}, {where}: {values} ({duration(row.seconds)} of training)"
 
 
 def docstring_line(config: Config, record: Record) -> str:

@@ -38,8 +38,8 @@ reproduction = Reproduction(
     group="Importance weighted autoencoders on MNIST",
     paper='Burda, Grosse & Salakhutdinov 2016, "Importance Weighted Autoencoders"',
     where="Table 1",
-    protocol="MNIST, its 60,000 training images binarised anew at every fetch; 200-200 tanh units under 50 latents, or, "
-    "of two layers, 100 latents under 100-100 tanh units under 50; Adam (0.9, 0.999, 1e-4), batches of 20, eight "
+    protocol="MNIST, its 60,000 training images binarised anew at every fetch; 200-200 tanh units under 50 latents, "
+    "or, of two layers, 100 latents under 100-100 tanh units under 50; Adam (0.9, 0.999, 1e-4), batches of 20, eight "
     "stages of 3^i epochs at a learning rate of 1e-3 x 10^(-i/7), 3,280 epochs in all. NLL in nats of the 10,000 test "
     "images, binarised once, with 5,000 importance samples each (500 on the way there). Not the paper's: biases start "
     "at zero and weights at LeCun's normal (theirs: the data's marginals, Glorot's uniform); their code keeps 400 of "
