@@ -110,6 +110,11 @@ class Config(NamedTuple):
     reproduction: Reproduction
     docstring: str
 
+    @property
+    def members(self) -> int:
+        """How many runs are measured."""
+        return self.reproduction.seeds
+
     def identity(self) -> dict[str, Any]:
         """What makes its numbers what they are, as plain data."""
         options = dataclasses.asdict(self.options)
