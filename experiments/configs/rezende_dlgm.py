@@ -37,7 +37,7 @@ reproduction = Reproduction(
     paper="Rezende, Mohamed & Wierstra 2014, "
     '"Stochastic Backpropagation and Approximate Inference in Deep Generative Models"',
     where="the comparison on binarised MNIST",
-    protocol="MNIST binarised anew at every fetch; 100 latents, with 200-200 tanh units to the image, under 50 latents, "
+    protocol="MNIST binarised anew at every fetch; 100 latents, with 200-200 tanh units to the image, under 50, "
     "with 100-100 tanh units between them; posteriors of rank-one covariance; the ELBO, the weight of its KL rising "
     "over 100 epochs; Adam 1e-3, 5e-4 from epoch 250, 2e-4 from 375, 1e-4 from 450, batches of 100, 500 epochs. NLL in "
     "nats of the 10,000 test images, binarised once, with 5,000 importance samples each (500 on the way there). The "
