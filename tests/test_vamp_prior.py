@@ -262,7 +262,7 @@ def test_gated_layers_bounds_and_initialisation(key: jax.Array) -> None:
     encoder = networks.MLPEncoder(
         200, hidden=(300,), activation=nn.glu, initialization="he", logvar_bounds=(-0.5, 0.25)
     )
-    params = encoder.init(key, x, train=False)["params"]
+    params: Any = encoder.init(key, x, train=False)["params"]
     mean, logvar = encoder.apply({"params": params}, x, train=False)
     layer = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params["hidden_layers"]["Dense_0"])
     assert layer["kernel"].shape == (50, 600)
