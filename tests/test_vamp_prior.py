@@ -263,7 +263,8 @@ def test_gated_layers_bounds_and_initialisation(key: jax.Array) -> None:
         200, hidden=(300,), activation=nn.glu, initialization="he", logvar_bounds=(-0.5, 0.25)
     )
     params: Any = encoder.init(key, x, train=False)["params"]
-    mean, logvar = encoder.apply({"params": params}, x, train=False)
+    made: Any = encoder.apply({"params": params}, x, train=False)
+    mean, logvar = made
     layer = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params["hidden_layers"]["Dense_0"])
     assert layer["kernel"].shape == (50, 600)
     h, g = np.split(np.asarray(x, np.float64) @ layer["kernel"] + layer["bias"], 2, axis=1)
