@@ -37,9 +37,9 @@ def _changing(initial: float, final: float | None, num_steps: int) -> Any:
     return schedules.Cosine(initial, final, num_steps)
 
 
-def _adam(options: "VAEOptions") -> Any:
-    """Adam, with a learning rate in stages where there are boundaries; of a number that is Adam's own, nothing is said,
-    so that the identity of older runs stays what it was."""
+def _vae_optimizer(options: "VAEOptions") -> Any:
+    """Adam or RMSprop, with a learning rate in stages where there are boundaries; of a number that is Adam's own,
+    nothing is said, so that the identity of older runs stays what it was."""
     boundaries, later = options.learning_rate_boundaries, options.later_learning_rates
     if len(boundaries) != len(later):
         raise ValueError(
@@ -49,6 +49,9 @@ def _adam(options: "VAEOptions") -> Any:
     rate: Any = options.learning_rate
     if boundaries:
         rate = schedules.Piecewise(boundaries, (rate, *later))
+    if options.optimizer == "rmsprop":
+        # As PyTorch has it, which adds epsilon to the root: under the root, where optax adds it, its square is as much.
+        return optimizer("rmsprop", learning_rate=rate, decay=0.99, eps=options.epsilon**2)
     own = {"b1": (options.b1, 0.9), "eps": (options.epsilon, 1e-8)}
     changed = {name: value for name, (value, usual) in own.items() if value != usual}
     return optimizer("adam", learning_rate=rate, **changed)
@@ -68,32 +71,55 @@ def build_vae(options: "VAEOptions", image_shape: tuple[int, ...], num_classes: 
     common: dict[str, Any] = {"num_classes": _classes(options.conditional, num_classes), "dtype": options.dtype}
     dims = (options.latent_dim, *options.upper_latent_dims)
     if options.architecture == "conv":
+        if options.logvar_bounds is not None or options.initialization != "lecun":
+            raise ValueError(
+                "--logvar-bounds and --initialization are for fully connected networks: use --architecture mlp"
+            )
         if options.covariance != "diagonal":
             raise ValueError("--covariance rank_one is for fully connected networks: use --architecture mlp")
         encoder: Any = networks.ConvEncoder(dims[0], options.width, **common)
         decoder: Any = networks.ConvDecoder(shape, options.width, output_activation=output_activation, **common)
     else:
-        encoder = networks.MLPEncoder(dims[0], options.hidden, activation, covariance=options.covariance, **common)
+        common["initialization"] = None if options.initialization == "lecun" else options.initialization
+        posterior = {"covariance": options.covariance, "logvar_bounds": options.logvar_bounds, **common}
+        encoder = networks.MLPEncoder(dims[0], options.hidden, activation, **posterior)
         decoder = networks.MLPDecoder(shape, options.hidden[::-1], activation, output_activation, **common)
     latent_dim: Any = options.latent_dim
     if options.upper_latent_dims:
         hidden = options.upper_hidden
         upper = [
-            networks.MLPEncoder(dim, hidden, activation, covariance=options.covariance, **common) for dim in dims[1:]
+            networks.MLPEncoder(
+                dim,
+                hidden,
+                activation,
+                covariance=options.covariance,
+                logvar_bounds=options.logvar_bounds,
+                **common,
+            )
+            for dim in dims[1:]
         ]
         lower = [networks.MLPGaussian(dim, hidden[::-1], activation, **common) for dim in dims[:-1]]
         encoder, decoder, latent_dim = (encoder, *upper), (decoder, *lower), dims
     return VAE(
         encoder=encoder,
         decoder=decoder,
-        optimizer=_adam(options),
+        optimizer=_vae_optimizer(options),
         latent_dim=latent_dim,
         likelihood=likelihood,
         objective=getattr(losses, options.objective),
         num_samples=options.num_samples,
         beta=schedules.Linear(0.0, options.beta, options.beta_warmup) if options.beta_warmup else options.beta,
         free_bits=options.free_bits,
+        prior=_prior(options, image_shape),
     )
+
+
+def _prior(options: "VAEOptions", image_shape: tuple[int, ...]) -> networks.VampPrior | None:
+    if options.prior == "standard":
+        return None
+    # Images are in [0, 1]; vectors are anywhere.
+    bounds = (0.0, 1.0) if len(image_shape) == 3 else None
+    return networks.VampPrior(image_shape, options.num_pseudo_inputs, bounds=bounds)
 
 
 def build_gan(options: "GANOptions", image_shape: tuple[int, ...], num_classes: int | None) -> GAN:

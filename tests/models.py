@@ -180,6 +180,17 @@ def dlgm(**fields: Any) -> jaxgen.VAE:
     )
 
 
+def vamp_vae(**fields: Any) -> jaxgen.VAE:
+    """A small MLP VAE of gated layers whose prior is a mixture of the posteriors of five pseudo-inputs."""
+    return jaxgen.VAE(
+        encoder=networks.MLPEncoder(LATENT_DIM, hidden=(16,), activation=nn.glu, logvar_bounds=(-6.0, 2.0)),
+        decoder=networks.MLPDecoder(IMAGE_SHAPE, hidden=(16,), activation=nn.glu, initialization="he"),
+        latent_dim=LATENT_DIM,
+        prior=networks.VampPrior(IMAGE_SHAPE, 5, mean=0.5, std=0.2),
+        **{"optimizer": sgd(), **fields},
+    )
+
+
 class NNXGenerator(nnx.Module):
     """An NNX generator with BatchNorm over the global batch."""
 

@@ -2,7 +2,8 @@
 
 They take and make images [B, H, W, C] or vectors [B, D]. With ``num_classes`` they are conditional: a one-hot label is
 joined to the input, and a discriminator has a projection. Without it a label is accepted, as every network's call has
-one, and not used.
+one, and not used. With the activation ``nn.glu`` the hidden layers are gated, h(x) = (x W + b) sigmoid(x V + c), of two
+linear maps each (Dauphin et al. 2017, "Language Modeling with Gated Convolutional Networks", equation 1).
 """
 
 import math
@@ -17,6 +18,7 @@ from jaxgen.networks.conditioning import Projection, one_hot
 from jaxgen.networks.layers import Dropout
 
 Activation = Callable[[jax.Array], jax.Array]
+Initialization = Literal["he"] | None
 
 
 def leaky_relu(x: jax.Array) -> jax.Array:
@@ -37,6 +39,13 @@ def _narrow_uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.flo
     return jax.random.uniform(key, shape, dtype, -0.005, 0.005)
 
 
+def _kernel_init(initialization: Initialization) -> Any:
+    """Normal numbers of variance 1 / inputs (LeCun's), or 2 / inputs (He's)."""
+    if initialization not in (None, "he"):
+        raise ValueError(f"initialization must be None or 'he', got {initialization!r}")
+    return nn.initializers.he_normal() if initialization else nn.initializers.lecun_normal()
+
+
 class _MLP(nn.Module):
     """Hidden layers over the flattened input: [B, ...] -> [B, hidden[-1]]."""
 
@@ -45,12 +54,15 @@ class _MLP(nn.Module):
     dropout_rate: float = 0.0
     axis_name: Any = None
     dtype: str = "float32"
+    initialization: Initialization = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         x = x.reshape(x.shape[0], -1)
+        maps = 2 if self.activation is nn.glu else 1  # the gate's beside the layer's own
         for size in self.hidden:
-            x = self.activation(nn.Dense(size, dtype=self.dtype)(x))
+            dense = nn.Dense(maps * size, dtype=self.dtype, kernel_init=_kernel_init(self.initialization))
+            x = self.activation(dense(x))
             x = Dropout(self.dropout_rate, self.axis_name)(x, train=train)
         return x
 
@@ -66,6 +78,7 @@ class MLPGenerator(nn.Module):
         unbounded data.
       num_classes: number of classes of a conditional generator; None for an unconditional one.
       dtype: type of the computation; parameters and images are float32.
+      initialization: "he" for kernels of variance 2 / inputs; None for 1 / inputs.
 
     Called as ``generator(z [B, D], label=None, *, train)``; returns images [B, *image_shape].
     """
@@ -76,12 +89,16 @@ class MLPGenerator(nn.Module):
     output_activation: Activation | None = jax.nn.sigmoid
     num_classes: int | None = None
     dtype: str = "float32"
+    initialization: Initialization = None
 
     @nn.compact
     def __call__(self, z: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
-        x = _with_label(self, z, label, self.num_classes)
-        x = _MLP(self.hidden, self.activation, dtype=self.dtype, name="hidden_layers")(x, train=train)
-        x = nn.Dense(math.prod(self.image_shape), dtype=self.dtype, name="output")(x).astype(jnp.float32)
+        common: dict[str, Any] = {"dtype": self.dtype, "kernel_init": _kernel_init(self.initialization)}
+        layers = _MLP(
+            self.hidden, self.activation, dtype=self.dtype, initialization=self.initialization, name="hidden_layers"
+        )
+        x = layers(_with_label(self, z, label, self.num_classes), train=train)
+        x = nn.Dense(math.prod(self.image_shape), **common, name="output")(x).astype(jnp.float32)
         if self.output_activation is not None:
             x = self.output_activation(x)
         return x.reshape(z.shape[0], *self.image_shape)
@@ -193,12 +210,14 @@ class MLPEncoder(nn.Module):
       covariance: "diagonal", or "rank_one" for a precision with one direction more (`losses.LatentGaussian`).
       num_classes: number of classes of a conditional encoder; None for an unconditional one.
       dtype: type of the computation; parameters and outputs are float32.
+      initialization: "he" for kernels of variance 2 / inputs; None for 1 / inputs.
+      logvar_bounds: (low, high), what logvar is clipped to; None for no bounds.
 
     Called as ``encoder(x [B, ...], label=None, *, train)``; returns (mean [B, D], logvar [B, D]), and the direction
     [B, D] when it is asked for.
 
     Raises:
-      ValueError: the covariance is neither.
+      ValueError: the covariance or the initialization is none of these.
 
     References:
       Rezende et al. 2014, "Stochastic Backpropagation and Approximate Inference in Deep Generative Models", section
@@ -211,15 +230,23 @@ class MLPEncoder(nn.Module):
     covariance: Literal["diagonal", "rank_one"] = "diagonal"
     num_classes: int | None = None
     dtype: str = "float32"
+    initialization: Initialization = None
+    logvar_bounds: tuple[float, float] | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> tuple[jax.Array, ...]:
         if self.covariance not in ("diagonal", "rank_one"):
             raise ValueError(f"covariance must be 'diagonal' or 'rank_one', got {self.covariance!r}")
-        x = _with_label(self, x, label, self.num_classes)
-        x = _MLP(self.hidden, self.activation, dtype=self.dtype, name="hidden_layers")(x, train=train)
+        common: dict[str, Any] = {"dtype": self.dtype, "kernel_init": _kernel_init(self.initialization)}
+        layers = _MLP(
+            self.hidden, self.activation, dtype=self.dtype, initialization=self.initialization, name="hidden_layers"
+        )
+        x = layers(_with_label(self, x, label, self.num_classes), train=train)
         names = ("mean", "logvar") if self.covariance == "diagonal" else ("mean", "logvar", "direction")
-        return tuple(nn.Dense(self.latent_dim, dtype=self.dtype, name=n)(x).astype(jnp.float32) for n in names)
+        mean, logvar, *rest = (nn.Dense(self.latent_dim, **common, name=n)(x).astype(jnp.float32) for n in names)
+        if self.logvar_bounds is not None:
+            logvar = jnp.clip(logvar, *self.logvar_bounds)
+        return mean, logvar, *rest
 
 
 class MLPGaussian(MLPEncoder):
@@ -234,6 +261,8 @@ class MLPGaussian(MLPEncoder):
       covariance: "diagonal", as a decoder's must be.
       num_classes: number of classes of a conditional decoder; None for an unconditional one.
       dtype: type of the computation; parameters and outputs are float32.
+      initialization: "he" for kernels of variance 2 / inputs; None for 1 / inputs.
+      logvar_bounds: (low, high), what logvar is clipped to; None for no bounds.
 
     Called as ``decoder(z [B, D'], label=None, *, train)``; returns (mean [B, D], logvar [B, D]).
     """
@@ -253,6 +282,7 @@ class MLPDecoder(MLPGenerator):
         (a Gaussian likelihood of images).
       num_classes: number of classes of a conditional decoder; None for an unconditional one.
       dtype: type of the computation; parameters and outputs are float32.
+      initialization: "he" for kernels of variance 2 / inputs; None for 1 / inputs.
 
     Called as ``decoder(z [B, D], label=None, *, train)``; returns likelihood parameters [B, *image_shape].
     """
