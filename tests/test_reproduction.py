@@ -68,7 +68,7 @@ def test_the_stages_of_burda_are_those_of_the_paper() -> None:
     assert burda_vae_1.STAGES == (1, 4, 13, 40, 121, 364, 1093, 3280)
     np.testing.assert_allclose(burda_vae_1.RATES[-1], 1e-4, rtol=1e-9)
     spec = burda_vae_1.options.spec((28, 28, 1))
-    (rate,) = [value for name, value in spec.optimizer.arguments if name == "learning_rate"]  # type: ignore[attr-defined]
+    (rate,) = [value for name, value in spec.optimizer.arguments if name == "learning_rate"]
     np.testing.assert_allclose(rate(3 * 3000), 1e-3 * 10 ** (-1 / 7), rtol=1e-6)
     np.testing.assert_allclose(rate(1092 * 3000), 1e-3 * 10 ** (-6 / 7), rtol=1e-6)
     np.testing.assert_allclose(rate(1093 * 3000), 1e-4, rtol=1e-6)

@@ -39,11 +39,11 @@ reproduction = Reproduction(
     paper="Chadebec et al. 2022, pythae",
     where="the table of reproduced results in examples/scripts/reproducibility, after Tomczak & Welling 2018 (85.57)",
     protocol="VampPrior: two gated layers of 300 units on either side of 40 latents, log-variances clipped to [-6, 2], "
-    "He's initial weights; RMSprop at 1e-4 and, from epochs 200, 350, 500, 750 and 1000, 10^-0.2 times the rate before; "
-    "batches of 100, 2,000 epochs, the weight of the KL rising over the first 100, the model of the best epoch on the "
-    "validation split; NLL in nats of the test split with 5,000 importance samples (the negative ELBO on the way). "
-    "pythae's pseudo-inputs begin between 0 and 0.09 and share a bias; here they begin near 0.05 and have none, as in the "
-    "code of the paper.",
+    "He's initial weights; RMSprop at 1e-4 and, from epochs 200, 350, 500, 750 and 1000, 10^-0.2 times the rate "
+    "before; batches of 100, 2,000 epochs, the weight of the KL rising over the first 100, the model of the best epoch "
+    "on the validation split; NLL in nats of the test split with 5,000 importance samples (the negative ELBO on the "
+    "way). pythae's pseudo-inputs begin between 0 and 0.09 and share a bias; here they begin near 0.05 and have none, "
+    "as in the code of the paper.",
     published=(Published("NLL-5000", 85.79, within=0.3),),
     epoch=EPOCH,
     milestones=(1, 3, 10, 100, 500, 2000),
