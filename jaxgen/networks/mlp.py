@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxgen.networks.conditioning import Projection, one_hot
-from jaxgen.networks.layers import Dropout
+from jaxgen.networks.layers import BatchNorm, Dropout
 
 Activation = Callable[[jax.Array], jax.Array]
 
@@ -37,6 +37,11 @@ def _narrow_uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.flo
     return jax.random.uniform(key, shape, dtype, -0.005, 0.005)
 
 
+def _kernel_init(scale: float | None, usual: Any = nn.linear.default_kernel_init) -> Any:
+    """Normal of this standard deviation; the layer's usual initialiser where it is None."""
+    return usual if scale is None else nn.initializers.normal(scale)
+
+
 class _MLP(nn.Module):
     """Hidden layers over the flattened input: [B, ...] -> [B, hidden[-1]]."""
 
@@ -45,13 +50,18 @@ class _MLP(nn.Module):
     dropout_rate: float = 0.0
     axis_name: Any = None
     dtype: str = "float32"
+    batch_norm: bool = False
+    init_scale: float | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         x = x.reshape(x.shape[0], -1)
+        init = _kernel_init(self.init_scale)
         for size in self.hidden:
-            x = self.activation(nn.Dense(size, dtype=self.dtype)(x))
-            x = Dropout(self.dropout_rate, self.axis_name)(x, train=train)
+            x = nn.Dense(size, use_bias=not self.batch_norm, kernel_init=init, dtype=self.dtype)(x)
+            if self.batch_norm:
+                x = BatchNorm(self.axis_name, dtype=self.dtype)(x, train=train)
+            x = Dropout(self.dropout_rate, self.axis_name)(self.activation(x), train=train)
         return x
 
 
@@ -66,8 +76,14 @@ class MLPGenerator(nn.Module):
         unbounded data.
       num_classes: number of classes of a conditional generator; None for an unconditional one.
       dtype: type of the computation; parameters and images are float32.
+      normalization: "batch" normalises the hidden layers over the batch; None leaves them alone.
+      init_scale: standard deviation of the normal distribution that the weights start from; None for LeCun's.
+      axis_name: mapped axis or axes over which the global batch is split; the step sets it.
 
     Called as ``generator(z [B, D], label=None, *, train)``; returns images [B, *image_shape].
+
+    Raises:
+      ValueError: the normalisation is neither.
     """
 
     image_shape: tuple[int, ...]
@@ -76,12 +92,29 @@ class MLPGenerator(nn.Module):
     output_activation: Activation | None = jax.nn.sigmoid
     num_classes: int | None = None
     dtype: str = "float32"
+    # None by default, so that a config written before these fields were there is of the same network.
+    normalization: Literal["batch"] | None = None
+    init_scale: float | None = None
+    axis_name: Any = None
 
     @nn.compact
     def __call__(self, z: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
+        if self.normalization not in ("batch", None):
+            raise ValueError(f"normalization must be 'batch' or None, got {self.normalization!r}")
         x = _with_label(self, z, label, self.num_classes)
-        x = _MLP(self.hidden, self.activation, dtype=self.dtype, name="hidden_layers")(x, train=train)
-        x = nn.Dense(math.prod(self.image_shape), dtype=self.dtype, name="output")(x).astype(jnp.float32)
+        layers = _MLP(
+            self.hidden,
+            self.activation,
+            axis_name=self.axis_name,
+            dtype=self.dtype,
+            batch_norm=self.normalization == "batch",
+            init_scale=self.init_scale,
+            name="hidden_layers",
+        )
+        x = layers(x, train=train)
+        init = _kernel_init(self.init_scale)
+        output = nn.Dense(math.prod(self.image_shape), kernel_init=init, dtype=self.dtype, name="output")
+        x = output(x).astype(jnp.float32)
         if self.output_activation is not None:
             x = self.output_activation(x)
         return x.reshape(z.shape[0], *self.image_shape)
@@ -127,6 +160,8 @@ class Maxout(nn.Module):
       features: number of units.
       pieces: number of linear functions of each unit.
       dtype: type of the computation; parameters are float32.
+      init_scale: standard deviation of the normal distribution that the weights start from; None for the uniform one of
+        the 2014 paper.
 
     Called as ``layer(x [B, D])``; returns [B, features].
 
@@ -137,10 +172,12 @@ class Maxout(nn.Module):
     features: int
     pieces: int
     dtype: str = "float32"
+    init_scale: float | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = nn.Dense(self.features * self.pieces, dtype=self.dtype, kernel_init=_narrow_uniform)(x)
+        init = _kernel_init(self.init_scale, _narrow_uniform)
+        x = nn.Dense(self.features * self.pieces, dtype=self.dtype, kernel_init=init)(x)
         return jnp.max(x.reshape(*x.shape[:-1], self.features, self.pieces), axis=-1)
 
 
@@ -155,6 +192,8 @@ class MaxoutDiscriminator(nn.Module):
       axis_name: mapped axis or axes over which the global batch is split; the step sets it.
       num_classes: number of classes of a conditional discriminator (`Projection`); None for an unconditional one.
       dtype: type of the computation; parameters and logits are float32.
+      init_scale: standard deviation of the normal distribution that the weights start from; None for the uniform one of
+        the 2014 paper.
 
     Called as ``discriminator(x [B, ...], label=None, *, train)``; returns logits [B].
 
@@ -170,14 +209,16 @@ class MaxoutDiscriminator(nn.Module):
     axis_name: Any = None
     num_classes: int | None = None
     dtype: str = "float32"
+    init_scale: float | None = None  # None by default: see `MLPGenerator`
 
     @nn.compact
     def __call__(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
         h = Dropout(self.input_dropout_rate, self.axis_name)(x.reshape(x.shape[0], -1), train=train)
         for size in self.hidden:
-            h = Maxout(size, self.pieces, self.dtype)(h)
+            h = Maxout(size, self.pieces, self.dtype, self.init_scale)(h)
             h = Dropout(self.dropout_rate, self.axis_name)(h, train=train)
-        logits = nn.Dense(1, dtype=self.dtype, kernel_init=_narrow_uniform, name="output")(h)[:, 0].astype(jnp.float32)
+        init = _kernel_init(self.init_scale, _narrow_uniform)
+        logits = nn.Dense(1, dtype=self.dtype, kernel_init=init, name="output")(h)[:, 0].astype(jnp.float32)
         if self.num_classes is None:
             return logits
         return logits + Projection(self.num_classes, name="projection")(h, label)
@@ -253,6 +294,9 @@ class MLPDecoder(MLPGenerator):
         (a Gaussian likelihood of images).
       num_classes: number of classes of a conditional decoder; None for an unconditional one.
       dtype: type of the computation; parameters and outputs are float32.
+      normalization: see `MLPGenerator`.
+      init_scale: see `MLPGenerator`.
+      axis_name: mapped axis or axes over which the global batch is split; the step sets it.
 
     Called as ``decoder(z [B, D], label=None, *, train)``; returns likelihood parameters [B, *image_shape].
     """

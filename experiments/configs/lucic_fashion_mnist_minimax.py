@@ -1,0 +1,8 @@
+"""Lucic et al. 2018 on Fashion-MNIST: the minimax GAN: the best of 100 random settings, as ``lucic.py`` says.
+
+uv run experiments/lucic.py --images fashion_mnist --losses minimax
+"""
+
+from experiments.lucic_protocol import protocol
+
+options, reproduction, search = protocol("minimax", "fashion_mnist")

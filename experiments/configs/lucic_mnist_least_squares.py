@@ -1,0 +1,8 @@
+"""Lucic et al. 2018 on MNIST: the least squares GAN: the best of 100 random settings, as ``lucic.py`` says.
+
+uv run experiments/lucic.py --images mnist --losses least_squares
+"""
+
+from experiments.lucic_protocol import protocol
+
+options, reproduction, search = protocol("least_squares", "mnist")
