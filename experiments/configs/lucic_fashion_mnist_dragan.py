@@ -1,6 +1,8 @@
-"""Lucic et al. 2018 on Fashion-MNIST: the DRAGAN: the best of 100 random settings, as ``lucic.py`` says.
+"""Lucic et al. 2018 on Fashion-MNIST: DRAGAN.
 
-uv run experiments/lucic.py --images fashion_mnist --losses dragan
+    uv run experiments/lucic.py --images fashion_mnist --losses dragan
+
+The best of 100 random settings; ``lucic.py`` says how this differs from the paper.
 """
 
 from experiments.lucic_protocol import protocol

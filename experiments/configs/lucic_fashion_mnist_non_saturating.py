@@ -1,6 +1,8 @@
-"""Lucic et al. 2018 on Fashion-MNIST: the non-saturating GAN: the best of 100 random settings, as ``lucic.py`` says.
+"""Lucic et al. 2018 on Fashion-MNIST: the non-saturating GAN.
 
-uv run experiments/lucic.py --images fashion_mnist --losses non_saturating
+    uv run experiments/lucic.py --images fashion_mnist --losses non_saturating
+
+The best of 100 random settings; ``lucic.py`` says how this differs from the paper.
 """
 
 from experiments.lucic_protocol import protocol
