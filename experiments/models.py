@@ -163,9 +163,26 @@ def _gan_networks(options: "GANOptions", image_shape: tuple[int, ...], num_class
     if options.architecture in ("mlp", "maxout"):
         activation = from_plain({"named": options.activation})
         dropout_rate = 0.5 if options.dropout_rate is None else options.dropout_rate
-        generator = networks.MLPGenerator(image_shape, options.generator_hidden, activation, **common)
+        initialization: Any = None if options.init_scale is None else ("normal", options.init_scale)
+        unbounded = options.dataset == "gaussians" if options.unbounded is None else options.unbounded
+        generator = networks.MLPGenerator(
+            image_shape,
+            options.generator_hidden,
+            activation,
+            output_activation=None if unbounded else jax.nn.sigmoid,
+            normalization="batch" if options.generator_batch_norm else None,
+            initialization=initialization,
+            **common,
+        )
         if options.architecture == "maxout":
-            return generator, networks.MaxoutDiscriminator(dropout_rate=dropout_rate, **common)
+            input_rate = 0.2 if options.input_dropout_rate is None else options.input_dropout_rate
+            return generator, networks.MaxoutDiscriminator(
+                options.maxout_hidden,
+                dropout_rate=dropout_rate,
+                input_dropout_rate=input_rate,
+                initialization=initialization,
+                **common,
+            )
         discriminator = networks.MLPDiscriminator(options.discriminator_hidden, activation, dropout_rate, **common)
         return generator, discriminator
     if len(image_shape) != 3:
@@ -184,6 +201,13 @@ def _gan_networks(options: "GANOptions", image_shape: tuple[int, ...], num_class
                 minibatch_stddev=options.minibatch_stddev,
                 **common,
             ),
+        )
+    if options.architecture == "infogan":
+        if normalization == "spectral":
+            raise ValueError("--discriminator-normalization spectral is not for infogan: use batch or none")
+        return (
+            networks.InfoGANGenerator(image_shape, options.width, **common),
+            networks.InfoGANDiscriminator(options.width, batch_norm=normalization in (None, "batch"), **common),
         )
     generator_normalization: Any = None if options.generator_normalization == "none" else "batch"
     chosen: Any = {"none": None, None: "spectral"}.get(normalization, normalization)

@@ -25,7 +25,8 @@ class Options:
     """Start from a named configuration of experiments/configs; other options override it."""
     dataset: str = "fashion_mnist_small"
     """fashion_mnist_small (embedded), the TFDS name of an image set, folder:PATH, npz:PATH or idx:DIR; or stacked: and
-    one of them, for colour images of three random grey ones, with 1,000 classes."""
+    one of them, for colour images of three random grey ones, with 1,000 classes; or gaussians, points of 25 Gaussians
+    on a grid."""
     data_dir: Path | None = None
     """Where TFDS keeps prepared sets; its own default when not given."""
     manual_dir: Path | None = None
@@ -88,7 +89,8 @@ class Options:
             value = getattr(self, name, None)
             if value is not None and value < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
-        for name in ("hidden", "upper_hidden", "upper_latent_dims", "generator_hidden", "discriminator_hidden"):
+        sizes = ("hidden", "upper_hidden", "upper_latent_dims", "generator_hidden", "discriminator_hidden")
+        for name in (*sizes, "maxout_hidden"):
             if any(size < 1 for size in getattr(self, name, ())):
                 raise ValueError(f"--{name.replace('_', '-')} must be sizes of at least 1, got {getattr(self, name)}")
         if self.skip_bad_steps < 0:
@@ -189,28 +191,41 @@ class GANOptions(Options):
     """Number of steps in all."""
     batch_size: int = 64
     """Number of real images in a batch; with several discriminator steps or packing, of all of them together."""
-    architecture: Literal["mlp", "maxout", "dcgan", "resnet"] = "mlp"
-    """Fully connected networks, the maxout discriminator of 2014, DCGAN or residual networks."""
+    architecture: Literal["mlp", "maxout", "dcgan", "infogan", "resnet"] = "mlp"
+    """Fully connected networks, the maxout discriminator of 2014, DCGAN, InfoGAN's or residual networks."""
     latent_dim: int = 64
     """Number of latent dimensions."""
     generator_hidden: tuple[int, ...] = (256, 512)
     """Sizes of a fully connected generator's hidden layers."""
     discriminator_hidden: tuple[int, ...] = (256, 128)
     """Sizes of a fully connected discriminator's hidden layers."""
+    maxout_hidden: tuple[int, ...] = (240, 240)
+    """Numbers of units of a maxout discriminator's hidden layers."""
+    generator_batch_norm: bool = False
+    """Normalise the hidden layers of a fully connected generator over the batch."""
+    init_scale: float | None = None
+    """Standard deviation of the initial weights of a fully connected generator and of a maxout discriminator; each
+    layer's usual distribution when not given."""
+    unbounded: bool | None = None
+    """Let a fully connected generator make any numbers instead of numbers in [0, 1]; only for gaussians when not
+    given."""
     activation: Activation = "leaky_relu"
     """Activation of the hidden layers of fully connected networks."""
     width: int = 64
     """Channels next to the image, of convolutional networks."""
     generator_normalization: Literal["batch", "none"] = "batch"
-    """Normalisation in a residual generator; a DCGAN's is always batch."""
+    """Normalisation in a residual generator; a DCGAN's and InfoGAN's is always batch."""
     discriminator_normalization: Literal["batch", "spectral", "none"] | None = None
-    """Normalisation in a convolutional discriminator: batch for dcgan and spectral for resnet when not given."""
+    """Normalisation in a convolutional discriminator: batch for dcgan and infogan and spectral for resnet when not
+    given."""
     minibatch_stddev: bool = False
     """Show a DCGAN's discriminator the standard deviation over the batch."""
     dropout_rate: float | None = None
     """Share of the discriminator's units dropped in training: 0.5 for mlp and maxout, 0 for the others when not given.
     On a few thousand images it is what keeps the discriminator from learning them by heart, and the generator from
     dropping whole classes."""
+    input_dropout_rate: float | None = None
+    """Share of the pixels that a maxout discriminator drops in training: 0.2 when not given."""
     conditional: bool = False
     """Condition both networks on the label."""
     loss: Literal[

@@ -2,6 +2,7 @@
 
     uv run experiments/sweep.py vae --over latent_dim=2,4,8,16,32 --seeds 5
     uv run experiments/sweep.py gan --penalty r1 --over penalty_weight=0.1,1,10 --over generator_learning_rate=1e-4,2e-4
+    uv run experiments/sweep.py gan --random 20 --over generator_learning_rate+discriminator_learning_rate=1e-5:1e-2:log
     uv run experiments/sweep.py vae --workdir runs/sweep-001 --resume --steps 20000
 
 One program trains all members. Left behind are results.json, sweep.png, and a run directory for each member under
@@ -132,8 +133,7 @@ def build_loop(plan: Plan, members: Sequence[Member], loaded: Data) -> loop.Loop
 def sweep_identity(plan: Plan, loaded: Data) -> dict[str, Any]:
     """What makes a sweep this sweep, as plain data."""
     spec = plan.options.spec(loaded.example["image"].shape[1:], loaded.num_classes)
-    over = {name: list(values) for name, values in plan.over.items()}
-    return {**train.identity(plan.options, spec, loaded), "sweep": {"over": over, "seeds": plan.seeds}}
+    return {**train.identity(plan.options, spec, loaded), "sweep": plan.identity()}
 
 
 def settings(plan: Plan, options: Any) -> dict[str, Any]:

@@ -12,15 +12,20 @@ from typing import Any
 import jax
 
 from experiments.options import FAMILIES, GANOptions, VAEOptions, parse, value_of
+from jaxgen.keys import named_key, step_key
 from jaxgen.training import population
 from jaxgen.training.loop import Members
 from jaxgen.training.run import Run, Spec
 
+JOINT = "+"  # between the names of options that have one value
 LATENT = "latent_dim"  # swept by masking: the model has the largest
 TRIAL = (0.25, 0.5)  # numbers that every option which is a number takes
 USAGE = """usage: sweep.py {vae,gan} --over FIELD=VALUE,VALUE,... [--over ...] [--seeds N] [options of train.py]
 
   --over FIELD=VALUE,...   an option of train.py and the values to try; several make a grid
+  --over A+B=VALUE,...     the same value for several options
+  --random N               N random settings instead of a grid; of ranges, FIELD=LOW:HIGH or FIELD=LOW:HIGH:log, or of
+                           lists of values
   --seeds N                seeds of each setting, from --seed on (default 3)
   --members HOW            in_turn or together; by default what is faster on this platform
 
@@ -49,13 +54,106 @@ class Member:
 
 
 @dataclasses.dataclass(frozen=True)
+class Range:
+    """Numbers between two bounds, evenly likely, or evenly likely by their logarithm.
+
+    low + (high - low) u,  or low (high / low)^u,  u ~ U[0, 1)
+
+    Raises:
+      ValueError: a bound is not finite, they are not in order, or one of a logarithmic range is not above 0.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise ValueError(
+                f"a range needs two finite bounds, the lower one first, got {self.low:g} and {self.high:g}"
+            )
+        if self.log and self.low <= 0:
+            raise ValueError(f"a logarithmic range needs bounds above 0, got {self.low:g}")
+
+    def at(self, share: float) -> float:
+        """The number at a share in [0, 1) of the range."""
+        if self.log:
+            return self.low * (self.high / self.low) ** share
+        return self.low + (self.high - self.low) * share
+
+
+def draw_settings(over: dict[str, Range | tuple[float, ...]], num: int, seed: int) -> tuple[dict[str, float], ...]:
+    """Draw random settings: setting i depends on the seed and on i alone, so that more of them begin with the same.
+
+    Args:
+      over: what to draw from, by the name of an option, or of several (``"a+b"``) that have one value.
+      num: number of settings.
+      seed: of the draws.
+
+    Returns:
+      Numbers by option, for each setting.
+
+    Raises:
+      ValueError: num is below 1, or there is nothing to draw.
+
+    References:
+      Bergstra & Bengio 2012, "Random Search for Hyper-Parameter Optimization".
+    """
+    if num < 1 or not over:
+        raise ValueError(f"--random needs at least 1 setting and an --over, got {num} settings of {len(over)} options")
+    key = named_key(jax.random.key(seed), "random settings")
+    settings = []
+    for number in range(num):
+        shares = {name: jax.random.uniform(step_key(key, name, jax.numpy.int32(number))) for name in over}
+        setting: dict[str, float] = {}
+        for name, values in over.items():
+            share = float(shares[name])
+            value = values.at(share) if isinstance(values, Range) else values[int(share * len(values))]
+            setting |= dict.fromkeys(name.split(JOINT), value)
+        settings.append(setting)
+    return tuple(settings)
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """A random search, as a protocol says it; drawn when it is needed.
+
+    Args:
+      over: what to draw from: see `draw_settings`.
+      num: number of settings.
+      usual: one that is tried before the drawn ones, and counts as one of them; names all options.
+      seed: of the draws.
+    """
+
+    over: dict[str, Range | tuple[float, ...]]
+    num: int
+    usual: dict[str, float]
+    seed: int = 0
+
+    def settings(self, first: int | None = None) -> tuple[dict[str, float], ...]:
+        """The first so many settings; all of them when None."""
+        num = self.num if first is None else min(first, self.num)
+        usual = {name: value for names, value in self.usual.items() for name in names.split(JOINT)}
+        return (usual, *(draw_settings(self.over, num - 1, self.seed) if num > 1 else ()))
+
+
+@dataclasses.dataclass(frozen=True)
 class Plan:
-    """A grid of options, and how many seeds of each setting."""
+    """A grid of options, or a list of settings, and how many seeds of each setting.
+
+    Args:
+      options: what all members have in common.
+      over: the grid: values by the name of an option, or of several (``"a+b"``) that have one value.
+      seeds: number of seeds of each setting.
+      how: how the members are trained.
+      listed: settings, numbers by option, the same options in all; instead of a grid.
+    """
 
     options: VAEOptions | GANOptions
     over: dict[str, tuple[float, ...]]
     seeds: int
     how: Members | None = None
+    listed: tuple[dict[str, float], ...] = ()
 
     @property
     def family(self) -> str:
@@ -67,6 +165,10 @@ class Plan:
         self.options.check()
         if self.seeds < 1:
             raise ValueError(f"--seeds must be at least 1, got {self.seeds}")
+        if self.listed and (self.over or any(setting.keys() != self.listed[0].keys() for setting in self.listed)):
+            raise ValueError(
+                "a list of settings stands for a grid, and each names the same options: leave out the grid"
+            )
         unset = dataclasses.replace(self.options, mesh=None, coordinator=None, skip_bad_steps=0, init_from=None)
         for field in dataclasses.fields(self.options):
             if getattr(self.options, field.name) != getattr(unset, field.name):
@@ -76,8 +178,18 @@ class Plan:
                 )
 
     def settings(self) -> list[dict[str, float]]:
-        """The grid: every combination of values, the last field's changing fastest."""
-        return [dict(zip(self.over, values, strict=True)) for values in itertools.product(*self.over.values())]
+        """The list, or the grid: every combination of values, the last field's changing fastest."""
+        if self.listed:
+            return [dict(setting) for setting in self.listed]
+        return [
+            {name: value for names, value in zip(self.over, values, strict=True) for name in names.split(JOINT)}
+            for values in itertools.product(*self.over.values())
+        ]
+
+    def identity(self) -> dict[str, Any]:
+        """What makes a sweep this sweep, besides its options, as plain data."""
+        listed = {"settings": [dict(setting) for setting in self.listed]} if self.listed else {}
+        return {"over": {name: list(values) for name, values in self.over.items()}, "seeds": self.seeds, **listed}
 
     def members(self, image_shape: tuple[int, ...], num_classes: int | None) -> list[Member]:
         """Every member: all seeds of the first setting, of the second, and so on."""
@@ -95,7 +207,7 @@ class Plan:
         known = [field.name for field in dataclasses.fields(self.options)]
         dynamic = dynamic_options(self.options, image_shape, num_classes)
         listed = f"--over may vary {', '.join(dynamic)} here"
-        for name in self.over:
+        for name in self.settings()[0]:
             if name == "seed":
                 raise ValueError("--over seed: seeds are given by --seeds N and --seed FIRST")
             if name not in known:
@@ -130,10 +242,28 @@ def dynamic_options(
     return sorted(found)
 
 
-def _axis(text: str) -> tuple[str, tuple[float, ...]]:
-    """``latent_dim=2,4`` -> its name and numbers."""
+def _range(name: str, text: str) -> Range:
+    """``1e-5:1e-2:log`` -> the range."""
+    low, _, rest = text.partition(":")
+    high, _, kind = rest.partition(":")
+    if kind.strip() not in ("", "log"):
+        raise ValueError(f"--over {name}: a range is LOW:HIGH or LOW:HIGH:log, got {text!r}")
+    if LATENT in name.split(JOINT):
+        raise ValueError(
+            f"--over {LATENT}: expected whole numbers of at least 1 with commas between them, got {text!r}"
+        )
+    try:
+        return Range(float(low), float(high), bool(kind.strip()))
+    except ValueError as error:
+        raise ValueError(f"--over {name}: {error}: a range is LOW:HIGH or LOW:HIGH:log, got {text!r}") from None
+
+
+def _axis(text: str) -> tuple[str, Range | tuple[float, ...]]:
+    """``latent_dim=2,4`` -> its name and numbers; ``b1=0:0.9`` -> its name and range."""
     name, _, listed = text.partition("=")
-    name = name.strip().removeprefix("--").replace("-", "_")
+    name = JOINT.join(part.strip().removeprefix("--").replace("-", "_") for part in name.split(JOINT))
+    if name and ":" in listed:
+        return name, _range(name, listed)
     values = []
     for part in listed.split(",") if listed.strip() else []:
         try:
@@ -153,20 +283,31 @@ def _axis(text: str) -> tuple[str, tuple[float, ...]]:
     return name, tuple(values)
 
 
-def _axes(texts: Sequence[str]) -> dict[str, tuple[float, ...]]:
-    over: dict[str, tuple[float, ...]] = {}
-    for name, values in map(_axis, texts):
-        if name in over:
-            raise ValueError(f"--over {name} is there twice: put all its values into one list")
-        over[name] = values
+def _axes(texts: Sequence[str]) -> dict[str, Range | tuple[float, ...]]:
+    over: dict[str, Range | tuple[float, ...]] = {}
+    for names, values in map(_axis, texts):
+        for name in names.split(JOINT):
+            if name in [known for others in over for known in others.split(JOINT)]:
+                raise ValueError(f"--over {name} is there twice: put all its values into one list")
+        over[names] = values
     return over
 
 
-def _whole(text: str) -> int:
+def _grid(axes: dict[str, Range | tuple[float, ...]]) -> dict[str, tuple[float, ...]]:
+    """The axes as a grid."""
+    grid: dict[str, tuple[float, ...]] = {}
+    for name, values in axes.items():
+        if isinstance(values, Range):
+            raise ValueError(f"--over {name}: a range is for random settings: give their number with --random")
+        grid[name] = values
+    return grid
+
+
+def _whole(flag: str, text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise ValueError(f"--seeds must be a whole number, got {text!r}") from None
+        raise ValueError(f"{flag} must be a whole number, got {text!r}") from None
 
 
 def _take(arguments: Sequence[str], flags: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
@@ -189,22 +330,33 @@ def parse_plan(arguments: Sequence[str]) -> Plan:
     """The plan of the command line; what is not given comes from the sweep to resume, or from the defaults."""
     if {"-h", "--help"} & set(arguments):
         print(USAGE)
-    taken, rest = _take(arguments, ("--over", "--seeds", "--members"))
+    taken, rest = _take(arguments, ("--over", "--seeds", "--members", "--random"))
     options = parse(rest, "sweep.py")
     saved: dict[str, Any] | None = None
     if options.resume and options.workdir is not None and Run.exists(options.workdir):
         saved = Run.open(Path(options.workdir)).config["identity"].get("sweep")
-    over = _axes(taken["--over"])
-    if not over and saved is not None:
+    axes = _axes(taken["--over"])
+    over: dict[str, tuple[float, ...]] = {}
+    listed: tuple[dict[str, float], ...] = ()
+    if taken["--random"]:
+        listed = draw_settings(axes, _whole("--random", taken["--random"][-1]), options.seed)
+    elif axes:
+        over = _grid(axes)
+    elif saved is not None:
         over = {name: tuple(values) for name, values in saved["over"].items()}
-    seeds = _whole(taken["--seeds"][-1]) if taken["--seeds"] else 3 if saved is None else saved["seeds"]
+        listed = tuple(saved.get("settings", ()))
+    seeds = 3 if saved is None else saved["seeds"]
+    if taken["--seeds"]:
+        seeds = _whole("--seeds", taken["--seeds"][-1])
     how: Any = taken["--members"][-1] if taken["--members"] else None
     if how not in (None, *typing.get_args(Members)):
         raise ValueError(f"--members must be {' or '.join(typing.get_args(Members))}, got {how!r}")
     asked = [value_of(rest, flag) for flag in ("--latent-dim", "--latent_dim")]
-    if LATENT in over and saved is None and asked == [None, None]:
-        options = dataclasses.replace(options, latent_dim=int(max(over[LATENT])))
-    return Plan(options, over, seeds, how)
+    plan = Plan(options, over, seeds, how, listed)
+    sizes = [setting[LATENT] for setting in plan.settings() if LATENT in setting]
+    if sizes and saved is None and asked == [None, None]:
+        plan = dataclasses.replace(plan, options=dataclasses.replace(options, latent_dim=int(max(sizes))))
+    return plan
 
 
 def keys(members: Sequence[Member]) -> jax.Array:

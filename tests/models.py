@@ -151,6 +151,27 @@ def packed_gan() -> jaxgen.GAN:
     )
 
 
+def maxout_gan() -> jaxgen.GAN:
+    """PacGAN's networks for points: BatchNorm in a fully connected generator, maxout units without dropout, packs."""
+    return gan(
+        generator=networks.MLPGenerator(
+            IMAGE_SHAPE, hidden=(16, 16), normalization="batch", initialization=("normal", 0.2)
+        ),
+        discriminator=networks.MaxoutDiscriminator((8, 8), 3, 0.0, 0.0, initialization=("normal", 0.2)),
+        packing=2,
+    )
+
+
+def infogan() -> jaxgen.GAN:
+    """The smallest of the networks on which Lucic et al. compared losses, with DRAGAN's penalty."""
+    return gan(
+        generator=networks.InfoGANGenerator(IMAGE_SHAPE, width=2),
+        discriminator=networks.InfoGANDiscriminator(width=2, batch_norm=False),
+        penalties=(losses.DRAGAN(),),
+        penalty_weight=0.1,
+    )
+
+
 def conv_vae() -> jaxgen.VAE:
     """A conditional convolutional VAE.
 

@@ -30,6 +30,8 @@ SPECS: dict[str, Any] = {
     "dcgan": models.dcgan(),
     "resnet_gan": models.resnet_gan(),
     "packed_gan": models.packed_gan(),
+    "maxout_gan": models.maxout_gan(),
+    "infogan": models.infogan(),
     "conv_vae": models.conv_vae(),
     "dlgm": models.dlgm(),
     "iwae": models.dlgm(objective=losses.iwae, num_samples=3, free_bits=None),

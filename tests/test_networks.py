@@ -94,11 +94,13 @@ CONDITIONAL = {
     "MLPDecoder": networks.MLPDecoder(SHAPE, (8,), num_classes=3),
     "DCGANGenerator": networks.DCGANGenerator(SHAPE, width=2, num_classes=3),
     "ConvDecoder": networks.ConvDecoder(SHAPE, width=2, num_classes=3),
+    "InfoGANGenerator": networks.InfoGANGenerator(SHAPE, width=2, num_classes=3),
     "ResNetGenerator": networks.ResNetGenerator(SHAPE, width=2, num_classes=3),
     "ResNetGenerator without norm": networks.ResNetGenerator(SHAPE, width=2, normalization=None, num_classes=3),
     "MLPDiscriminator": networks.MLPDiscriminator((8,), num_classes=3),
     "MaxoutDiscriminator": networks.MaxoutDiscriminator((8,), num_classes=3),
     "DCGANDiscriminator": networks.DCGANDiscriminator(width=2, num_classes=3),
+    "InfoGANDiscriminator": networks.InfoGANDiscriminator(width=2, num_classes=3),
     "ResNetDiscriminator": networks.ResNetDiscriminator(width=2, num_classes=3),
     "MLPEncoder": networks.MLPEncoder(5, (8,), num_classes=3),
     "ConvEncoder": networks.ConvEncoder(5, width=2, num_classes=3),
@@ -107,7 +109,9 @@ CONDITIONAL = {
 
 def some_slow(name: str) -> Any:
     """Of these a CPU takes long to compile."""
-    long = name.startswith("ResNet") or name in ("DCGANDiscriminator", "MaxoutDiscriminator", "ConvEncoder")
+    long = name.startswith("ResNet") or name in (
+        *("DCGANDiscriminator", "InfoGANDiscriminator", "InfoGANGenerator", "MaxoutDiscriminator", "ConvEncoder"),
+    )
     return pytest.param(name, marks=pytest.mark.slow) if long else name
 
 

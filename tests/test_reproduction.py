@@ -15,6 +15,7 @@ from experiments.configs import burda_vae_1
 from experiments.options import VAEOptions
 from experiments.reproduction import Config, Published, Record, Reproduction, Row
 from experiments.reproduction_measures import NegativeELBO, NegativeLogLikelihood
+from experiments.sweep_plan import Range, Search
 from jaxgen.training.run import Run
 from jaxgen.training.stopping import Stopped
 
@@ -40,7 +41,8 @@ def test_every_reproduction_has_a_record_that_is_of_it(name: str) -> None:
     assert record.rows
     assert len(record.data_sha256) == 64
     for row in record.rows:
-        assert all(len(values) == CONFIGS[name].members for values in row.values.values())
+        assert 1 <= reproduction_report.members(row) <= CONFIGS[name].reproduction.members
+        assert len({len(values) for values in row.values.values()}) == 1
         assert all(np.isfinite(value) for values in row.values.values() for value in values)
 
 
@@ -147,7 +149,10 @@ def test_seeds_are_trained_as_one_population(small: Config, monkeypatch: pytest.
     values = record.rows[0].values["-ELBO"]
     assert len(values) == 2
     assert values[0] != values[1]
-    assert record.rows[0].standard_error("-ELBO") == pytest.approx(abs(values[0] - values[1]) / 2)
+    what = several.reproduction
+    assert what.error_of(record.rows[0], "-ELBO") == pytest.approx(abs(values[0] - values[1]) / 2)
+    first = reproduce.reproduce(options(tmp_path / "first", until=1, members=1))
+    assert first.rows[0].values["-ELBO"] == values[:1]
 
 
 def test_a_milestone_that_was_passed_is_left_out(
@@ -239,4 +244,38 @@ def test_the_table_of_a_record(small: Config) -> None:
 
 def test_the_mean_over_seeds_has_its_error() -> None:
     row = Row(1, {"NLL": [1.0, 2.0, 3.0]}, 1.0, 1.0, "")
-    assert reproduction.reached(row, "NLL") == "2.00 +- 0.58"
+    assert reproduction.reached(SMALL, row, "NLL") == "2.00 +- 0.58"
+    assert reproduction.reached(SMALL, Row(1, {"NLL": [1.0]}, 1.0, 1.0, ""), "NLL") == "1.00"
+
+
+SEARCH = dataclasses.replace(
+    SMALL, search=Search({"learning_rate": Range(1e-4, 1e-2, log=True)}, 3, {"learning_rate": 1e-3})
+)
+
+
+def test_of_settings_the_best_one_counts() -> None:
+    row = Row(1, {"NLL-20": [3.0, 1.0]}, 1.0, 1.0, "", diverged=1)
+    assert reproduction.reached(SEARCH, row, "NLL-20") == "1.00"
+    higher = dataclasses.replace(SEARCH, published=(Published("modes", 1.0, better="higher"),))
+    assert reproduction.reached(higher, Row(1, {"modes": [3.0, 1.0]}, 1.0, 1.0, ""), "modes") == "3.00"
+    config = Config("small", OPTIONS, SEARCH, "")
+    assert reproduction_report.after(config, 4, row) == "1 of 4 epochs, 3 of 3 settings, 1 diverged"
+    assert not reproduction_report.is_whole(config, SMALL.published[0], row)
+    assert reproduction_report.is_whole(config, SMALL.published[0], row._replace(epoch=4))
+    assert not reproduction_report.is_whole(config, SMALL.published[0], row._replace(epoch=4, diverged=0))
+
+
+def test_settings_are_trained_as_one_population(small: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    searching = small._replace(reproduction=SEARCH)
+    monkeypatch.setattr(reproduction, "configs", lambda: {"small": searching})
+    record = reproduce.reproduce(options(tmp_path, until=1, members=2))
+    values = record.rows[0].values["-ELBO"]
+    assert len(values) == 2
+    usual = small._replace(reproduction=SMALL)
+    monkeypatch.setattr(reproduction, "configs", lambda: {"small": usual})
+    alone = reproduce.reproduce(options(tmp_path / "alone", until=1))
+    # The usual setting, 1e-3, is the options' own; the other one is drawn.
+    np.testing.assert_allclose(values[0], alone.rows[0].values["-ELBO"][0], rtol=1e-5)
+    assert abs(values[1] - values[0]) > 1e-3
+    assert searching.differences(record) == []
+    assert usual.differences(record) != []

@@ -14,12 +14,14 @@ from jaxgen.data.files import load_idx, load_npz, open_idx, open_npz
 from jaxgen.data.folders import Folder
 from jaxgen.data.images import Color, check_dataset, resize_images
 from jaxgen.data.limits import MAX_PIXELS, check_memory
+from jaxgen.data.mixtures import GRID_SCALE, gaussian_points
 from jaxgen.data.order import batch_indices, permute
 from jaxgen.data.sources import LOOKED_AT, Source, binarized, in_memory, of_rows, on_demand
 from jaxgen.data.splits import spread
 from jaxgen.data.stacked import TEST_STACKS, TRAINING_STACKS, draw_stacks, stack_channels, stacked
 
 __all__ = [
+    "GRID_SCALE",
     "LOOKED_AT",
     "Binarization",
     "Color",
@@ -33,6 +35,7 @@ __all__ = [
     "draw_stacks",
     "enlarge",
     "fingerprint",
+    "gaussian_points",
     "generated_per_class",
     "in_memory",
     "labelled_subset",
@@ -46,6 +49,7 @@ __all__ = [
 
 _EMBEDDED = "fashion_mnist_small"
 _STACKED = "stacked:"
+_GAUSSIANS = "gaussians"
 
 
 def load(
@@ -66,6 +70,7 @@ def load(
         being labels; ``"npz:PATH"`` with arrays ``image`` and ``label``, or ``train_image`` and so on; ``"idx:DIR"``
         with MNIST's original files. ``"stacked:"`` and one of these, such as ``"stacked:mnist"``: colour images of
         three random ones of that split, always the same 128,000 for ``"train"`` and 26,000 for others, labels 0 to 999.
+        ``"gaussians"``: points of 25 Gaussians on a grid (`gaussian_points`).
       split: ``"train"``, ``"test"`` or what else the set has. Folders and archives without splits hold out every
         tenth image for ``"test"``.
       data_dir: where TFDS keeps prepared sets; its own default when None.
@@ -90,6 +95,11 @@ def load(
         places = np.arange(stacks.num_examples)
         return stacks.read(places if rows is None else places[rows(len(places))])
     kind, path = _locate(name, image_size)
+    if kind == "gaussians":
+        if image_size is not None or color is not None:
+            raise ValueError(f"{name}: points have no size and no colour: leave out --image-size and --color")
+        points = gaussian_points(split)
+        return points if rows is None else {key: array[rows(len(array))] for key, array in points.items()}
     if kind == "folder":
         folder = Folder(path, split, name, image_size, color)
         chosen = np.arange(folder.num_examples)
@@ -158,7 +168,7 @@ def open_source(
         records = open_tfds(name, split, prepared, manual, image_size, color)
         if records is not None:
             return on_demand(records.read, records.num_examples, records.num_classes, name)
-    else:
+    elif kind != "gaussians":
         opened = open_npz(path, split, name) if kind == "npz" else open_idx(path, split, name)
         if opened is not None:
             return of_rows(*opened, image_size, color, name)
@@ -173,6 +183,8 @@ def _locate(name: str, image_size: int | None) -> tuple[str, Path]:
         raise ValueError(f"image size must be at least 1 pixel and at most {largest}, got {image_size}")
     if name == _EMBEDDED:
         return "npz", Path(__file__).parent / f"{_EMBEDDED}.npz"
+    if name == _GAUSSIANS:
+        return "gaussians", Path()
     kind, _, location = name.partition(":")
     if kind not in ("folder", "npz", "idx"):
         return "tfds", Path()

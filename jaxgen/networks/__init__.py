@@ -4,6 +4,7 @@ from jaxgen.networks.conditioning import Projection
 from jaxgen.networks.convolution import Conv, ConvTranspose, conv, conv_transpose
 from jaxgen.networks.dcgan import ConvDecoder, ConvEncoder, DCGANDiscriminator, DCGANGenerator, Judgement, num_halvings
 from jaxgen.networks.inception import InceptionV3
+from jaxgen.networks.infogan import InfoGANDiscriminator, InfoGANGenerator
 from jaxgen.networks.layers import BatchNorm, Dropout, MinibatchStandardDeviation, SpectralNorm
 from jaxgen.networks.lenet import LeNet
 from jaxgen.networks.mlp import (
@@ -31,6 +32,8 @@ __all__ = [
     "Dropout",
     "FromNNX",
     "InceptionV3",
+    "InfoGANDiscriminator",
+    "InfoGANGenerator",
     "Judgement",
     "LeNet",
     "MLPDecoder",

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxgen.networks.conditioning import Projection, one_hot
-from jaxgen.networks.layers import Dropout
+from jaxgen.networks.layers import BatchNorm, Dropout
 
 Activation = Callable[[jax.Array], jax.Array]
-Initialization = Literal["he"] | None
+Initialization = Literal["he"] | tuple[Literal["normal", "uniform"], float] | None
 
 
 def leaky_relu(x: jax.Array) -> jax.Array:
@@ -39,11 +39,22 @@ def _narrow_uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.flo
     return jax.random.uniform(key, shape, dtype, -0.005, 0.005)
 
 
-def _kernel_init(initialization: Initialization) -> Any:
-    """Normal numbers of variance 1 / inputs (LeCun's), or 2 / inputs (He's)."""
-    if initialization not in (None, "he"):
-        raise ValueError(f"initialization must be None or 'he', got {initialization!r}")
-    return nn.initializers.he_normal() if initialization else nn.initializers.lecun_normal()
+def _kernel_init(initialization: Initialization, usual: Any = nn.linear.default_kernel_init) -> Any:
+    """Normal numbers of variance 2 / inputs (He's), normal or uniform ones of one width everywhere, or the usual."""
+    if initialization is None:
+        return usual
+    if initialization == "he":
+        return nn.initializers.he_normal()
+    if isinstance(initialization, tuple) and len(initialization) == 2 and initialization[1] > 0:
+        kind, width = initialization
+        if kind == "normal":
+            return nn.initializers.normal(width)
+        if kind == "uniform":
+            return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -width, width)
+    raise ValueError(
+        'initialization must be None, "he", ("normal", standard deviation) or ("uniform", largest weight), got '
+        f"{initialization!r}"
+    )
 
 
 class _MLP(nn.Module):
@@ -54,16 +65,19 @@ class _MLP(nn.Module):
     dropout_rate: float = 0.0
     axis_name: Any = None
     dtype: str = "float32"
+    batch_norm: bool = False
     initialization: Initialization = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         x = x.reshape(x.shape[0], -1)
         maps = 2 if self.activation is nn.glu else 1  # the gate's beside the layer's own
+        init = _kernel_init(self.initialization)
         for size in self.hidden:
-            dense = nn.Dense(maps * size, dtype=self.dtype, kernel_init=_kernel_init(self.initialization))
-            x = self.activation(dense(x))
-            x = Dropout(self.dropout_rate, self.axis_name)(x, train=train)
+            x = nn.Dense(maps * size, use_bias=not self.batch_norm, kernel_init=init, dtype=self.dtype)(x)
+            if self.batch_norm:
+                x = BatchNorm(self.axis_name, dtype=self.dtype)(x, train=train)
+            x = Dropout(self.dropout_rate, self.axis_name)(self.activation(x), train=train)
         return x
 
 
@@ -78,9 +92,15 @@ class MLPGenerator(nn.Module):
         unbounded data.
       num_classes: number of classes of a conditional generator; None for an unconditional one.
       dtype: type of the computation; parameters and images are float32.
-      initialization: "he" for kernels of variance 2 / inputs; None for 1 / inputs.
+      initialization: "he" for kernels of variance 2 / inputs, ("normal", standard deviation) or ("uniform", largest
+        weight) for the same in all layers; None for LeCun's, of variance 1 / inputs.
+      normalization: "batch" normalises the hidden layers over the batch; None leaves them alone.
+      axis_name: mapped axis or axes over which the global batch is split; the step sets it.
 
     Called as ``generator(z [B, D], label=None, *, train)``; returns images [B, *image_shape].
+
+    Raises:
+      ValueError: the normalisation is neither.
     """
 
     image_shape: tuple[int, ...]
@@ -89,16 +109,29 @@ class MLPGenerator(nn.Module):
     output_activation: Activation | None = jax.nn.sigmoid
     num_classes: int | None = None
     dtype: str = "float32"
+    # None by default, so that a config written before these fields were there is of the same network.
     initialization: Initialization = None
+    normalization: Literal["batch"] | None = None
+    axis_name: Any = None
 
     @nn.compact
     def __call__(self, z: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
-        common: dict[str, Any] = {"dtype": self.dtype, "kernel_init": _kernel_init(self.initialization)}
+        if self.normalization not in ("batch", None):
+            raise ValueError(f"normalization must be 'batch' or None, got {self.normalization!r}")
+        x = _with_label(self, z, label, self.num_classes)
         layers = _MLP(
-            self.hidden, self.activation, dtype=self.dtype, initialization=self.initialization, name="hidden_layers"
+            self.hidden,
+            self.activation,
+            axis_name=self.axis_name,
+            dtype=self.dtype,
+            batch_norm=self.normalization == "batch",
+            initialization=self.initialization,
+            name="hidden_layers",
         )
-        x = layers(_with_label(self, z, label, self.num_classes), train=train)
-        x = nn.Dense(math.prod(self.image_shape), **common, name="output")(x).astype(jnp.float32)
+        x = layers(x, train=train)
+        init = _kernel_init(self.initialization)
+        output = nn.Dense(math.prod(self.image_shape), kernel_init=init, dtype=self.dtype, name="output")
+        x = output(x).astype(jnp.float32)
         if self.output_activation is not None:
             x = self.output_activation(x)
         return x.reshape(z.shape[0], *self.image_shape)
@@ -144,6 +177,7 @@ class Maxout(nn.Module):
       features: number of units.
       pieces: number of linear functions of each unit.
       dtype: type of the computation; parameters are float32.
+      initialization: as of `MLPGenerator`; None for the uniform one of the 2014 paper.
 
     Called as ``layer(x [B, D])``; returns [B, features].
 
@@ -154,10 +188,12 @@ class Maxout(nn.Module):
     features: int
     pieces: int
     dtype: str = "float32"
+    initialization: Initialization = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = nn.Dense(self.features * self.pieces, dtype=self.dtype, kernel_init=_narrow_uniform)(x)
+        init = _kernel_init(self.initialization, _narrow_uniform)
+        x = nn.Dense(self.features * self.pieces, dtype=self.dtype, kernel_init=init)(x)
         return jnp.max(x.reshape(*x.shape[:-1], self.features, self.pieces), axis=-1)
 
 
@@ -172,6 +208,7 @@ class MaxoutDiscriminator(nn.Module):
       axis_name: mapped axis or axes over which the global batch is split; the step sets it.
       num_classes: number of classes of a conditional discriminator (`Projection`); None for an unconditional one.
       dtype: type of the computation; parameters and logits are float32.
+      initialization: as of `MLPGenerator`; None for the uniform one of the 2014 paper.
 
     Called as ``discriminator(x [B, ...], label=None, *, train)``; returns logits [B].
 
@@ -187,14 +224,16 @@ class MaxoutDiscriminator(nn.Module):
     axis_name: Any = None
     num_classes: int | None = None
     dtype: str = "float32"
+    initialization: Initialization = None
 
     @nn.compact
     def __call__(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
         h = Dropout(self.input_dropout_rate, self.axis_name)(x.reshape(x.shape[0], -1), train=train)
         for size in self.hidden:
-            h = Maxout(size, self.pieces, self.dtype)(h)
+            h = Maxout(size, self.pieces, self.dtype, self.initialization)(h)
             h = Dropout(self.dropout_rate, self.axis_name)(h, train=train)
-        logits = nn.Dense(1, dtype=self.dtype, kernel_init=_narrow_uniform, name="output")(h)[:, 0].astype(jnp.float32)
+        init = _kernel_init(self.initialization, _narrow_uniform)
+        logits = nn.Dense(1, dtype=self.dtype, kernel_init=init, name="output")(h)[:, 0].astype(jnp.float32)
         if self.num_classes is None:
             return logits
         return logits + Projection(self.num_classes, name="projection")(h, label)
@@ -210,7 +249,7 @@ class MLPEncoder(nn.Module):
       covariance: "diagonal", or "rank_one" for a precision with one direction more (`losses.LatentGaussian`).
       num_classes: number of classes of a conditional encoder; None for an unconditional one.
       dtype: type of the computation; parameters and outputs are float32.
-      initialization: "he" for kernels of variance 2 / inputs; None for 1 / inputs.
+      initialization: see `MLPGenerator`.
       logvar_bounds: (low, high), what logvar is clipped to; None for no bounds.
 
     Called as ``encoder(x [B, ...], label=None, *, train)``; returns (mean [B, D], logvar [B, D]), and the direction
@@ -261,7 +300,7 @@ class MLPGaussian(MLPEncoder):
       covariance: "diagonal", as a decoder's must be.
       num_classes: number of classes of a conditional decoder; None for an unconditional one.
       dtype: type of the computation; parameters and outputs are float32.
-      initialization: "he" for kernels of variance 2 / inputs; None for 1 / inputs.
+      initialization: see `MLPGenerator`.
       logvar_bounds: (low, high), what logvar is clipped to; None for no bounds.
 
     Called as ``decoder(z [B, D'], label=None, *, train)``; returns (mean [B, D], logvar [B, D]).
@@ -282,7 +321,9 @@ class MLPDecoder(MLPGenerator):
         (a Gaussian likelihood of images).
       num_classes: number of classes of a conditional decoder; None for an unconditional one.
       dtype: type of the computation; parameters and outputs are float32.
-      initialization: "he" for kernels of variance 2 / inputs; None for 1 / inputs.
+      initialization: see `MLPGenerator`.
+      normalization: see `MLPGenerator`.
+      axis_name: mapped axis or axes over which the global batch is split; the step sets it.
 
     Called as ``decoder(z [B, D], label=None, *, train)``; returns likelihood parameters [B, *image_shape].
     """

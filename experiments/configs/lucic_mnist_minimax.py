@@ -1,0 +1,10 @@
+"""Lucic et al. 2018 on MNIST: the minimax GAN.
+
+    uv run experiments/reproduce.py lucic_mnist_minimax
+
+The best of 100 random settings; ``lucic_protocol.py`` says how this differs from the paper.
+"""
+
+from experiments.lucic_protocol import protocol
+
+options, reproduction = protocol("minimax", "mnist")
