@@ -296,8 +296,9 @@ def test_the_protocol_of_lucic(name: str) -> None:
 def test_points_are_trained_saved_measured_and_resumed_like_images(tmp_path: Path) -> None:
     """Two seeds of PacGAN's protocol with small networks, in one population."""
     cadences: Any = dict.fromkeys(("log_every", "eval_every", "sample_every", "checkpoint_every"), 2)
+    published: Any = load_config("pacgan_gaussians_packing_2", "gan")
     options: Any = dataclasses.replace(
-        load_config("pacgan_gaussians_packing_2", "gan"),
+        published,
         generator_hidden=(8, 8),
         maxout_hidden=(4,),
         steps=2,
