@@ -14,6 +14,7 @@ from jaxgen.networks.mlp import (
     MLPEncoder,
     MLPGaussian,
     MLPGenerator,
+    UniformMLPGenerator,
     leaky_relu,
 )
 from jaxgen.networks.nnx import FromNNX, from_nnx
@@ -44,6 +45,7 @@ __all__ = [
     "ResNetDiscriminator",
     "ResNetGenerator",
     "SpectralNorm",
+    "UniformMLPGenerator",
     "conv",
     "conv_transpose",
     "from_nnx",

@@ -45,12 +45,13 @@ class _MLP(nn.Module):
     dropout_rate: float = 0.0
     axis_name: Any = None
     dtype: str = "float32"
+    kernel_init: Callable[..., jax.Array] = nn.linear.default_kernel_init
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         x = x.reshape(x.shape[0], -1)
         for size in self.hidden:
-            x = self.activation(nn.Dense(size, dtype=self.dtype)(x))
+            x = self.activation(nn.Dense(size, dtype=self.dtype, kernel_init=self.kernel_init)(x))
             x = Dropout(self.dropout_rate, self.axis_name)(x, train=train)
         return x
 
@@ -80,11 +81,51 @@ class MLPGenerator(nn.Module):
     @nn.compact
     def __call__(self, z: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
         x = _with_label(self, z, label, self.num_classes)
-        x = _MLP(self.hidden, self.activation, dtype=self.dtype, name="hidden_layers")(x, train=train)
-        x = nn.Dense(math.prod(self.image_shape), dtype=self.dtype, name="output")(x).astype(jnp.float32)
+        init = self._kernel_init
+        x = _MLP(self.hidden, self.activation, dtype=self.dtype, kernel_init=init, name="hidden_layers")(x, train=train)
+        output = nn.Dense(math.prod(self.image_shape), dtype=self.dtype, kernel_init=init, name="output")
+        x = output(x).astype(jnp.float32)
         if self.output_activation is not None:
             x = self.output_activation(x)
         return x.reshape(z.shape[0], *self.image_shape)
+
+    @property
+    def _kernel_init(self) -> Callable[..., jax.Array]:
+        return nn.linear.default_kernel_init
+
+
+class UniformMLPGenerator(MLPGenerator):
+    """Latents to images through fully connected layers whose weights begin in one narrow range, as in 2014.
+
+    W_ij ~ U(-initial_range, initial_range), whatever the number of inputs; biases begin at 0
+
+    Args:
+      image_shape: shape of one image, (H, W, C), or (D,) for vectors.
+      hidden: sizes of the hidden layers.
+      activation: activation of the hidden layers.
+      output_activation: what turns the last layer into an image: sigmoid for images in [0, 1], None for
+        unbounded data.
+      num_classes: number of classes of a conditional generator; None for an unconditional one.
+      dtype: type of the computation; parameters and images are float32.
+      initial_range: largest weight at the beginning, above 0.
+
+    Called as ``generator(z [B, D], label=None, *, train)``; returns images [B, *image_shape].
+
+    Raises:
+      ValueError: the range is not above 0.
+
+    References:
+      Goodfellow et al. 2014, "Generative Adversarial Nets", the code published with it: 0.05.
+    """
+
+    initial_range: float = 0.05
+
+    @property
+    def _kernel_init(self) -> Callable[..., jax.Array]:
+        bound = self.initial_range
+        if not bound > 0:
+            raise ValueError(f"initial_range must be above 0, got {bound}")
+        return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
 class MLPDiscriminator(nn.Module):
