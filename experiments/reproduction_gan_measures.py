@@ -201,7 +201,7 @@ def train_svms(features: jax.Array, signs: jax.Array, regularizations: jax.Array
             weights, state = carry
             value, gradient = value_and_grad(weights, state=state)
             updates, state = solver.update(gradient, state, weights, value=value, grad=gradient, value_fn=loss)
-            return optax.apply_updates(weights, updates), state  # type: ignore[return-value]
+            return optax.apply_updates(weights, updates), state
 
         start = jnp.zeros((features.shape[1], signs.shape[1]), features.dtype)
         return jax.lax.fori_loop(0, num_steps, step, (start, solver.init(start)))[0]
@@ -251,13 +251,13 @@ def linear_errors(
     """
     num_classes = int(labelled["label"].max()) + 1
     rates = jnp.asarray(regularizations, jnp.float32)
-    validated, judged = features(validation["image"]), features(test["image"])
-    scale = 1.0 / np.sqrt(np.mean(np.sum(np.square(validated), axis=1)))
+    of_validation = features(validation["image"])
+    scale = 1.0 / np.sqrt(np.mean(np.sum(np.square(of_validation), axis=1)))
 
     def ready(values: np.ndarray) -> jax.Array:
         return jnp.asarray(np.concatenate([values * scale, np.ones((len(values), 1))], axis=1), jnp.float32)
 
-    validated, judged = ready(validated), ready(judged)
+    validated, judged = ready(of_validation), ready(features(test["image"]))
     errors = np.zeros((2, draws, len(regularizations)))
     for number, key in enumerate(numbered_keys(named_key(jax.random.key(SEED), "labels"), jnp.arange(draws))):
         chosen = labelled_subset(labelled["label"], per_class, key)
@@ -298,19 +298,21 @@ class LinearFeatures:
 
     def __call__(self, run: Run, progress: Progress) -> Mapping[str, float]:
         """``error`` with its standard error and C, of the features, of pixels and of random weights."""
-        splits = [load_split(run, split) for split in (self.labelled, self.validation, self.split)]
+        labelled, validation, test = (load_split(run, split) for split in (self.labelled, self.validation, self.split))
         gan: Any = run.spec
         trained: Any = run.restore("newest")
-        untrained = gan_init(gan, named_key(jax.random.key(SEED), "init"), {"image": splits[0]["image"][:1]})
+        untrained = gan_init(gan, named_key(jax.random.key(SEED), "init"), {"image": labelled["image"][:1]})
         ways: dict[str, Features] = {
-            "error": self.features_of(gan, trained, splits[0]["image"]),
+            "error": self.features_of(gan, trained, labelled["image"]),
             "error of pixels": lambda images: np.asarray(to_float(images)).reshape(len(images), -1),
-            "error of random weights": self.features_of(gan, untrained, splits[0]["image"]),
+            "error of random weights": self.features_of(gan, untrained, labelled["image"]),
         }
         values = {}
         for number, (name, features) in enumerate(ways.items()):
             progress(number, len(ways))
-            errors, constant = linear_errors(features, *splits, self.per_class, self.draws, self.regularizations)
+            errors, constant = linear_errors(
+                features, labelled, validation, test, self.per_class, self.draws, self.regularizations
+            )
             values[name] = 100 * float(errors.mean())
             values[f"{name}, standard error"] = 100 * float(errors.std(ddof=1) / np.sqrt(self.draws))
             values[f"{name}, C"] = constant

@@ -297,7 +297,7 @@ def write_sets(path: Path) -> dict[str, str]:
         folder.mkdir()
         write_idx(folder / f"train-images-idx3-ubyte{ending}", images)
         write_idx(folder / f"train-labels-idx1-ubyte{ending}", labels)
-    arrays = {"train_image": images[..., None], "train_label": labels}
+    arrays: dict[str, Any] = {"train_image": images[..., None], "train_label": labels}
     np.savez(path / "stored.npz", **arrays)
     np.savez_compressed(path / "packed.npz", **arrays)
     archives = {name: f"npz:{path}/{name}.npz" for name in ("stored", "packed")}

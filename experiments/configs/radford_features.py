@@ -13,6 +13,10 @@ The second makes walks between latents (section 6.1), as a picture and a film; s
 The network is smaller than the paper's: 28 x 28 pixels and 32 channels make two layers and 1,536 features, where the
 paper has three layers of 32 x 32 pixels; it learns for 5 epochs, not 200, at 2e-4, not 5e-4. As in the code published
 for SVHN, the statistics of BatchNorm are set on real training images alone before the features are taken.
+
+Reached after epoch 1, with seed 0, on a shared core of an AMD EPYC (1 minute of its time to train, 2 to measure): an
+error of 9.52 +- 0.10 % (over 5 draws of labels), of pixels 12.55 +- 0.13 %, of the network's first weights 7.07 +-
+0.18 %. So far the features are better than pixels by the architecture alone: untrained ones are better still.
 """
 
 from experiments.options import GANOptions
