@@ -1,5 +1,6 @@
 """From the options of ``train.py`` to the specs that they describe."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -20,6 +21,7 @@ PENALTIES: dict[str, tuple[losses.Penalty, ...]] = {
     "dragan": (losses.DRAGAN(),),
 }
 ADAPTIVE_TARGET = 0.6  # Karras et al. 2020, section 3
+LEAST_LEARNING_RATE = 1e-6  # that a divisor leads to, as in the code of Goodfellow et al. 2014
 
 
 def _classes(conditional: bool, num_classes: int | None) -> int | None:
@@ -55,6 +57,27 @@ def _vae_optimizer(options: "VAEOptions") -> Any:
     own = {"b1": (options.b1, 0.9), "eps": (options.epsilon, 1e-8)}
     changed = {name: value for name, (value, usual) in own.items() if value != usual}
     return optimizer("adam", learning_rate=rate, **changed)
+
+
+def _sgd(options: "GANOptions", learning_rate: float) -> Any:
+    """Gradient descent whose learning rate falls by a factor a step and whose momentum rises along a line."""
+    if options.burn_in:
+        raise ValueError("--burn-in is for adam: with --optimizer sgd use --learning-rate-divisor and --momentum-steps")
+    rate: Any = learning_rate
+    if options.learning_rate_divisor != 1.0:
+        if not (options.learning_rate_divisor > 1.0 and learning_rate > LEAST_LEARNING_RATE):
+            raise ValueError(
+                f"--learning-rate-divisor must be at least 1, of learning rates above {LEAST_LEARNING_RATE:g}, got "
+                f"{options.learning_rate_divisor} of {learning_rate}"
+            )
+        steps = math.log(learning_rate / LEAST_LEARNING_RATE) / math.log(options.learning_rate_divisor)
+        rate = schedules.Exponential(learning_rate, LEAST_LEARNING_RATE, max(1, round(steps)))
+    momentum: Any = options.momentum
+    if options.final_momentum is not None:
+        if options.momentum_steps < 1:
+            raise ValueError("--final-momentum needs the --momentum-steps over which it is reached")
+        momentum = schedules.Linear(momentum, options.final_momentum, options.momentum_steps)
+    return optimizer("sgd", learning_rate=rate, momentum=momentum)
 
 
 def build_vae(options: "VAEOptions", image_shape: tuple[int, ...], num_classes: int | None) -> VAE:
@@ -129,7 +152,9 @@ def build_gan(options: "GANOptions", image_shape: tuple[int, ...], num_classes: 
         raise ValueError(f"--augmentation is for images, this data set has examples of shape {list(image_shape)}")
     b2 = _changing(options.b2, options.final_b2, options.burn_in)
 
-    def adam(learning_rate: float) -> Any:
+    def build_optimizer(learning_rate: float) -> Any:
+        if options.optimizer == "sgd":
+            return _sgd(options, learning_rate)
         rate = _changing(learning_rate, learning_rate * options.final_learning_rate_factor, options.burn_in)
         return optimizer("adam", learning_rate=rate, b1=options.b1, b2=b2)
 
@@ -140,8 +165,8 @@ def build_gan(options: "GANOptions", image_shape: tuple[int, ...], num_classes: 
     return GAN(
         generator=generator,
         discriminator=discriminator,
-        generator_optimizer=adam(options.generator_learning_rate),
-        discriminator_optimizer=adam(options.discriminator_learning_rate),
+        generator_optimizer=build_optimizer(options.generator_learning_rate),
+        discriminator_optimizer=build_optimizer(options.discriminator_learning_rate),
         latent_dim=options.latent_dim,
         loss=from_plain({"named": options.loss}),
         ema_decay=ema_decay,
@@ -163,7 +188,10 @@ def _gan_networks(options: "GANOptions", image_shape: tuple[int, ...], num_class
     if options.architecture in ("mlp", "maxout"):
         activation = from_plain({"named": options.activation})
         dropout_rate = 0.5 if options.dropout_rate is None else options.dropout_rate
+        if options.init_scale is not None and options.generator_initial_range is not None:
+            raise ValueError("--init-scale and --generator-initial-range both say how weights begin: give one")
         initialization: Any = None if options.init_scale is None else ("normal", options.init_scale)
+        initial_range = options.generator_initial_range
         unbounded = options.dataset == "gaussians" if options.unbounded is None else options.unbounded
         generator = networks.MLPGenerator(
             image_shape,
@@ -171,7 +199,7 @@ def _gan_networks(options: "GANOptions", image_shape: tuple[int, ...], num_class
             activation,
             output_activation=None if unbounded else jax.nn.sigmoid,
             normalization="batch" if options.generator_batch_norm else None,
-            initialization=initialization,
+            initialization=initialization if initial_range is None else ("uniform", initial_range),
             **common,
         )
         if options.architecture == "maxout":

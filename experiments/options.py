@@ -36,7 +36,7 @@ class Options:
     color: Literal["grey", "rgb"] | None = None
     """Make all images grey or RGB; keep them as they are when not given."""
     train_split: str = "train"
-    """The split to train on; TFDS takes slices of one, such as train[:90%]."""
+    """The split to train on, or a slice of one, such as train[:90%] or train[:50000]."""
     test_split: str = "test"
     """The split to evaluate on."""
     streaming: Literal["auto", "always", "never"] = "auto"
@@ -211,6 +211,9 @@ class GANOptions(Options):
     given."""
     activation: Activation = "leaky_relu"
     """Activation of the hidden layers of fully connected networks."""
+    generator_initial_range: float | None = None
+    """Draw a fully connected generator's weights uniformly from minus this to this (0.05 in 2014); from LeCun's normal
+    distribution when not given."""
     width: int = 64
     """Channels next to the image, of convolutional networks."""
     generator_normalization: Literal["batch", "none"] = "batch"
@@ -246,10 +249,20 @@ class GANOptions(Options):
     """Images that the discriminator judges together (PacGAN)."""
     augmentation: Literal["none", "diffaugment", "adaptive"] = "none"
     """Augment what the discriminator sees: always, or as much as keeps it from overfitting."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """Adam, or stochastic gradient descent with momentum as in 2014."""
     generator_learning_rate: float = 2e-4
-    """Adam's learning rate for the generator."""
+    """The learning rate for the generator."""
     discriminator_learning_rate: float = 2e-4
-    """Adam's learning rate for the discriminator."""
+    """The learning rate for the discriminator."""
+    learning_rate_divisor: float = 1.0
+    """What sgd's learning rates are divided by at every step, down to 1e-6 (1.000004 in 2014)."""
+    momentum: float = 0.5
+    """Sgd's momentum, for both."""
+    final_momentum: float | None = None
+    """The momentum after --momentum-steps; as before when not given."""
+    momentum_steps: int = 0
+    """Steps over which the momentum goes to its final value, along a line."""
     b1: float = 0.5
     """Adam's decay of the first moment, for both."""
     b2: float = 0.999
