@@ -97,7 +97,9 @@ def docstring_line(config: Config, record: Record) -> str:
     row = rows(record)[-1]
     metric = config.reproduction.published[0].metric
     metric = metric if metric in row.values else curve_metric(config, record)
-    return f"{metric} {reached(config.reproduction, row, metric)} after {after(config, config.reproduction.last, row)}"
+    value = reached(config.reproduction, row, metric)
+    where = after(config, config.reproduction.last, row)
+    return f"{metric} {value} after {where}, in {duration(row.seconds)} of training on {row.hardware}"
 
 
 def listed(found: Found) -> str:
