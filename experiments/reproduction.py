@@ -261,14 +261,10 @@ def find(name: str) -> Config:
 
 
 def training_seconds(directory: Path) -> float:
-    """Seconds that a run has trained, from its log, evaluations and all but the time before the first step."""
-    seconds, before = 0.0, 0
-    for line in (directory / "metrics.jsonl").read_text().splitlines():
-        row = json.loads(line)
-        if "time_steps_per_second" in row:
-            seconds += (row["step"] - before) / row["time_steps_per_second"]
-            before = row["step"]
-    return seconds
+    """Seconds of training behind a run, at the median speed of its log: a pause does not count, nor does compilation."""
+    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    speeds = [row["time_steps_per_second"] for row in rows if "time_steps_per_second" in row]
+    return max(row["step"] for row in rows) / float(np.median(speeds))
 
 
 def number(value: float, digits: int = 2) -> str:

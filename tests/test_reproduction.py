@@ -212,14 +212,15 @@ def test_what_cannot_be_done_is_said(
     assert message in capsys.readouterr().err
 
 
-def test_the_seconds_of_training_are_those_of_the_log(tmp_path: Path) -> None:
+def test_a_pause_is_no_training(tmp_path: Path) -> None:
     rows = [
         {"step": 10, "time_steps_per_second": 5.0},
         {"step": 10, "test_elbo": 1.0},
-        {"step": 30, "time_steps_per_second": 10.0},
+        {"step": 30, "time_steps_per_second": 0.001},
+        {"step": 50, "time_steps_per_second": 10.0},
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert reproduction.training_seconds(tmp_path) == pytest.approx(2.0 + 2.0)
+    assert reproduction.training_seconds(tmp_path) == pytest.approx(50 / 5.0)
 
 
 def test_the_table_of_a_record(small: Config) -> None:
