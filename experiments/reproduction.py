@@ -261,7 +261,7 @@ def find(name: str) -> Config:
 
 
 def training_seconds(directory: Path) -> float:
-    """Seconds of training behind a run, at the median speed of its log: a pause does not count, nor does compilation."""
+    """Seconds of training behind a run, at the median speed of its log: a pause does not count, nor compilation."""
     rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
     speeds = [row["time_steps_per_second"] for row in rows if "time_steps_per_second" in row]
     return max(row["step"] for row in rows) / float(np.median(speeds))

@@ -87,7 +87,8 @@ def verdict(config: Config, number: Published, row: Row) -> str:
 
 def line(config: Config, row: Row) -> str:
     """A row in a line."""
-    values = ", ".join(f"{metric} {reached(config.reproduction, row, metric)}" for metric in row.values)
+    names = dict.fromkeys([*(number.metric for number in config.reproduction.published), next(iter(row.values))])
+    values = ", ".join(f"{name} {reached(config.reproduction, row, name)}" for name in names if name in row.values)
     where = f"epoch {row.epoch:g} of {config.reproduction.last}"
     return f"{config.name}, {where}: {values} ({duration(row.seconds)} of training)"
 
