@@ -47,7 +47,7 @@ options = GANOptions(
     eval_every=25 * EPOCH,
     sample_every=25 * EPOCH,
     checkpoint_every=5 * EPOCH,
-    keep_every=25 * EPOCH,
+    keep_every=5 * EPOCH,
 )
 
 GROUP = "The first GAN: Parzen windows on MNIST"
@@ -68,6 +68,6 @@ reproduction = Reproduction(
     protocol=PROTOCOL + "Gradient descent with momentum as in the paper's code, the generator's last weights.",
     published=PUBLISHED,
     epoch=EPOCH,
-    milestones=(25, 50, 75, 100, 125, 150, 175, 200, 225, 250),
+    milestones=(5, 25, 50, 75, 100, 125, 150, 175, 200, 225, 250),
     measure=Parzen(checkpoints="kept"),
 )
