@@ -47,7 +47,7 @@ options = GANOptions(
     eval_every=25 * EPOCH,
     sample_every=25 * EPOCH,
     checkpoint_every=5 * EPOCH,
-    keep_every=5 * EPOCH,
+    keep_every=25 * EPOCH,
 )
 
 GROUP = "The first GAN: Parzen windows on MNIST"
