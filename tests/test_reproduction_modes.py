@@ -56,7 +56,7 @@ def test_the_gaussians_refuse_what_points_do_not_have() -> None:
         data.load("gaussians", "validation")
     for choice in ({"image_size": 8}, {"color": "grey"}):
         with pytest.raises(ValueError, match="no size and no colour"):
-            data.open_source("gaussians", "test", **choice)  # type: ignore[arg-type]
+            data.open_source("gaussians", "test", **choice)
 
 
 def test_modes_of_exact_mixtures_and_of_collapsed_samples() -> None:
@@ -208,6 +208,7 @@ def test_infogan_by_name() -> None:
 
 
 def test_random_settings_depend_on_the_seed_and_their_number_alone() -> None:
+    over: dict[str, Range | tuple[float, ...]]
     over = {"a+b": Range(1e-5, 1e-2, log=True), "c": Range(-1.0, 3.0), "d": (1.0, 5.0)}
     few, many = draw_settings(over, 3, seed=4), draw_settings(over, 40, seed=4)
     assert few == many[:3]
@@ -294,8 +295,9 @@ def test_the_protocol_of_lucic(name: str) -> None:
 @pytest.mark.slow
 def test_points_are_trained_saved_measured_and_resumed_like_images(tmp_path: Path) -> None:
     """Two seeds of PacGAN's protocol with small networks, in one population."""
-    options: Any = dataclasses.replace(
-        load_config("pacgan_gaussians_packing_2", "gan"),
+    published: Any = load_config("pacgan_gaussians_packing_2", "gan")
+    options = dataclasses.replace(
+        published,
         generator_hidden=(8, 8),
         maxout_hidden=(4,),
         steps=2,
