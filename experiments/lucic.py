@@ -1,6 +1,6 @@
 """Compare losses of GANs as Lucic et al. 2018 did: the best of random settings, for each loss alone.
 
-    uv run experiments/lucic.py                                     # the whole protocol: days on one core
+    uv run experiments/lucic.py                                     # the whole protocol: weeks on one core
     uv run experiments/lucic.py --settings 4 --epochs 1 --width 16  # a smaller one
     uv run experiments/lucic.py --images fashion_mnist --dataset idx:PATH
 
@@ -13,6 +13,9 @@ rate, b1 and the penalty's weight are drawn from its wide ranges. Discriminator 
 each loss, where the paper draws them too: they make another program. The penalties are of a discriminator without
 BatchNorm, which the paper found better. Latents are normal, there uniform; a penalty is of the logit, DRAGAN's there of
 the probability; an epoch is 60,000 images of the discriminator's updates.
+
+A step of the minimax GAN takes 0.31 s of one core of an AMD EPYC virtual machine: a week for the 100 settings of one
+loss. Not run.
 """
 
 import dataclasses
