@@ -116,18 +116,25 @@ def _panel(axes: Any, rows: Sequence[Row], name: str) -> None:
         score, setting = row["scores"][name], row["setting"]
         point = (setting.get(first, 0.0), score["mean"], score["standard_error"] or 0.0)
         lines.setdefault(tuple(setting[other] for other in others), []).append(point)
-    for values, points in lines.items():
+    # Random settings have nothing in common that a line could join.
+    drawn = [point for points in lines.values() for point in points]
+    scattered = bool(others) and len(drawn) == len(lines) == len({point[0] for point in drawn})
+    if scattered:
+        x, mean, error = zip(*drawn, strict=True)
+        axes.errorbar(x, mean, yerr=error, marker="o", markersize=3, capsize=3, linestyle="none")
+    for values, points in () if scattered else lines.items():
         x, mean, error = zip(*sorted(points), strict=True)
         label = ", ".join(f"{other} {value:g}" for other, value in zip(others, values, strict=True))
         axes.errorbar(x, mean, yerr=error, marker="o", markersize=3, capsize=3, label=label)
     ticks = sorted({row["setting"].get(first, 0.0) for row in rows})
     if ticks[0] > 0 and ticks[-1] >= 10 * ticks[0]:
         axes.set_xscale("log")
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.minorticks_off()
+    if not scattered:
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
     axes.set_xlabel(first)
     axes.grid(alpha=0.3)
-    if others:
+    if others and not scattered:
         axes.legend(fontsize="small")
 
 

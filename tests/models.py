@@ -163,12 +163,14 @@ def maxout_gan() -> jaxgen.GAN:
 
 
 def infogan() -> jaxgen.GAN:
-    """The smallest of the networks on which Lucic et al. compared losses, with DRAGAN's penalty."""
+    """The smallest of the networks on which Lucic et al. compared losses.
+
+    With BatchNorm: without it four layers of weights of 0.02 leave of two latents' difference less than a last bit.
+    """
     return gan(
         generator=networks.InfoGANGenerator(IMAGE_SHAPE, width=2),
-        discriminator=networks.InfoGANDiscriminator(width=2, batch_norm=False),
-        penalties=(losses.DRAGAN(),),
-        penalty_weight=0.1,
+        discriminator=networks.InfoGANDiscriminator(width=2),
+        loss=losses.least_squares,
     )
 
 

@@ -5,6 +5,9 @@ Published (Lin et al. 2018, table 1): 23.8 +- 0.7 modes of 25 after 400 epochs, 
     uv run experiments/reproduce.py pacgan_gaussians_packing_2
 
 As ``pacgan_gaussians_plain``, but that the discriminator judges 2 points together.
+
+Seed 0 alone found 4 modes after 1 epoch and 12 after 3, with 2% of the samples good: too early to tell
+from the plain GAN.
 """
 
 import dataclasses

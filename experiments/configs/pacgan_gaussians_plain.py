@@ -9,6 +9,9 @@ discriminator of three layers of 200 maxout units of 5 pieces, weights from N(0,
 0.8, 100 packs a step. The code updates both networks at once, here the generator follows the discriminator; the running
 averages of its BatchNorm forget by 0.95 a step, ours by 0.9; its packs are of 100,000 points for each place in a pack,
 ours share 100,000. An epoch is 1,000 steps, as there, whatever the packing.
+
+A step takes about 25 ms of one core of an AMD EPYC virtual machine: 28 hours for the 10 seeds. Seed
+0 alone found 14 modes after 1 epoch and 12 after 3, with 9% of the samples good: too early to tell from packing.
 """
 
 from experiments.options import GANOptions
