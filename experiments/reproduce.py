@@ -43,8 +43,8 @@ class Options:
     """List what there is, with what was reached."""
     results: bool = False
     """Write RESULTS.md from the records."""
-    until: int | None = None
-    """Go no further than this epoch; all of the protocol when not given."""
+    until: float | None = None
+    """Go no further than this epoch, or part of one; all of the protocol when not given."""
     members: int | None = None
     """Train only the first so many seeds, or settings, of the population."""
     minutes: float | None = None
@@ -88,7 +88,7 @@ def reproduce(options: Options) -> Record:
         with stopped_at(deadline):
             passed = not advance(config, options, directory, epoch)
         if passed:
-            print(f"the run is past epoch {epoch}, which was not measured: left out")
+            print(f"the run is past epoch {epoch:g}, which was not measured: left out")
             continue
         record.rows.append(measure(config, directory, epoch, options.in_full))
         record.data_sha256 = runs_of(directory)[0].config["identity"]["data"]["sha256"]
@@ -100,11 +100,11 @@ def reproduce(options: Options) -> Record:
     return record
 
 
-def wanted(config: Config, until: int | None) -> list[int]:
+def wanted(config: Config, until: float | None) -> list[float]:
     """The milestones to reach; an epoch between two of them is measured too."""
     last = config.reproduction.last if until is None else until
     if last > config.reproduction.last:
-        raise ValueError(f"--until {until}: {config.name} ends after {config.reproduction.last} epochs")
+        raise ValueError(f"--until {until:g}: {config.name} ends after {config.reproduction.last:g} epochs")
     return sorted({*(epoch for epoch in config.reproduction.milestones if epoch <= last), last})
 
 
@@ -139,14 +139,14 @@ class stopped_at:  # noqa: N801 - it reads as what it does
             self._timer.cancel()
 
 
-def advance(config: Config, options: Options, directory: Path, epoch: int) -> bool:
+def advance(config: Config, options: Options, directory: Path, epoch: float) -> bool:
     """Train until an epoch is over; returns whether the run is there, and not further."""
     places: dict[str, Any] = {
         name: getattr(options, name)
         for name in ("dataset", "data_dir", "manual_dir")
         if getattr(options, name) is not None
     }
-    steps = epoch * config.reproduction.epoch
+    steps = config.reproduction.steps(epoch)
     chosen = dataclasses.replace(config.options, steps=steps, workdir=directory, resume=Run.exists(directory), **places)
     what = config.reproduction
     if what.search is not None:
@@ -164,7 +164,7 @@ def runs_of(directory: Path) -> list[Run]:
     return [Run.open(path) for path in (sorted(members.iterdir()) if members.is_dir() else [directory])]
 
 
-def measure(config: Config, directory: Path, epoch: int, in_full: bool) -> Row:
+def measure(config: Config, directory: Path, epoch: float, in_full: bool) -> Row:
     """Measure what is there: on the way to the end perhaps by a shorter measure, at the end by both."""
     what = config.reproduction
     measures = [what.measure] if what.on_the_way is None else [what.on_the_way]
@@ -172,11 +172,11 @@ def measure(config: Config, directory: Path, epoch: int, in_full: bool) -> Row:
         measures.append(what.measure)
     began = time.perf_counter()
     runs = runs_of(directory)
-    whole = [run for run in runs if max(run.steps()) == epoch * what.epoch]
+    whole = [run for run in runs if max(run.steps()) == what.steps(epoch)]
     values: dict[str, list[float]] = {}
     with Bars() as bars:
         for number, run in enumerate(whole):
-            progress = bars.begin(f"{config.name} after epoch {epoch}, run {number + 1} of {len(whole)}")
+            progress = bars.begin(f"{config.name} after epoch {epoch:g}, run {number + 1} of {len(whole)}")
             found = {name: value for one in measures for name, value in one(run, progress).items()}
             for name, value in found.items():
                 values.setdefault(name, []).append(float(value))

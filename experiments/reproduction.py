@@ -92,7 +92,7 @@ class Reproduction:
     protocol: str
     published: tuple[Published, ...]
     epoch: int
-    milestones: tuple[int, ...]
+    milestones: tuple[float, ...]
     measure: Measure
     group: str
     on_the_way: Measure | None = None
@@ -100,9 +100,13 @@ class Reproduction:
     search: Search | None = None
 
     @property
-    def last(self) -> int:
+    def last(self) -> float:
         """Epochs of the whole protocol."""
         return self.milestones[-1]
+
+    def steps(self, epochs: float) -> int:
+        """Steps in so many epochs."""
+        return round(epochs * self.epoch)
 
     @property
     def members(self) -> int:

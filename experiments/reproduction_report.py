@@ -89,7 +89,7 @@ def line(config: Config, row: Row) -> str:
     """A row in a line."""
     names = dict.fromkeys([*(number.metric for number in config.reproduction.published), next(iter(row.values))])
     values = ", ".join(f"{name} {reached(config.reproduction, row, name)}" for name in names if name in row.values)
-    where = f"epoch {row.epoch:g} of {config.reproduction.last}"
+    where = f"epoch {row.epoch:g} of {config.reproduction.last:g}"
     return f"{config.name}, {where}: {values} ({duration(row.seconds)} of training)"
 
 
