@@ -117,6 +117,11 @@ def programs_of(model: Trained) -> dict[str, Program]:
     """The programs of a model by name."""
     spec: Any = model.spec
     state: Any = model.state
+    if isinstance(spec, jaxgen.VAE) and spec.prior is not None:
+        raise ValueError(
+            f"{model.name} has a learnt prior, and programs draw latents from the standard normal: export its weights "
+            "alone (jaxgen.weights.save_weights)"
+        )
     # What a program does not use would stay in it.
     if isinstance(spec, jaxgen.GAN):
         unused = ("discriminator_params", "discriminator_collections", "discriminator_optimizer_state")

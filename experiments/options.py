@@ -13,7 +13,7 @@ from experiments import models
 from jaxgen import GAN, VAE, data
 from jaxgen.training.run import Run
 
-Activation = Literal["elu", "gelu", "leaky_relu", "relu", "silu", "softplus", "tanh"]
+Activation = Literal["elu", "gelu", "glu", "leaky_relu", "relu", "silu", "softplus", "tanh"]
 DType = Literal["float32", "bfloat16"]
 
 
@@ -36,7 +36,7 @@ class Options:
     color: Literal["grey", "rgb"] | None = None
     """Make all images grey or RGB; keep them as they are when not given."""
     train_split: str = "train"
-    """The split to train on; TFDS takes slices of one, such as train[:90%]."""
+    """The split to train on, or a slice of one, such as train[:90%] or train[:50000]."""
     test_split: str = "test"
     """The split to evaluate on."""
     streaming: Literal["auto", "always", "never"] = "auto"
@@ -85,7 +85,7 @@ class Options:
     def check(self) -> None:
         """Refuse numbers that make no sense, before anything is read or written."""
         counts = ("steps", "batch_size", "log_every", "eval_every", "sample_every", "checkpoint_every", "keep")
-        for name in (*counts, "keep_every", "log_likelihood_samples"):
+        for name in (*counts, "keep_every", "log_likelihood_samples", "num_pseudo_inputs"):
             value = getattr(self, name, None)
             if value is not None and value < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
@@ -117,7 +117,15 @@ class VAEOptions(Options):
     hidden: tuple[int, ...] = (128, 128)
     """Sizes of the encoder's hidden layers; the decoder has them in reverse."""
     activation: Activation = "leaky_relu"
-    """Activation of the hidden layers."""
+    """Activation of the hidden layers; glu for gated ones, of two linear maps each."""
+    initialization: Literal["lecun", "he"] = "lecun"
+    """Variance of the initial weights of fully connected networks: 1 (lecun) or 2 (he) over the number of inputs."""
+    logvar_bounds: tuple[float, float] | None = None
+    """What the encoder's log-variances are clipped to, of fully connected networks."""
+    prior: Literal["standard", "vamp"] = "standard"
+    """The prior of the latents: the standard normal, or a mixture of the posteriors of learnt pseudo-inputs."""
+    num_pseudo_inputs: int = 500
+    """Components of the prior vamp."""
     width: int = 64
     """Channels next to the image, of convolutional networks."""
     upper_latent_dims: tuple[int, ...] = ()
@@ -153,16 +161,18 @@ class VAEOptions(Options):
     """Latent samples per image in training."""
     log_likelihood_samples: int | None = None
     """At each evaluation also estimate log p(x) of the test split, by so many importance samples per image."""
+    optimizer: Literal["adam", "rmsprop"] = "adam"
+    """Adam, or RMSprop with a decay of 0.99."""
     learning_rate: float = 1e-3
-    """Adam's learning rate."""
+    """The optimizer's learning rate."""
     learning_rate_boundaries: tuple[int, ...] = ()
     """Steps at which the learning rate changes, to those of --later-learning-rates."""
     later_learning_rates: tuple[float, ...] = ()
     """The learning rate from each of the boundaries on."""
     b1: float = 0.9
-    """Adam's decay of the first moment."""
+    """Adam's decay of the first moment; RMSprop has none."""
     epsilon: float = 1e-8
-    """What Adam adds to the root of the second moment."""
+    """What is added to the root of the second moment."""
     binarization: data.Binarization = "none"
     """Binarise images once (static) or anew at every step (dynamic)."""
     dtype: DType = "float32"
@@ -201,6 +211,9 @@ class GANOptions(Options):
     given."""
     activation: Activation = "leaky_relu"
     """Activation of the hidden layers of fully connected networks."""
+    generator_initial_range: float | None = None
+    """Draw a fully connected generator's weights uniformly from minus this to this (0.05 in 2014); from LeCun's normal
+    distribution when not given."""
     width: int = 64
     """Channels next to the image, of convolutional networks."""
     generator_normalization: Literal["batch", "none"] = "batch"
@@ -236,10 +249,20 @@ class GANOptions(Options):
     """Images that the discriminator judges together (PacGAN)."""
     augmentation: Literal["none", "diffaugment", "adaptive"] = "none"
     """Augment what the discriminator sees: always, or as much as keeps it from overfitting."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """Adam, or stochastic gradient descent with momentum as in 2014."""
     generator_learning_rate: float = 2e-4
-    """Adam's learning rate for the generator."""
+    """The learning rate for the generator."""
     discriminator_learning_rate: float = 2e-4
-    """Adam's learning rate for the discriminator."""
+    """The learning rate for the discriminator."""
+    learning_rate_divisor: float = 1.0
+    """What sgd's learning rates are divided by at every step, down to 1e-6 (1.000004 in 2014)."""
+    momentum: float = 0.5
+    """Sgd's momentum, for both."""
+    final_momentum: float | None = None
+    """The momentum after --momentum-steps; as before when not given."""
+    momentum_steps: int = 0
+    """Steps over which the momentum goes to its final value, along a line."""
     b1: float = 0.5
     """Adam's decay of the first moment, for both."""
     b2: float = 0.999

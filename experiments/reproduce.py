@@ -45,6 +45,8 @@ class Options:
     """Write RESULTS.md from the records."""
     until: int | None = None
     """Go no further than this epoch; all of the protocol when not given."""
+    members: int | None = None
+    """Train only the first so many seeds, or settings, of the population."""
     minutes: float | None = None
     """Stop the training after so many minutes; the same command goes on."""
     workdir: Path | None = None
@@ -64,7 +66,7 @@ class Options:
         """Refuse what makes no sense."""
         if (self.name is not None) + self.list + self.results != 1:
             raise ValueError("give one of: the name of a reproduction, --list, --results")
-        for name in ("until", "minutes"):
+        for name in ("until", "minutes", "members"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"--{name} must be above 0, got {value}")
@@ -89,7 +91,7 @@ def reproduce(options: Options) -> Record:
             print(f"the run is past epoch {epoch}, which was not measured: left out")
             continue
         record.rows.append(measure(config, directory, epoch, options.in_full))
-        record.data_sha256 = runs_of(config, directory)[0].config["identity"]["data"]["sha256"]
+        record.data_sha256 = runs_of(directory)[0].config["identity"]["data"]["sha256"]
         record.versions = manifest.versions()
         record.write(directory / "record.json")
         if options.publish:
@@ -146,18 +148,20 @@ def advance(config: Config, options: Options, directory: Path, epoch: int) -> bo
     }
     steps = epoch * config.reproduction.epoch
     chosen = dataclasses.replace(config.options, steps=steps, workdir=directory, resume=Run.exists(directory), **places)
-    if config.reproduction.seeds == 1:
-        train.train(chosen)
+    what = config.reproduction
+    if what.search is not None:
+        sweep.sweep(Plan(chosen, {}, 1, listed=what.search.settings(options.members)))
+    elif what.seeds > 1:
+        sweep.sweep(Plan(chosen, {}, options.members or what.seeds))
     else:
-        sweep.sweep(Plan(chosen, {}, config.reproduction.seeds))
+        train.train(chosen)
     return max(Run.open(directory).steps()) == steps
 
 
-def runs_of(config: Config, directory: Path) -> list[Run]:
+def runs_of(directory: Path) -> list[Run]:
     """The runs that are measured: one, or the members of a population."""
-    if config.reproduction.seeds == 1:
-        return [Run.open(directory)]
-    return [Run.open(member) for member in sorted((directory / "members").iterdir())]
+    members = directory / "members"
+    return [Run.open(path) for path in (sorted(members.iterdir()) if members.is_dir() else [directory])]
 
 
 def measure(config: Config, directory: Path, epoch: int, in_full: bool) -> Row:
@@ -167,16 +171,18 @@ def measure(config: Config, directory: Path, epoch: int, in_full: bool) -> Row:
     if what.on_the_way is not None and (epoch == what.last or in_full):
         measures.append(what.measure)
     began = time.perf_counter()
-    runs = runs_of(config, directory)
+    runs = runs_of(directory)
+    whole = [run for run in runs if max(run.steps()) == epoch * what.epoch]
     values: dict[str, list[float]] = {}
     with Bars() as bars:
-        for number, run in enumerate(runs):
-            progress = bars.begin(f"{config.name} after epoch {epoch}, run {number + 1} of {len(runs)}")
+        for number, run in enumerate(whole):
+            progress = bars.begin(f"{config.name} after epoch {epoch}, run {number + 1} of {len(whole)}")
             found = {name: value for one in measures for name, value in one(run, progress).items()}
             for name, value in found.items():
                 values.setdefault(name, []).append(float(value))
     seconds = reproduction.training_seconds(runs[0].directory)
-    return Row(epoch, values, round(seconds, 1), round(time.perf_counter() - began, 1), machine.chip())
+    measuring = time.perf_counter() - began
+    return Row(epoch, values, round(seconds, 1), round(measuring, 1), machine.chip(), len(runs) - len(whole))
 
 
 def command(options: Options) -> None:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from experiments.options import GANOptions, VAEOptions
+from experiments.sweep_plan import Search
 from jaxgen.training.files import replacing
 from jaxgen.training.run import Run
 
@@ -81,6 +82,7 @@ class Reproduction:
       on_the_way: how it is measured before the last milestone, where the paper's measure takes long; the same when
         None.
       seeds: how many runs, trained as one population.
+      search: settings that are tried instead, trained as one population, of which the best one counts; None for none.
       group: which table of RESULTS.md it is a row of.
     """
 
@@ -95,11 +97,31 @@ class Reproduction:
     group: str
     on_the_way: Measure | None = None
     seeds: int = 1
+    search: Search | None = None
 
     @property
     def last(self) -> int:
         """Epochs of the whole protocol."""
         return self.milestones[-1]
+
+    @property
+    def members(self) -> int:
+        """How many runs its population has: seeds or settings; 1 for a run that is alone."""
+        return self.seeds if self.search is None else self.search.num
+
+    def of(self, row: "Row", metric: str) -> float:
+        """What a row says of a metric: the mean over the seeds, or the best of the settings."""
+        values = row.values[metric]
+        if self.search is None:
+            return float(np.mean(values))
+        return min(values) if self.published[0].better == "lower" else max(values)
+
+    def error_of(self, row: "Row", metric: str) -> float | None:
+        """Standard error of the mean over the seeds; None of one seed, and of the best of settings."""
+        values = row.values[metric]
+        if self.search is not None or len(values) < 2:
+            return None
+        return float(np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
 class Config(NamedTuple):
@@ -123,6 +145,8 @@ class Config(NamedTuple):
             "seeds": self.reproduction.seeds,
             "epoch": self.reproduction.epoch,
         }
+        if self.reproduction.search is not None:
+            plain["search"] = dataclasses.asdict(self.reproduction.search)
         return json.loads(json.dumps(plain))
 
     def differences(self, record: "Record") -> list[str]:
@@ -154,10 +178,11 @@ class Row(NamedTuple):
 
     Args:
       epoch: after how many epochs.
-      values: number by metric and seed.
+      values: number by metric and member of the population: seed or setting, from the first one on.
       seconds: of training until then, on this machine.
       seconds_measuring: of measuring.
       hardware: what it was trained and measured on.
+      diverged: members that diverged, and have no values.
     """
 
     epoch: float
@@ -165,15 +190,7 @@ class Row(NamedTuple):
     seconds: float
     seconds_measuring: float
     hardware: str
-
-    def mean(self, metric: str) -> float:
-        """Mean over the seeds."""
-        return float(np.mean(self.values[metric]))
-
-    def standard_error(self, metric: str) -> float | None:
-        """Standard error of the mean over the seeds; None of one seed."""
-        values = self.values[metric]
-        return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
+    diverged: int = 0
 
 
 @dataclasses.dataclass
@@ -244,14 +261,10 @@ def find(name: str) -> Config:
 
 
 def training_seconds(directory: Path) -> float:
-    """Seconds that a run has trained, from its log, evaluations and all but the time before the first step."""
-    seconds, before = 0.0, 0
-    for line in (directory / "metrics.jsonl").read_text().splitlines():
-        row = json.loads(line)
-        if "time_steps_per_second" in row:
-            seconds += (row["step"] - before) / row["time_steps_per_second"]
-            before = row["step"]
-    return seconds
+    """Seconds of training behind a run, at the median speed of its log: a pause does not count, nor compilation."""
+    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    speeds = [row["time_steps_per_second"] for row in rows if "time_steps_per_second" in row]
+    return max(row["step"] for row in rows) / float(np.median(speeds))
 
 
 def number(value: float, digits: int = 2) -> str:
@@ -259,7 +272,7 @@ def number(value: float, digits: int = 2) -> str:
     return f"{value:.{digits}f}"
 
 
-def reached(row: Row, metric: str) -> str:
+def reached(what: Reproduction, row: Row, metric: str) -> str:
     """What a row says of a metric, as it is printed."""
-    error = row.standard_error(metric)
-    return number(row.mean(metric)) + ("" if error is None else f" +- {number(error)}")
+    error = what.error_of(row, metric)
+    return number(what.of(row, metric)) + ("" if error is None else f" +- {number(error)}")

@@ -54,13 +54,30 @@ def curve_metric(config: Config, record: Record) -> str:
 
 
 def is_whole(config: Config, number: Published, row: Row) -> bool:
-    """Whether a row is of the end of what the number is of."""
-    return row.epoch == (config.reproduction.last if number.epoch is None else number.epoch)
+    """Whether a row is of the end of what the number is of, and of all members of the population."""
+    wanted = config.reproduction.last if number.epoch is None else number.epoch
+    return row.epoch == wanted and members(row) == config.reproduction.members
+
+
+def members(row: Row) -> int:
+    """Members of the population that a row is of, diverged ones too."""
+    return len(next(iter(row.values.values()), [])) + row.diverged
+
+
+def after(config: Config, wanted: float, row: Row) -> str:
+    """After how much of the training a row is, and of how much of the population."""
+    what = config.reproduction
+    text = f"{row.epoch:g} of {wanted:g} epochs"
+    if what.members == 1:
+        return text
+    kind = "seeds" if what.search is None else "settings"
+    diverged = f", {row.diverged} diverged" if row.diverged else ""
+    return f"{text}, {members(row)} of {what.members} {kind}{diverged}"
 
 
 def verdict(config: Config, number: Published, row: Row) -> str:
     """Whether the number was reached."""
-    counts = number.reached_by(row.mean(number.metric)) if number.metric in row.values else None
+    counts = number.reached_by(config.reproduction.of(row, number.metric)) if number.metric in row.values else None
     if counts:
         return "yes"
     if not is_whole(config, number, row):
@@ -70,7 +87,8 @@ def verdict(config: Config, number: Published, row: Row) -> str:
 
 def line(config: Config, row: Row) -> str:
     """A row in a line."""
-    values = ", ".join(f"{metric} {reached(row, metric)}" for metric in row.values)
+    names = dict.fromkeys([*(number.metric for number in config.reproduction.published), next(iter(row.values))])
+    values = ", ".join(f"{name} {reached(config.reproduction, row, name)}" for name in names if name in row.values)
     where = f"epoch {row.epoch:g} of {config.reproduction.last}"
     return f"{config.name}, {where}: {values} ({duration(row.seconds)} of training)"
 
@@ -80,7 +98,9 @@ def docstring_line(config: Config, record: Record) -> str:
     row = rows(record)[-1]
     metric = config.reproduction.published[0].metric
     metric = metric if metric in row.values else curve_metric(config, record)
-    return f"{metric} {reached(row, metric)} after epoch {row.epoch:g}"
+    value = reached(config.reproduction, row, metric)
+    where = after(config, config.reproduction.last, row)
+    return f"{metric} {value} after {where}, in {duration(row.seconds)} of training on {row.hardware}"
 
 
 def listed(found: Found) -> str:
@@ -130,7 +150,8 @@ def _group(name: str, members: Sequence[tuple[Config, Record]]) -> str:
 def _table_row(config: Config, record: Record, number: Published) -> str:
     row = row_of(record, config, number)
     metric = number.metric if number.metric in row.values else curve_metric(config, record)
-    value = reached(row, metric) if metric == number.metric else f"{metric} {reached(row, metric)}"
+    value = reached(config.reproduction, row, metric)
+    value = value if metric == number.metric else f"{metric} {value}"
     whole = is_whole(config, number, row)
     wanted = config.reproduction.last if number.epoch is None else number.epoch
     error = "" if number.standard_error is None else f" +- {number.standard_error:g}"
@@ -139,7 +160,7 @@ def _table_row(config: Config, record: Record, number: Published) -> str:
     return (
         f"| {config.reproduction.title} | {number.metric} | {number.value:g}{error}{within}{source} "
         f"| {value if whole else f'({value})'} | {verdict(config, number, row)} "
-        f"| {row.epoch:g} of {wanted:g} epochs | {duration(row.seconds)} |\n"
+        f"| {after(config, wanted, row)} | {duration(row.seconds)} |\n"
     )
 
 
@@ -152,7 +173,7 @@ def _curves(members: Sequence[tuple[Config, Record]]) -> list[str]:
     parts = [f"\n| {curve_metric(*members[0])} after epoch |{head}\n|{'---|' * (len(epochs) + 1)}\n"]
     for config, record in members:
         metric = curve_metric(config, record)
-        there = {row.epoch: reached(row, metric) for row in record.rows if metric in row.values}
+        there = {row.epoch: reached(config.reproduction, row, metric) for row in record.rows if metric in row.values}
         cells = "".join(f" {there.get(epoch, '')} |" for epoch in epochs)
         parts.append(f"| {config.reproduction.title} |{cells}\n")
     return parts

@@ -5,6 +5,7 @@ tuple.
 """
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen import batches, losses, modules
-from jaxgen.keys import AxisName, example_keys, named_key
+from jaxgen.keys import AxisName, example_keys, named_key, numbered_keys
 from jaxgen.parallel import average
 
 if TYPE_CHECKING:
@@ -106,6 +107,43 @@ def conditional_of(
     return _gaussian(call, "decoder", layer + 1, layer, arrays, above.shape[0]), collections
 
 
+def prior_components(call: Call) -> losses.LatentGaussian:
+    """The Gaussians q(z | u_k) whose equal mixture is a learnt prior, [C, D].
+
+    In evaluation mode while training as well: the prior is a function of what is learnt alone, not of a dropout mask or
+    of the statistics of a batch of pseudo-inputs.
+    """
+    call = call._replace(train=False)
+    pseudo_inputs, _ = modules.apply(call.vae.prior, call.params["prior"], {}, train=False, key=call.key)
+    return posterior_of(call, 0, pseudo_inputs, None)[0]
+
+
+def _log_mixture(call: Call, z: jax.Array) -> jax.Array:
+    """log (1/C) sum_k q(z | u_k) of latents [B, K, D] under a learnt prior, [B, K]; masked dimensions do not count."""
+    components = jax.tree.map(lambda array: array[None, None], prior_components(call))
+    log_probs = jnp.sum(call.masked(0, components.log_prob(z[:, :, None])), axis=-1)  # [B, K, C]
+    return jax.nn.logsumexp(log_probs, axis=-1) - math.log(log_probs.shape[-1])
+
+
+def prior_latents(call: Call, noise: jax.Array, key: jax.Array, numbers: jax.Array) -> jax.Array:
+    """Latents of the top layer drawn from the prior, [N, D], each of its noise [N, D], the key and its number [N]."""
+    if call.vae.prior is None:
+        return noise
+    components = prior_components(call)
+    keys = numbered_keys(named_key(key, "prior component"), numbers)
+    chosen = jax.vmap(lambda k: jax.random.randint(k, (), 0, components.mean.shape[0]))(keys)
+    return jax.tree.map(lambda array: array[chosen], components).sample(noise)
+
+
+def check_standard_prior(vae: "VAE", what: str) -> None:
+    """Raise ValueError where the prior is learnt, and latents are therefore no standard normal noise."""
+    if vae.prior is not None:
+        raise ValueError(
+            f"{what} needs a VAE whose latents have a standard normal prior, this one's is learnt "
+            f"({type(vae.prior).__name__}): use vae_encode, vae_decode, vae_sample and vae_importance_sampling"
+        )
+
+
 def likelihood_of(call: Call, z: jax.Array, label: Any) -> tuple[jax.Array, modules.Collections]:
     """The parameters of p(x | z), [N, ...]."""
     parameters, collections = _apply(call, "decoder", 0, z, label)
@@ -183,7 +221,9 @@ def _log_posterior(call: Call, layers: list[_Layer], index: int, label: Any, sto
 
 class _Terms(NamedTuple):
     log_px: jax.Array  # log p(x | z_1), [B, K]
-    kls: list[jax.Array]  # log q(z_l | z_{l-1}) - log p(z_l | z_{l+1}) of each layer and dimension, [B, K, D]
+    # log q(z_l | z_{l-1}) - log p(z_l | z_{l+1}) of each layer and dimension, [B, K, D]; [B, K, 1] under a learnt
+    # prior, whose log-density is no sum over dimensions.
+    kls: list[jax.Array]
     collections: list[modules.Collections]  # of the decoders
 
 
@@ -196,6 +236,10 @@ def _terms(call: Call, images: jax.Array, label: Any, layers: list[_Layer], stop
     kls, collections = [], [updated]
     for index, layer in enumerate(layers):
         log_q = _log_posterior(call, layers, index, label, stop_posterior)
+        if call.vae.prior is not None:  # of one layer
+            log_q = jnp.sum(call.masked(index, log_q), axis=-1)
+            kls.append((log_q - _log_mixture(call, layer.z))[..., None])
+            continue
         if index + 1 < len(layers):
             prior, updated = conditional_of(call, index, call.rows(index + 1, layers[index + 1].z), label)
             prior = _per_example(prior, batch_size)
@@ -241,21 +285,24 @@ class Bound(NamedTuple):
     log_weights: jax.Array  # [K, B], the KL weighted by beta
     reconstruction: jax.Array  # E log p(x | z), [B]
     kl: jax.Array  # [B]
-    latent_kls: list[jax.Array]  # its terms, of each layer, [B, D]
+    latent_kls: list[jax.Array]  # its terms, of each layer, [B, D]; [B, 1] under a learnt prior
     collections: dict[str, Any]
 
 
 def bound_of(call: Call, batch: Batch, noise: list[jax.Array], objective: Any) -> Bound:
-    """The terms of the lower bound of each example, the top layer's KL in closed form where that is asked for."""
+    """The terms of the lower bound of each example, the top layer's KL in closed form where that is asked for.
+
+    Of a learnt prior it has no closed form, and is sampled.
+    """
     images, label = batches.read(batch)
     layers, encoder_collections = _infer(call, images, label, noise)
     # Broadcast over the samples where there is one layer: its posterior does not depend on a sample.
-    closed = call.masked(-1, layers[-1].posterior.kl())
+    closed = call.masked(-1, layers[-1].posterior.kl()) if call.vae.prior is None else None
 
     def weigh(layers: list[_Layer]) -> tuple[jax.Array, _Terms]:
         terms = _terms(call, images, label, layers, getattr(objective, "stop_posterior", False))
-        top = closed if getattr(objective, "analytic_kl", False) else terms.kls[-1]
-        return _log_weights(call, terms.log_px, [*terms.kls[:-1], top]), terms
+        top = closed if getattr(objective, "analytic_kl", False) else None
+        return _log_weights(call, terms.log_px, [*terms.kls[:-1], terms.kls[-1] if top is None else top]), terms
 
     log_weights, terms = weigh(layers)
     path_weights = getattr(objective, "path_weights", None)
@@ -264,7 +311,7 @@ def bound_of(call: Call, batch: Batch, noise: list[jax.Array], objective: Any) -
         scale = path_weights(log_weights, call.state.hyperparams["beta"]).T[..., None]
         layers = [layer._replace(z=_scale_path(layer.z, scale)) for layer in layers]
         log_weights, terms = weigh(layers)
-    kls = [*terms.kls[:-1], closed]
+    kls = [*terms.kls[:-1], terms.kls[-1] if closed is None else closed]
     return Bound(
         log_weights=log_weights,
         reconstruction=jnp.mean(terms.log_px, axis=1),

@@ -17,13 +17,21 @@ import numpy as np
 import optax
 
 from jaxgen import batches, latents, losses, modules, weights
-from jaxgen._stochastic_layers import layers_of, named
+from jaxgen._stochastic_layers import check_standard_prior, evaluation, layers_of, named, prior_latents
 from jaxgen.annealed import gan_log_likelihood, vae_annealed_log_likelihood
 from jaxgen.data.images import check_images
 from jaxgen.gan import GAN, gan_generate
 from jaxgen.keys import check_key, named_key, numbered_keys
 from jaxgen.spec import check_latents
-from jaxgen.vae import VAE, vae_decode_noise, vae_encode_noise, vae_log_likelihood, vae_reconstruct
+from jaxgen.vae import (
+    VAE,
+    vae_decode,
+    vae_decode_noise,
+    vae_encode,
+    vae_encode_noise,
+    vae_log_likelihood,
+    vae_reconstruct,
+)
 
 if TYPE_CHECKING:
     from jaxgen.training.run import Spec
@@ -64,7 +72,8 @@ def decode(spec: "Spec", state: Any, z: jax.Array, label: jax.Array | None = Non
     Args:
       spec: the GAN or VAE.
       state: its state.
-      z: latents [N, D]; of a VAE the noise of all stochastic layers, see `jaxgen.vae_decode_noise`.
+      z: latents [N, D]; of a VAE the noise of all stochastic layers, see `jaxgen.vae_decode_noise`, or, where its prior
+        is learnt, the latents themselves.
       label: labels for a conditional model, int [N].
 
     Returns:
@@ -72,11 +81,15 @@ def decode(spec: "Spec", state: Any, z: jax.Array, label: jax.Array | None = Non
     """
     if isinstance(spec, GAN):
         return gan_generate(spec, state, z, label)
+    if spec.prior is not None:
+        return vae_decode(spec, state, z, label)
     return spec.likelihood.mean(vae_decode_noise(spec, state, z, label))
 
 
 def _decoder(spec: "Spec", state: Any, likelihood: Any, noise: losses.Likelihood) -> tuple[latents.Decoder, Any]:
     """(the decoder, the likelihood whose parameters it gives): where none is asked for, a VAE's own, a GAN's noise."""
+    if isinstance(spec, VAE):
+        check_standard_prior(spec, "a search for latents")
     if isinstance(spec, VAE) and likelihood is None:
         return functools.partial(vae_decode_noise, spec, state), spec.likelihood
     return functools.partial(decode, spec, state), noise if likelihood is None else likelihood
@@ -88,7 +101,10 @@ _decode = functools.partial(jax.jit, static_argnums=0)(decode)
 
 @functools.partial(jax.jit, static_argnums=0)
 def _sample(spec: "Spec", state: Any, key: jax.Array, numbers: jax.Array, label: jax.Array | None) -> jax.Array:
-    return decode(spec, state, prior_noise(spec, key, numbers), label)
+    z = prior_noise(spec, key, numbers)
+    if isinstance(spec, VAE) and spec.prior is not None:
+        z = prior_latents(evaluation(spec, state), z, key, numbers)
+    return decode(spec, state, z, label)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5))
@@ -247,7 +263,7 @@ class Trained:
           label: of a conditional model, a class or int [N].
 
         Returns:
-          Latents at the posterior means, [N, latent_dim], see `jaxgen.vae_encode_noise`.
+          Latents at the posterior means, [N, latent_dim], as `decode` takes them.
 
         Raises:
           TypeError: it is a GAN, which has no encoder; or the images are of another type.
@@ -259,6 +275,8 @@ class Trained:
         batch = self._batch(images, label)
 
         def run(rows: np.ndarray, _: jax.Array) -> jax.Array:
+            if spec.prior is not None:
+                return vae_encode(spec, self.state, _rows(batch, rows))[0]
             return vae_encode_noise(spec, self.state, _rows(batch, rows))
 
         return _by_pieces(run, len(batch["image"]), _PIECE, jax.random.key(0))  # nothing is drawn
@@ -325,8 +343,8 @@ class Trained:
 
         Raises:
           TypeError: the key is no typed key, or images or mask are of another type.
-          ValueError: images or mask are of another shape or range, the mask shows nothing, a size is below 1, or the
-            label does not fit.
+          ValueError: images or mask are of another shape or range, the mask shows nothing, a size is below 1, the label
+            does not fit, or the model is a VAE with a learnt prior.
         """
         check_key(key)
         batch = self._batch(images, label, mask)
@@ -365,8 +383,8 @@ class Trained:
 
         Raises:
           TypeError: the key is no typed key, or images or mask are of another type.
-          ValueError: images or mask are of another shape or range, the mask shows nothing, a size is below 1, or the
-            label does not fit.
+          ValueError: images or mask are of another shape or range, the mask shows nothing, a size is below 1, the label
+            does not fit, or the model is a VAE with a learnt prior.
         """
         check_key(key)
         batch = self._batch(images, label, mask)

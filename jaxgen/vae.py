@@ -1,7 +1,8 @@
 """The variational autoencoder: spec, state, init, losses, updates, step, and what to do with a trained one.
 
 Kingma & Welling 2014, "Auto-Encoding Variational Bayes"; several stochastic layers as in Rezende et al. 2014 and
-Burda et al. 2016. A VAE of one layer is the tuple of one throughout; only what callers see is then not a tuple.
+Burda et al. 2016. A VAE of one layer is the tuple of one throughout; only what callers see is then not a tuple. The
+prior may be learnt, as in Tomczak & Welling 2018.
 """
 
 import dataclasses
@@ -22,6 +23,7 @@ from jaxgen._stochastic_layers import (
     Call,
     as_given,
     bound_of,
+    check_standard_prior,
     evaluation,
     layers_of,
     likelihood_of,
@@ -29,6 +31,7 @@ from jaxgen._stochastic_layers import (
     noise_of,
     observe,
     posterior_of,
+    prior_latents,
     whitened_means,
 )
 from jaxgen.keys import AxisName, example_keys, named_key, step_key
@@ -52,7 +55,8 @@ class VAE:
 
     For several stochastic layers, ``encoder``, ``decoder`` and ``latent_dim`` are tuples of one length, index 0 next to
     the data: encoder[l] maps z_l to q(z_{l+1} | z_l) with z_0 = x, decoder[l] maps z_{l+1} to the (mean [B, D_l],
-    logvar [B, D_l]) of p(z_l | z_{l+1}), decoder[0] to the likelihood's parameters; the topmost z is N(0, I).
+    logvar [B, D_l]) of p(z_l | z_{l+1}), decoder[0] to the likelihood's parameters; the topmost z is N(0, I). With one
+    layer it may have a learnt prior, p(z) = (1/K) sum_k q(z | u_k), whose KL is sampled under every objective.
 
     Args:
       encoder: network (x [B, ...], label=None, *, train) -> (mean [B, D], logvar [B, D]), or with a third array [B, D],
@@ -67,11 +71,17 @@ class VAE:
       beta: weight of the KL of all layers, a number or a schedule of the step; ``state.hyperparams["beta"]``.
       free_bits: least KL that each latent dimension is charged for, in nats, a number or a schedule of the step;
         ``state.hyperparams["free_bits"]``. None for none.
+      prior: network (train) -> pseudo-inputs u [K, ...], images whose posteriors are the prior's components, such as
+        `networks.VampPrior`; its parameters are ``state.params["prior"]``. None for the standard normal.
 
     Raises:
       TypeError: a field cannot be hashed or is not what its name says.
-      ValueError: a size is below 1, beta or free_bits is negative, the tuples are not of one length, or free bits are
-        asked for with an objective whose path weights do not allow them.
+      ValueError: a size is below 1, beta or free_bits is negative, the tuples are not of one length, free bits are
+        asked for with an objective whose path weights do not allow them, or a prior is learnt with several stochastic
+        layers, free bits or conditional networks.
+
+    References:
+      Tomczak & Welling 2018, "VAE with a VampPrior", equation 9.
     """
 
     encoder: Any
@@ -83,6 +93,7 @@ class VAE:
     num_samples: int = 1
     beta: float | Schedule = 1.0
     free_bits: float | Schedule | None = None
+    prior: Any = None
 
     def __post_init__(self) -> None:
         check_spec(self)
@@ -102,6 +113,31 @@ class VAE:
                 "VAE.free_bits does not go with an objective that has path_weights (dreg): where a dimension's KL is "
                 "replaced by a constant, its gradient would be biased; use iwae, elbo or stl"
             )
+        self._check_prior()
+
+    def _check_prior(self) -> None:
+        if self.prior is None:
+            return
+        if not (hasattr(self.prior, "init") and hasattr(self.prior, "apply")):
+            raise TypeError(
+                f"VAE.prior must be None or a network of pseudo-inputs, got {type(self.prior).__name__}: e.g. "
+                "jaxgen.networks.VampPrior(image_shape)"
+            )
+        if len(layers_of(self, self.latent_dim)) > 1:
+            raise ValueError(
+                "VAE.prior: a learnt prior is for one stochastic layer, whose encoder takes pseudo-inputs, got "
+                f"{len(self.latent_dim)} layers: leave it None"
+            )
+        if self.free_bits is not None:
+            raise ValueError(
+                "VAE.free_bits does not go with a learnt prior, whose KL is no sum over latent dimensions: leave out "
+                "one of the two"
+            )
+        if modules.num_classes(*layers_of(self, self.encoder), *layers_of(self, self.decoder)) is not None:
+            raise ValueError(
+                "VAE.prior: a learnt prior is for networks without labels, as pseudo-inputs have none: leave out "
+                "num_classes, or the prior"
+            )
 
     @property
     def hyperparams(self) -> dict[str, float | Schedule | None]:
@@ -114,7 +150,8 @@ class VAEState(NamedTuple):
 
     Args:
       step: number of steps done, int32 [].
-      params: ``{"encoder": ..., "decoder": ...}``, tuples of trees where the spec has tuples of networks.
+      params: ``{"encoder": ..., "decoder": ...}``, tuples of trees where the spec has tuples of networks, and ``prior``
+        where that is learnt.
       collections: mutable collections of the networks, likewise.
       optimizer_state: of ``vae.optimizer``.
       hyperparams: ``beta`` [], ``free_bits`` [] where it is given, and ``latent_mask`` [D] (a tuple where the spec has
@@ -151,6 +188,14 @@ def _init(vae: VAE, key: jax.Array, batch: Batch) -> VAEState:
         ]
         params[kind] = as_given(vae, [tree for tree, _ in made])
         collections[kind] = as_given(vae, [tree for _, tree in made])
+    if vae.prior is not None:
+        params["prior"], _ = modules.initialize(vae.prior, named_key(key, "vae prior"))
+        shape = jax.eval_shape(lambda: vae.prior.apply({"params": params["prior"]}, train=False)).shape
+        if shape[1:] != images.shape[1:]:
+            raise ValueError(
+                f"pseudo-inputs must have the shape of images, {list(images.shape[1:])}, got {list(shape[1:])}: give "
+                "the prior that image_shape"
+            )
     state = VAEState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -190,8 +235,9 @@ def vae_loss(
     log w = log p(x | z_1) - beta sum_l [log q(z_l | z_{l-1}) - log p(z_l | z_{l+1})],  z_l = mean + R eps
 
     With `losses.elbo` the top layer's term is its expectation, KL(q(z_L | z_{L-1}) || N(0, I)): the whole KL where
-    there is one layer. Free bits replace the KL of a latent dimension whose mean over the global batch is below
-    ``free_bits`` by that number, max(free_bits, mean KL): it then has no gradient.
+    there is one layer. A learnt prior's has no closed form: it is sampled there too. Free bits replace the KL of a
+    latent dimension whose mean over the global batch is below ``free_bits`` by that number, max(free_bits, mean KL): it
+    then has no gradient.
 
     The gradient of `losses.stl` leaves out the posterior's parameters in log q, that of `losses.dreg` also multiplies
     what flows back through a sample's latents: in both, each log q(z_l | z_{l-1}) still moves with z_{l-1}, and the
@@ -201,7 +247,7 @@ def vae_loss(
 
     Args:
       vae: the spec.
-      params: ``{"encoder": ..., "decoder": ...}``; the state's own are not used.
+      params: of the form of ``state.params``; the state's own are not used.
       state: gives the step, the mutable collections and the hyper-parameters.
       batch: ``image`` [B, ...], optionally ``label`` [B].
       key: the run's typed key, []; the step's number is folded in here.
@@ -326,7 +372,7 @@ def vae_evaluate(vae: VAE, state: VAEState, batch: Batch, key: jax.Array, num_sa
 
     elbo = reconstruction - kl,  reconstruction = (1/K) sum_k log p(x | z_k)
 
-    The KL of the top stochastic layer is in closed form, that of the layers below it sampled.
+    The KL of the top stochastic layer is in closed form, that of the layers below it and of a learnt prior sampled.
 
     Args:
       vae: the spec.
@@ -374,7 +420,7 @@ def vae_latent_kl(vae: VAE, state: VAEState, batch: Batch, key: jax.Array, num_s
 
     Raises:
       TypeError: key or batch are of the wrong type.
-      ValueError: shapes do not fit, or num_samples is below 1.
+      ValueError: shapes do not fit, num_samples is below 1, or the prior is learnt: its KL is no sum over dimensions.
 
     References:
       Hoffman & Johnson 2016, "ELBO surgery: yet another way to carve up the variational evidence lower bound"; Burda et
@@ -382,6 +428,7 @@ def vae_latent_kl(vae: VAE, state: VAEState, batch: Batch, key: jax.Array, num_s
     """
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+    check_standard_prior(vae, "the KL of each latent dimension")
     return _latent_kl(vae, state, _select(vae, batch), key, num_samples)
 
 
@@ -612,11 +659,13 @@ def vae_decode_noise(
 
     Raises:
       TypeError: the labels are not integers.
-      ValueError: the noise is not [N, D_1 + ... + D_L], or the labels do not fit; see `vae_decode`.
+      ValueError: the noise is not [N, D_1 + ... + D_L], the labels do not fit (see `vae_decode`), or the prior is
+        learnt: its latents are no function of standard normal noise.
 
     References:
       Rezende, Mohamed & Wierstra 2014, equations 1 to 4 (deep latent Gaussian models).
     """
+    check_standard_prior(vae, "vae_decode_noise")
     check_latents(noise, _noise_dim(vae))
     _check_labels(vae, label)
     return _decode_noise(vae, state, noise, batches.read_label(label, noise.shape[0]))
@@ -645,15 +694,17 @@ def vae_encode_noise(vae: VAE, state: VAEState, batch: Batch) -> jax.Array:
 
     Raises:
       TypeError: the batch is of the wrong type.
-      ValueError: shapes do not fit.
+      ValueError: shapes do not fit, or the prior is learnt; see `vae_decode_noise`.
     """
+    check_standard_prior(vae, "vae_encode_noise")
     return _encode_noise(vae, state, _select(vae, batch))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
 def _sample(vae: VAE, state: VAEState, key: jax.Array, num_samples: int, label: jax.Array | None) -> jax.Array:
     noise = [layer[:, 0] for layer in noise_of(vae, key, "vae sample", num_samples, 1)]
-    return _generate(vae, state, noise[-1], label, noise)
+    z = prior_latents(evaluation(vae, state), noise[-1], key, jnp.arange(num_samples))
+    return _generate(vae, state, z, label, noise)
 
 
 def vae_sample(
@@ -662,6 +713,8 @@ def vae_sample(
     """Mean images of latents drawn from the prior, layer by layer.
 
     z_L ~ N(0, I), z_l ~ p(z_l | z_{l+1}), image = E[x | z_1]
+
+    Of a learnt prior, z ~ q(z | u_k) of a pseudo-input u_k drawn uniformly.
 
     Args:
       vae: the spec.

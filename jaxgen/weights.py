@@ -148,7 +148,8 @@ def _state(spec: "Spec", kept: dict[str, Any]) -> "State":
     hyperparams, step = kept["hyperparams"], kept["step"]
     if isinstance(spec, VAE):
         params, collections = (
-            {name: kept[f"{name}{suffix}"] for name in ("encoder", "decoder")} for suffix in ("", "_collections")
+            {name: kept[name + suffix] for name in ("encoder", "decoder", "prior") if name + suffix in kept}
+            for suffix in ("", "_collections")
         )
         return VAEState(step, params, collections, spec.optimizer.init(params), hyperparams)
     generator = {"params": kept["generator"], "collections": kept["generator_collections"]}

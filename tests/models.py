@@ -154,8 +154,10 @@ def packed_gan() -> jaxgen.GAN:
 def maxout_gan() -> jaxgen.GAN:
     """PacGAN's networks for points: BatchNorm in a fully connected generator, maxout units without dropout, packs."""
     return gan(
-        generator=networks.MLPGenerator(IMAGE_SHAPE, hidden=(16, 16), normalization="batch", init_scale=0.2),
-        discriminator=networks.MaxoutDiscriminator((8, 8), 3, 0.0, 0.0, init_scale=0.2),
+        generator=networks.MLPGenerator(
+            IMAGE_SHAPE, hidden=(16, 16), normalization="batch", initialization=("normal", 0.2)
+        ),
+        discriminator=networks.MaxoutDiscriminator((8, 8), 3, 0.0, 0.0, initialization=("normal", 0.2)),
         packing=2,
     )
 
@@ -198,6 +200,17 @@ def dlgm(**fields: Any) -> jaxgen.VAE:
         latent_dim=(LATENT_DIM, 2),
         optimizer=sgd(),
         **{"free_bits": 0.1, "beta": schedules.Linear(0.0, 1.0, 5), **fields},
+    )
+
+
+def vamp_vae(**fields: Any) -> jaxgen.VAE:
+    """A small MLP VAE of gated layers whose prior is a mixture of the posteriors of five pseudo-inputs."""
+    return jaxgen.VAE(
+        encoder=networks.MLPEncoder(LATENT_DIM, hidden=(16,), activation=nn.glu, logvar_bounds=(-6.0, 2.0)),
+        decoder=networks.MLPDecoder(IMAGE_SHAPE, hidden=(16,), activation=nn.glu, initialization="he"),
+        latent_dim=LATENT_DIM,
+        prior=networks.VampPrior(IMAGE_SHAPE, 5, mean=0.5, std=0.2),
+        **{"optimizer": sgd(), **fields},
     )
 
 

@@ -36,6 +36,7 @@ SPECS: dict[str, Any] = {
     "dlgm": models.dlgm(),
     "iwae": models.dlgm(objective=losses.iwae, num_samples=3, free_bits=None),
     "dreg": models.vae(objective=losses.dreg, num_samples=3),
+    "vamp": models.vamp_vae(),
 }
 IN_CI = ("vae", "gan")
 FAMILIES = [name if name in IN_CI else pytest.param(name, marks=pytest.mark.slow) for name in SPECS]
@@ -146,8 +147,10 @@ REGIMES = {
 
 
 def in_ci(family: str, regime: str) -> bool:
-    """Not the eager regime with its many small programs; a DCGAN where the batch is split over devices."""
-    return {"vae": regime != "eager", "gan": regime != "eager", "dcgan": regime == "shard_map"}.get(family, False)
+    """Not the eager regime with its many small programs; a DCGAN, and a learnt prior, where the batch is split over
+    devices."""
+    split = regime == "shard_map"
+    return {"vae": regime != "eager", "gan": regime != "eager", "dcgan": split, "vamp": split}.get(family, False)
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def test_one_exact_posterior_has_no_error(key: jax.Array) -> None:
     assert (np.asarray(estimate.standard_error) < 1e-3).all()
 
 
-@pytest.mark.parametrize("make", [models.vae, models.dlgm])
+@pytest.mark.parametrize("make", [models.vae, models.dlgm, models.vamp_vae])
 def test_eight_devices_give_the_numbers_of_one(make: Any, key: jax.Array) -> None:
     vae, batch = make(), {"image": jnp.asarray(models.batch(16)["image"])}
     state = models.init(vae, key)

@@ -206,6 +206,9 @@ def test_the_readmes_commands_describe_models() -> None:
         "vae --upper-latent-dims 5 --covariance rank_one --objective dreg --num-samples 4",
         "vae --objective stl --beta-warmup 100 --likelihood gaussian_learned_variance",
         "vae --free-bits 0.1 --likelihood continuous_bernoulli",
+        "vae --prior vamp --num-pseudo-inputs 7 --activation glu --logvar-bounds -6 2 --initialization he "
+        "--optimizer rmsprop --beta-warmup 5",
+        "vae --config pythae_vamp",
     ],
 )
 def test_every_option_becomes_plain_data_and_back(arguments: str) -> None:
@@ -222,6 +225,8 @@ def test_every_option_becomes_plain_data_and_back(arguments: str) -> None:
         ("gan --architecture dcgan", "makes images, this data set has examples of shape \\[6\\]"),
         ("gan --augmentation diffaugment", "--augmentation is for images"),
         ("vae --architecture conv --covariance rank_one", "use --architecture mlp"),
+        ("vae --architecture conv --logvar-bounds -6 2", "--logvar-bounds and --initialization are for fully"),
+        ("vae --prior vamp --upper-latent-dims 5", "a learnt prior is for one stochastic layer"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(arguments: str, message: str) -> None:

@@ -30,6 +30,7 @@ def portable(spec: Any) -> Any:
 SPECS = {
     "vae": lambda: portable(models.vae()),
     "dlgm": lambda: portable(models.dlgm()),
+    "vamp": lambda: portable(models.vamp_vae()),
     "gan": lambda: portable(models.gan()),
     "dcgan": lambda: portable(models.dcgan()),  # conditional, BatchNorm, a moving average
 }
@@ -80,7 +81,7 @@ def slow(*names: str) -> list[Any]:
     return [pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
-@pytest.mark.parametrize("name", ["dcgan", *slow("dlgm", "vae", "gan")])
+@pytest.mark.parametrize("name", ["dcgan", "vamp", *slow("dlgm", "vae", "gan")])
 def test_what_samples_comes_back(name: str, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     record = {"command": "train.py", "numbers": {"test_elbo": -1.5}}

@@ -1,10 +1,10 @@
 """Lucic et al. 2018 on Fashion-MNIST: the minimax GAN.
 
-    uv run experiments/lucic.py --images fashion_mnist --losses minimax
+    uv run experiments/reproduce.py lucic_fashion_mnist_minimax
 
-The best of 100 random settings; ``lucic.py`` says how this differs from the paper.
+The best of 100 random settings; ``lucic_protocol.py`` says how this differs from the paper.
 """
 
 from experiments.lucic_protocol import protocol
 
-options, reproduction, search = protocol("minimax", "fashion_mnist")
+options, reproduction = protocol("minimax", "fashion_mnist")

@@ -1,10 +1,10 @@
 """Lucic et al. 2018 on Fashion-MNIST: the WGAN with a gradient penalty.
 
-    uv run experiments/lucic.py --images fashion_mnist --losses wgan_gp
+    uv run experiments/reproduce.py lucic_fashion_mnist_wgan_gp
 
-The best of 100 random settings; ``lucic.py`` says how this differs from the paper.
+The best of 100 random settings; ``lucic_protocol.py`` says how this differs from the paper.
 """
 
 from experiments.lucic_protocol import protocol
 
-options, reproduction, search = protocol("wgan_gp", "fashion_mnist")
+options, reproduction = protocol("wgan_gp", "fashion_mnist")

@@ -1,10 +1,10 @@
 """Lucic et al. 2018 on MNIST: DRAGAN.
 
-    uv run experiments/lucic.py --images mnist --losses dragan
+    uv run experiments/reproduce.py lucic_mnist_dragan
 
-The best of 100 random settings; ``lucic.py`` says how this differs from the paper.
+The best of 100 random settings; ``lucic_protocol.py`` says how this differs from the paper.
 """
 
 from experiments.lucic_protocol import protocol
 
-options, reproduction, search = protocol("dragan", "mnist")
+options, reproduction = protocol("dragan", "mnist")

@@ -1,10 +1,10 @@
 """Lucic et al. 2018 on MNIST: the least squares GAN.
 
-    uv run experiments/lucic.py --images mnist --losses least_squares
+    uv run experiments/reproduce.py lucic_mnist_least_squares
 
-The best of 100 random settings; ``lucic.py`` says how this differs from the paper.
+The best of 100 random settings; ``lucic_protocol.py`` says how this differs from the paper.
 """
 
 from experiments.lucic_protocol import protocol
 
-options, reproduction, search = protocol("least_squares", "mnist")
+options, reproduction = protocol("least_squares", "mnist")

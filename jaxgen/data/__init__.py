@@ -16,8 +16,8 @@ from jaxgen.data.images import Color, check_dataset, resize_images
 from jaxgen.data.limits import MAX_PIXELS, check_memory
 from jaxgen.data.mixtures import GRID_SCALE, gaussian_points
 from jaxgen.data.order import batch_indices, permute
-from jaxgen.data.sources import LOOKED_AT, Source, binarized, in_memory, of_rows, on_demand
-from jaxgen.data.splits import spread
+from jaxgen.data.sources import LOOKED_AT, Source, binarized, in_memory, of_rows, on_demand, part_of
+from jaxgen.data.splits import Part, parse_slice, spread
 from jaxgen.data.stacked import TEST_STACKS, TRAINING_STACKS, draw_stacks, stack_channels, stacked
 
 __all__ = [
@@ -71,8 +71,8 @@ def load(
         with MNIST's original files. ``"stacked:"`` and one of these, such as ``"stacked:mnist"``: colour images of
         three random ones of that split, always the same 128,000 for ``"train"`` and 26,000 for others, labels 0 to 999.
         ``"gaussians"``: points of 25 Gaussians on a grid (`gaussian_points`).
-      split: ``"train"``, ``"test"`` or what else the set has. Folders and archives without splits hold out every
-        tenth image for ``"test"``.
+      split: ``"train"``, ``"test"`` or what else the set has, or a slice of one, such as ``"train[:50000]"`` or
+        ``"train[-10%:]"``. Folders and archives without splits hold out every tenth image for ``"test"``.
       data_dir: where TFDS keeps prepared sets; its own default when None.
       manual_dir: folder with the original files of a TFDS set, used instead of the network.
       image_size: height and width in pixels: images are cropped to the central square and resized. None keeps them.
@@ -95,6 +95,9 @@ def load(
         places = np.arange(stacks.num_examples)
         return stacks.read(places if rows is None else places[rows(len(places))])
     kind, path = _locate(name, image_size)
+    if kind != "tfds":
+        split, part = parse_slice(split, name)
+        rows = _rows_of(part, rows)
     if kind == "gaussians":
         if image_size is not None or color is not None:
             raise ValueError(f"{name}: points have no size and no colour: leave out --image-size and --color")
@@ -111,8 +114,8 @@ def load(
         return check_dataset(load_tfds(name, split, prepared, manual, image_size, color, rows), name)
     dataset = load_npz(path, split, name) if kind == "npz" else load_idx(path, split, name)
     if rows is not None:
-        part = rows(len(dataset["image"]))
-        dataset = {key: array[part] for key, array in dataset.items()}
+        chosen_rows = rows(len(dataset["image"]))
+        dataset = {key: array[chosen_rows] for key, array in dataset.items()}
     dataset = check_dataset(dataset, name)
     if image_size is not None or color is not None:
         dataset["image"] = resize_images(list(dataset["image"]), image_size, color, name)
@@ -158,6 +161,12 @@ def open_source(
         source = open_source(grey, split, data_dir=data_dir, manual_dir=manual_dir, image_size=image_size, color=color)
         return stacked(source, TRAINING_STACKS if split.startswith("train") else TEST_STACKS)
     kind, path = _locate(name, image_size)
+    if kind != "tfds" and "[" in split:
+        whole, part = parse_slice(split, name)
+        assert part is not None
+        places: Any = {"data_dir": data_dir, "manual_dir": manual_dir, "image_size": image_size, "color": color}
+        source = open_source(name, whole, **places)
+        return part_of(source, part(source.num_examples))
     if kind == "folder":
         folder = Folder(path, split, name, image_size, color)
         return on_demand(folder.read, folder.num_examples, folder.num_classes, name)
@@ -174,6 +183,19 @@ def open_source(
             return of_rows(*opened, image_size, color, name)
     dataset = load(name, split, data_dir=data_dir, manual_dir=manual_dir, image_size=image_size, color=color)
     return in_memory(dataset, name)
+
+
+def _rows_of(part: Part | None, rows: Part | None) -> Part | None:
+    """The rows to read of a split: those wanted of a part of it."""
+    if part is None or rows is None:
+        return part or rows
+
+    def chosen(num: int) -> slice:
+        inside = range(num)[part(num)]
+        start, stop, _ = rows(len(inside)).indices(len(inside))
+        return slice(inside.start + start, inside.start + stop)
+
+    return chosen
 
 
 def _locate(name: str, image_size: int | None) -> tuple[str, Path]:

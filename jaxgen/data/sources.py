@@ -158,6 +158,25 @@ def _num_classes(labels: Rows, name: str, at_once: int = 2**20) -> int:
     return largest + 1
 
 
+def part_of(source: Source, rows: slice) -> Source:
+    """A source of some examples of another one that follow each other.
+
+    Args:
+      source: of N examples.
+      rows: which of them, from a place in [0, N) to one at most N.
+
+    Returns:
+      The source; its number of classes is the whole one's.
+    """
+    if source.arrays is not None:
+        arrays = {key: array[rows] for key, array in source.arrays.items()}
+        return dataclasses.replace(in_memory(arrays, source.name), num_classes=source.num_classes)
+    num_examples = rows.stop - rows.start
+    return dataclasses.replace(
+        source, num_examples=num_examples, read=lambda places: source.read(np.asarray(places) + rows.start)
+    )
+
+
 def binarized(source: Source) -> Source:
     """A source of the same images, each binarised with one draw: that of `jaxgen.data.binarize_set`.
 

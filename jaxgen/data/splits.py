@@ -1,10 +1,13 @@
 """What the readers of data sets share: splits, and how errors are put."""
 
+import re
 from collections.abc import Callable
 
 import numpy as np
 
 _HELD_OUT = 10
+_SLICE = re.compile(r"([^\[\]]+)\[(-?\d+%?)?:(-?\d+%?)?\]", re.ASCII)
+Part = Callable[[int], slice]
 
 Places = Callable[[np.ndarray], np.ndarray]
 
@@ -12,6 +15,44 @@ Places = Callable[[np.ndarray], np.ndarray]
 def unknown_split(name: str, split: str, known: list[str]) -> ValueError:
     """The error for a split that a data set does not have; it lists those that there are."""
     return ValueError(f"{name}: unknown split {split!r}: use one of {', '.join(known)}")
+
+
+def parse_slice(split: str, name: str) -> tuple[str, Part | None]:
+    """Read a split that may be a slice of one, as TFDS writes it: ``train[:50000]``, ``train[-10%:]``.
+
+    Args:
+      split: a split, or one with a slice; bounds are examples or per cent, from the end where they are negative.
+      name: what to call the data set in errors.
+
+    Returns:
+      The split; and a function from its number of examples to the rows of the slice, None for all of them. The function
+      raises ValueError where a bound is beyond the examples, or nothing is between the two.
+
+    Raises:
+      ValueError: it is no slice.
+    """
+    if "[" not in split:
+        return split, None
+    found = _SLICE.fullmatch(split)
+    if found is None:
+        raise ValueError(f"{name}: cannot take the split {split!r}: use slices such as 'train[:5000]' or 'train[50%:]'")
+    first, last = found[2] or "0", found[3]
+
+    def part(num: int) -> slice:
+        start, stop = _place(first, num), num if last is None else _place(last, num)
+        if not (0 <= start <= num and 0 <= stop <= num):
+            raise ValueError(f"{name}: the split {split!r} goes beyond its {num} images: use a smaller slice")
+        if start >= stop:
+            raise ValueError(f"{name}: the split {split!r} has no images: use a larger slice")
+        return slice(start, stop)
+
+    return found[1], part
+
+
+def _place(bound: str, num: int) -> int:
+    """Where a bound lies, examples or per cent to the nearest example, from the end where it is negative."""
+    place = round(int(bound[:-1]) * num / 100) if bound.endswith("%") else int(bound)
+    return place + num if bound.startswith("-") else place
 
 
 def one_line(error: Exception) -> str:

@@ -575,6 +575,8 @@ def why_not(measure: str, spec: Spec, image_shape: tuple[int, ...], dataset: str
         raise ValueError(f"there is no measure {measure!r}: choose from {', '.join(MEASURES)}")
     if measure in NEEDS_ENCODER and isinstance(spec, GAN):
         return "a GAN has no encoder"
+    if measure == "annealed" and isinstance(spec, VAE) and spec.prior is not None:
+        return "it is for latents with a standard normal prior"
     if measure in ("classifier_score", "classes") and not classifies:
         return "the extractor does not classify"
     if measure == "stacked_modes" and not (dataset.startswith("stacked") and image_shape == (28, 28, 3)):

@@ -103,7 +103,14 @@ def parzen_bandwidth(
     candidates = [0.05 * 20 ** (i / 9) for i in range(10)] if sigmas is None else [float(sigma) for sigma in sigmas]
     if not candidates or candidates != sorted(set(candidates)):
         raise ValueError(f"sigmas must be ascending numbers, at least one, got {candidates}")
-    means = [float(jnp.mean(parzen_log_likelihood(samples, validation, sigma))) for sigma in candidates]
+    if candidates[0] <= 0:
+        raise ValueError(f"sigmas must be above 0, got {candidates}")
+
+    def mean(sigma: jax.Array) -> jax.Array:
+        return jnp.mean(parzen_log_likelihood(samples, validation, sigma))
+
+    # All at once, so that the distances are computed once.
+    means = jax.vmap(mean)(jnp.asarray(candidates)).tolist()
     best = max(range(len(means)), key=means.__getitem__)
     at_end = len(candidates) > 1 and best in (0, len(candidates) - 1)
     return ParzenBandwidth(candidates[best], candidates, means, at_end)

@@ -18,6 +18,7 @@ from jaxgen.networks.mlp import (
     leaky_relu,
 )
 from jaxgen.networks.nnx import FromNNX, from_nnx
+from jaxgen.networks.priors import VampPrior
 from jaxgen.networks.resnet import ResNetDiscriminator, ResNetGenerator
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "ResNetDiscriminator",
     "ResNetGenerator",
     "SpectralNorm",
+    "VampPrior",
     "conv",
     "conv_transpose",
     "from_nnx",

@@ -149,7 +149,10 @@ class _Trunk(nn.Module):
             )(x, train=train)
             if normalized:
                 x = BatchNorm(self.axis_name, dtype=self.dtype, name=f"norm_{number}")(x, train=train)
-            x = Dropout(self.dropout_rate, self.axis_name)(leaky_relu(x), train=train)
+            x = leaky_relu(x)
+            # Kept where somebody asks for it, with apply(..., mutable=["intermediates"]); nothing is computed for it.
+            self.sow("intermediates", f"activation_{number}", x)
+            x = Dropout(self.dropout_rate, self.axis_name)(x, train=train)
         return x
 
 

@@ -2,7 +2,8 @@
 
 They take and make images [B, H, W, C] or vectors [B, D]. With ``num_classes`` they are conditional: a one-hot label is
 joined to the input, and a discriminator has a projection. Without it a label is accepted, as every network's call has
-one, and not used.
+one, and not used. With the activation ``nn.glu`` the hidden layers are gated, h(x) = (x W + b) sigmoid(x V + c), of two
+linear maps each (Dauphin et al. 2017, "Language Modeling with Gated Convolutional Networks", equation 1).
 """
 
 import math
@@ -17,6 +18,7 @@ from jaxgen.networks.conditioning import Projection, one_hot
 from jaxgen.networks.layers import BatchNorm, Dropout
 
 Activation = Callable[[jax.Array], jax.Array]
+Initialization = Literal["he"] | tuple[Literal["normal", "uniform"], float] | None
 
 
 def leaky_relu(x: jax.Array) -> jax.Array:
@@ -37,9 +39,22 @@ def _narrow_uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.flo
     return jax.random.uniform(key, shape, dtype, -0.005, 0.005)
 
 
-def _kernel_init(scale: float | None, usual: Any = nn.linear.default_kernel_init) -> Any:
-    """Normal of this standard deviation; the layer's usual initialiser where it is None."""
-    return usual if scale is None else nn.initializers.normal(scale)
+def _kernel_init(initialization: Initialization, usual: Any = nn.linear.default_kernel_init) -> Any:
+    """Normal numbers of variance 2 / inputs (He's), normal or uniform ones of one width everywhere, or the usual."""
+    if initialization is None:
+        return usual
+    if initialization == "he":
+        return nn.initializers.he_normal()
+    if isinstance(initialization, tuple) and len(initialization) == 2 and initialization[1] > 0:
+        kind, width = initialization
+        if kind == "normal":
+            return nn.initializers.normal(width)
+        if kind == "uniform":
+            return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -width, width)
+    raise ValueError(
+        'initialization must be None, "he", ("normal", standard deviation) or ("uniform", largest weight), got '
+        f"{initialization!r}"
+    )
 
 
 class _MLP(nn.Module):
@@ -51,14 +66,15 @@ class _MLP(nn.Module):
     axis_name: Any = None
     dtype: str = "float32"
     batch_norm: bool = False
-    init_scale: float | None = None
+    initialization: Initialization = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         x = x.reshape(x.shape[0], -1)
-        init = _kernel_init(self.init_scale)
+        maps = 2 if self.activation is nn.glu else 1  # the gate's beside the layer's own
+        init = _kernel_init(self.initialization)
         for size in self.hidden:
-            x = nn.Dense(size, use_bias=not self.batch_norm, kernel_init=init, dtype=self.dtype)(x)
+            x = nn.Dense(maps * size, use_bias=not self.batch_norm, kernel_init=init, dtype=self.dtype)(x)
             if self.batch_norm:
                 x = BatchNorm(self.axis_name, dtype=self.dtype)(x, train=train)
             x = Dropout(self.dropout_rate, self.axis_name)(self.activation(x), train=train)
@@ -76,8 +92,9 @@ class MLPGenerator(nn.Module):
         unbounded data.
       num_classes: number of classes of a conditional generator; None for an unconditional one.
       dtype: type of the computation; parameters and images are float32.
+      initialization: "he" for kernels of variance 2 / inputs, ("normal", standard deviation) or ("uniform", largest
+        weight) for the same in all layers; None for LeCun's, of variance 1 / inputs.
       normalization: "batch" normalises the hidden layers over the batch; None leaves them alone.
-      init_scale: standard deviation of the normal distribution that the weights start from; None for LeCun's.
       axis_name: mapped axis or axes over which the global batch is split; the step sets it.
 
     Called as ``generator(z [B, D], label=None, *, train)``; returns images [B, *image_shape].
@@ -93,8 +110,8 @@ class MLPGenerator(nn.Module):
     num_classes: int | None = None
     dtype: str = "float32"
     # None by default, so that a config written before these fields were there is of the same network.
+    initialization: Initialization = None
     normalization: Literal["batch"] | None = None
-    init_scale: float | None = None
     axis_name: Any = None
 
     @nn.compact
@@ -108,11 +125,11 @@ class MLPGenerator(nn.Module):
             axis_name=self.axis_name,
             dtype=self.dtype,
             batch_norm=self.normalization == "batch",
-            init_scale=self.init_scale,
+            initialization=self.initialization,
             name="hidden_layers",
         )
         x = layers(x, train=train)
-        init = _kernel_init(self.init_scale)
+        init = _kernel_init(self.initialization)
         output = nn.Dense(math.prod(self.image_shape), kernel_init=init, dtype=self.dtype, name="output")
         x = output(x).astype(jnp.float32)
         if self.output_activation is not None:
@@ -160,8 +177,7 @@ class Maxout(nn.Module):
       features: number of units.
       pieces: number of linear functions of each unit.
       dtype: type of the computation; parameters are float32.
-      init_scale: standard deviation of the normal distribution that the weights start from; None for the uniform one of
-        the 2014 paper.
+      initialization: as of `MLPGenerator`; None for the uniform one of the 2014 paper.
 
     Called as ``layer(x [B, D])``; returns [B, features].
 
@@ -172,11 +188,11 @@ class Maxout(nn.Module):
     features: int
     pieces: int
     dtype: str = "float32"
-    init_scale: float | None = None
+    initialization: Initialization = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        init = _kernel_init(self.init_scale, _narrow_uniform)
+        init = _kernel_init(self.initialization, _narrow_uniform)
         x = nn.Dense(self.features * self.pieces, dtype=self.dtype, kernel_init=init)(x)
         return jnp.max(x.reshape(*x.shape[:-1], self.features, self.pieces), axis=-1)
 
@@ -192,8 +208,7 @@ class MaxoutDiscriminator(nn.Module):
       axis_name: mapped axis or axes over which the global batch is split; the step sets it.
       num_classes: number of classes of a conditional discriminator (`Projection`); None for an unconditional one.
       dtype: type of the computation; parameters and logits are float32.
-      init_scale: standard deviation of the normal distribution that the weights start from; None for the uniform one of
-        the 2014 paper.
+      initialization: as of `MLPGenerator`; None for the uniform one of the 2014 paper.
 
     Called as ``discriminator(x [B, ...], label=None, *, train)``; returns logits [B].
 
@@ -209,15 +224,15 @@ class MaxoutDiscriminator(nn.Module):
     axis_name: Any = None
     num_classes: int | None = None
     dtype: str = "float32"
-    init_scale: float | None = None  # None by default: see `MLPGenerator`
+    initialization: Initialization = None
 
     @nn.compact
     def __call__(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
         h = Dropout(self.input_dropout_rate, self.axis_name)(x.reshape(x.shape[0], -1), train=train)
         for size in self.hidden:
-            h = Maxout(size, self.pieces, self.dtype, self.init_scale)(h)
+            h = Maxout(size, self.pieces, self.dtype, self.initialization)(h)
             h = Dropout(self.dropout_rate, self.axis_name)(h, train=train)
-        init = _kernel_init(self.init_scale, _narrow_uniform)
+        init = _kernel_init(self.initialization, _narrow_uniform)
         logits = nn.Dense(1, dtype=self.dtype, kernel_init=init, name="output")(h)[:, 0].astype(jnp.float32)
         if self.num_classes is None:
             return logits
@@ -234,12 +249,14 @@ class MLPEncoder(nn.Module):
       covariance: "diagonal", or "rank_one" for a precision with one direction more (`losses.LatentGaussian`).
       num_classes: number of classes of a conditional encoder; None for an unconditional one.
       dtype: type of the computation; parameters and outputs are float32.
+      initialization: see `MLPGenerator`.
+      logvar_bounds: (low, high), what logvar is clipped to; None for no bounds.
 
     Called as ``encoder(x [B, ...], label=None, *, train)``; returns (mean [B, D], logvar [B, D]), and the direction
     [B, D] when it is asked for.
 
     Raises:
-      ValueError: the covariance is neither.
+      ValueError: the covariance or the initialization is none of these.
 
     References:
       Rezende et al. 2014, "Stochastic Backpropagation and Approximate Inference in Deep Generative Models", section
@@ -252,15 +269,23 @@ class MLPEncoder(nn.Module):
     covariance: Literal["diagonal", "rank_one"] = "diagonal"
     num_classes: int | None = None
     dtype: str = "float32"
+    initialization: Initialization = None
+    logvar_bounds: tuple[float, float] | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> tuple[jax.Array, ...]:
         if self.covariance not in ("diagonal", "rank_one"):
             raise ValueError(f"covariance must be 'diagonal' or 'rank_one', got {self.covariance!r}")
-        x = _with_label(self, x, label, self.num_classes)
-        x = _MLP(self.hidden, self.activation, dtype=self.dtype, name="hidden_layers")(x, train=train)
+        common: dict[str, Any] = {"dtype": self.dtype, "kernel_init": _kernel_init(self.initialization)}
+        layers = _MLP(
+            self.hidden, self.activation, dtype=self.dtype, initialization=self.initialization, name="hidden_layers"
+        )
+        x = layers(_with_label(self, x, label, self.num_classes), train=train)
         names = ("mean", "logvar") if self.covariance == "diagonal" else ("mean", "logvar", "direction")
-        return tuple(nn.Dense(self.latent_dim, dtype=self.dtype, name=n)(x).astype(jnp.float32) for n in names)
+        mean, logvar, *rest = (nn.Dense(self.latent_dim, **common, name=n)(x).astype(jnp.float32) for n in names)
+        if self.logvar_bounds is not None:
+            logvar = jnp.clip(logvar, *self.logvar_bounds)
+        return mean, logvar, *rest
 
 
 class MLPGaussian(MLPEncoder):
@@ -275,6 +300,8 @@ class MLPGaussian(MLPEncoder):
       covariance: "diagonal", as a decoder's must be.
       num_classes: number of classes of a conditional decoder; None for an unconditional one.
       dtype: type of the computation; parameters and outputs are float32.
+      initialization: see `MLPGenerator`.
+      logvar_bounds: (low, high), what logvar is clipped to; None for no bounds.
 
     Called as ``decoder(z [B, D'], label=None, *, train)``; returns (mean [B, D], logvar [B, D]).
     """
@@ -294,8 +321,8 @@ class MLPDecoder(MLPGenerator):
         (a Gaussian likelihood of images).
       num_classes: number of classes of a conditional decoder; None for an unconditional one.
       dtype: type of the computation; parameters and outputs are float32.
+      initialization: see `MLPGenerator`.
       normalization: see `MLPGenerator`.
-      init_scale: see `MLPGenerator`.
       axis_name: mapped axis or axes over which the global batch is split; the step sets it.
 
     Called as ``decoder(z [B, D], label=None, *, train)``; returns likelihood parameters [B, *image_shape].

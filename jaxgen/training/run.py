@@ -113,6 +113,7 @@ def register(name: str, thing: Any) -> None:
 _FUNCTIONS = (
     nn.elu,
     nn.gelu,
+    nn.glu,
     networks.leaky_relu,
     nn.relu,
     jax.nn.sigmoid,

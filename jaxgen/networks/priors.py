@@ -1,0 +1,49 @@
+"""What a VAE's learnt prior is made of."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+
+class VampPrior(nn.Module):
+    """The pseudo-inputs of a VampPrior: images, learnt with the rest, whose posteriors are the prior's components.
+
+    p(z) = (1/K) sum_k q(z | u_k),  u_k = clip(v_k, low, high),  v_k ~ N(mean, std^2) at first
+
+    Where v has left the bounds it has no gradient, as in the authors' code: begin inside of them. To begin at images of
+    the training set, put K of them at ``state.params["prior"]["pseudo_inputs"]`` before the first step.
+
+    Args:
+      image_shape: shape of one image, (H, W, C), or (D,) for vectors.
+      num_pseudo_inputs: number of components K.
+      mean: mean of the initial values.
+      std: their standard deviation.
+      bounds: (low, high), what the values are clipped to; None for unbounded data.
+
+    Called as ``prior(train=...)``; returns pseudo-inputs [K, *image_shape].
+
+    Raises:
+      ValueError: num_pseudo_inputs is below 1, or the mean is not within the bounds.
+
+    References:
+      Tomczak & Welling 2018, "VAE with a VampPrior", equation 9; mean and std for MNIST as in the code published with
+      it.
+    """
+
+    image_shape: tuple[int, ...]
+    num_pseudo_inputs: int = 500
+    mean: float = 0.05
+    std: float = 0.01
+    bounds: tuple[float, float] | None = (0.0, 1.0)
+
+    @nn.compact
+    def __call__(self, *, train: bool) -> jax.Array:
+        if self.num_pseudo_inputs < 1:
+            raise ValueError(f"num_pseudo_inputs must be at least 1, got {self.num_pseudo_inputs}")
+        if self.bounds is not None and not self.bounds[0] <= self.mean <= self.bounds[1]:
+            raise ValueError(f"the mean of pseudo-inputs must be within their bounds {self.bounds}, got {self.mean}")
+        shape = (self.num_pseudo_inputs, *self.image_shape)
+        values = self.param(
+            "pseudo_inputs", lambda key: self.mean + self.std * jax.random.normal(key, shape, jnp.float32)
+        )
+        return values if self.bounds is None else jnp.clip(values, *self.bounds)
