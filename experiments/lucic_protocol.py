@@ -6,6 +6,9 @@ rate, b1 and the penalty's weight are drawn from its wide ranges. Discriminator 
 each loss, where the paper draws them too: they make another program. The penalties are of a discriminator without
 BatchNorm, which the paper found better. Latents are normal, there uniform; a penalty is of the logit, DRAGAN's there of
 the probability; an epoch is 60,000 images of the discriminator's updates.
+
+A step of the minimax GAN takes 0.31 s of one core of an AMD EPYC virtual machine: a week for the 100 settings of one
+loss.
 """
 
 from typing import Any, Literal, NamedTuple

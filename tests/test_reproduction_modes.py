@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import lucic_protocol, reproduction_mode_measures, sweep, sweep_plan, train
+from experiments import lucic_protocol, reproduction_mode_measures, sweep, sweep_plan, sweep_results, train
 from experiments.options import GANOptions, load_config
 from experiments.reproduction_mode_measures import FeatureDistance, Modes, StackedModes, mixture_modes
 from experiments.sweep_plan import Plan, Range, draw_settings
@@ -313,3 +313,15 @@ def test_points_are_trained_saved_measured_and_resumed_like_images(tmp_path: Pat
     assert run.config["identity"]["data"]["num_examples"] == NUM_POINTS["train"]
     train.train(dataclasses.replace(options, workdir=run.directory, seed=1, steps=3, resume=True))
     assert run.steps()[-1] == 3
+
+
+def test_random_settings_are_drawn_as_points(tmp_path: Path) -> None:
+    """A line and a legend for each would leave no room for the panels, of which Matplotlib warns."""
+    settings = lucic_protocol.protocol("dragan", "mnist")[1].search
+    assert settings is not None
+    rows = [
+        {"setting": setting, "scores": {name: {"mean": 1.0, "standard_error": None} for name in ("first", "second")}}
+        for setting in settings.settings(6)
+    ]
+    sweep_results.draw({"": rows}, tmp_path / "sweep.png")
+    assert (tmp_path / "sweep.png").stat().st_size > 1000
