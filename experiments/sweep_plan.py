@@ -233,11 +233,13 @@ def dynamic_options(
     for name, kind in typing.get_type_hints(type(options)).items():
         if kind not in (float, float | None):
             continue
+        usual = next(field.default for field in dataclasses.fields(options) if field.name == name)
+        values = TRIAL if usual is None else (*TRIAL, usual)
         try:
-            specs = [_with(options, {name: value}).spec(image_shape, num_classes) for value in TRIAL]
+            specs = [_with(options, {name: value}).spec(image_shape, num_classes) for value in values]
         except (ValueError, TypeError):
             continue
-        if specs[0] != specs[1] and not population.static_differences(*specs):
+        if specs[0] != specs[1] and not any(population.static_differences(specs[0], spec) for spec in specs[1:]):
             found.append(name)
     return sorted(found)
 

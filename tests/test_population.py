@@ -348,6 +348,7 @@ BAD_SWEEPS: dict[str, tuple[str, str]] = {
         "no such option; did you mean learning_rate. --over may vary beta, free_bits, latent_dim, learning_rate here",
     ),
     "static field": ("vae --over batch_size=64,128", "batch_size: static .* --over may vary beta, free_bits"),
+    "left out of the model where it is the usual one": ("vae --over b1=0.5,0.9", "b1: static with these options"),
     "static number": ("gan --over dropout_rate=0.1,0.5", "dropout_rate: static .* may vary b1, b2, .*latent_dim"),
     "no part": ("gan --over penalty_weight=1,10", "penalty_weight: static .* plays no part"),
     "scheduled": ("vae --beta-warmup 10 --over beta=1,2", "beta: static .* is scheduled"),
