@@ -21,4 +21,5 @@ def chip() -> str:
     # Virtual machines leave out what it is; family, model and stepping say it.
     numbers = [facts[key] for key in ("cpu family", "model", "stepping") if key in facts]
     which = f" (family {numbers[0]}, model {numbers[1]}, stepping {numbers[2]})" if len(numbers) == 3 else ""
-    return f"{name}{which}, {len(os.sched_getaffinity(0))} cores"
+    num = len(os.sched_getaffinity(0))
+    return f"{name}{which}, {num} {'core' if num == 1 else 'cores'}"
