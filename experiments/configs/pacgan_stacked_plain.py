@@ -11,7 +11,7 @@ either end instead of four of 5 x 5, so that the smallest image is 7 x 7 and not
 ones; the generator moves once a step, there twice; stacks of the 60,000 training digits, there of all 70,000; another
 classifier (jaxgen's LeNet) reads the channels.
 
-A step takes 160 ms of one core of an AMD EPYC virtual machine: 45 hours for the 10 seeds. Not run.
+A step takes 160 ms of one core of an AMD EPYC virtual machine: 45 hours for the 10 seeds.
 """
 
 from experiments.options import GANOptions
