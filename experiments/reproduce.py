@@ -147,6 +147,7 @@ def advance(config: Config, options: Options, directory: Path, epoch: float) -> 
         if getattr(options, name) is not None
     }
     steps = config.reproduction.steps(epoch)
+    places["log_every"] = max(1, min(config.options.log_every, steps // 4))  # what the speed is read from
     chosen = dataclasses.replace(config.options, steps=steps, workdir=directory, resume=Run.exists(directory), **places)
     what = config.reproduction
     if what.search is not None:

@@ -1,6 +1,9 @@
 """Burda et al. 2016, Table 1: IWAE, one layer, k = 5.
 
-uv run experiments/reproduce.py burda_iwae_5
+Published numbers: NLL-5000 85.54. Reached: NLL-500 95.13 after 13 of 3280 epochs, in 5 min of training on AMD EPYC
+(family 25, model 17, stepping 1), 1 cores.
+
+    uv run experiments/reproduce.py burda_iwae_5
 """
 
 from experiments.configs.burda_vae_1 import variant

@@ -1,6 +1,9 @@
 """Burda et al. 2016, Table 1: IWAE, one layer, k = 50.
 
-uv run experiments/reproduce.py burda_iwae_50
+Published numbers: NLL-5000 84.78. Reached: NLL-500 100.65 after 4 of 3280 epochs, in 7 min of training on AMD EPYC
+(family 25, model 17, stepping 1), 1 cores.
+
+    uv run experiments/reproduce.py burda_iwae_50
 """
 
 from experiments.configs.burda_vae_1 import variant

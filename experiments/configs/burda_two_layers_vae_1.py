@@ -1,6 +1,9 @@
 """Burda et al. 2016, Table 1: VAE = IWAE, two layers, k = 1.
 
-uv run experiments/reproduce.py burda_two_layers_vae_1
+Published numbers: NLL-5000 85.33. Reached: NLL-500 114.08 after 4 of 3280 epochs, in 50 s of training on AMD EPYC
+(family 25, model 17, stepping 1), 1 cores.
+
+    uv run experiments/reproduce.py burda_two_layers_vae_1
 """
 
 from experiments.configs.burda_vae_1 import variant

@@ -1,6 +1,9 @@
 """Burda et al. 2016, Table 1: VAE, one layer, k = 5.
 
-uv run experiments/reproduce.py burda_vae_5
+Published numbers: NLL-5000 86.47. Reached: NLL-500 94.85 after 13 of 3280 epochs, in 3 min of training on AMD EPYC
+(family 25, model 17, stepping 1), 1 cores.
+
+    uv run experiments/reproduce.py burda_vae_5
 """
 
 from experiments.configs.burda_vae_1 import variant

@@ -1,6 +1,9 @@
 """Burda et al. 2016, Table 1: VAE, one layer, k = 50.
 
-uv run experiments/reproduce.py burda_vae_50
+Published numbers: NLL-5000 86.35. Reached: NLL-500 114.68 after 1 of 3280 epochs, in 55 s of training on AMD EPYC
+(family 25, model 17, stepping 1), 1 cores.
+
+    uv run experiments/reproduce.py burda_vae_50
 """
 
 from experiments.configs.burda_vae_1 import variant

@@ -7,6 +7,9 @@ half of the units dropped; the non-saturating loss, the discriminator's halved t
 gradient descent in batches of 100 of the first 50,000 images, learning rate 0.1 divided by 1.000004 at every step,
 momentum from 0.5 to 0.7 over 250 epochs; the generator's last weights, not an average, make the samples.
 
+Published numbers: Parzen 225 +- 2. Reached: Parzen 27.95 after 5 of 250 epochs, in 2 min of training on AMD EPYC
+(family 25, model 17, stepping 1), 1 cores.
+
     uv run experiments/reproduce.py goodfellow_mnist
 
 Where it differs: the generator's last biases begin at 0, in the paper's code at the logits of the mean pixels; the

@@ -2,6 +2,8 @@
 
 Published (Lin et al. 2018, table 3): all 1,000 modes and a KL divergence of 0.06 nats after 50 epochs.
 
+Published numbers: modes 1000; KL 0.06.
+
     uv run experiments/reproduce.py pacgan_stacked_packing_2
 
 As ``pacgan_stacked_plain``, but that the discriminator judges two images together.

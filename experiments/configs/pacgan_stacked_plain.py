@@ -3,6 +3,9 @@
 Published (Srivastava et al. 2017, VEEGAN, and Lin et al. 2018, table 3): 99 modes of 1,000 and a KL divergence of 3.40
 nats for DCGAN after 50 epochs.
 
+Published numbers: modes 99; KL 3.4. Reached: modes 910.00 after 0.5 of 50 epochs, 1 of 10 seeds, in 3 min of training
+on AMD EPYC (family 25, model 17, stepping 1), 1 cores.
+
     uv run experiments/reproduce.py pacgan_stacked_plain
 
 128,000 stacks of three digits, 50 epochs of 2,000 steps of 64 packs, Adam 2e-4 with b1 0.5, 100 latents, 26,000 samples

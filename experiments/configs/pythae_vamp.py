@@ -1,6 +1,8 @@
 """pythae's VampPrior of 500 pseudo-inputs on fixed binarised MNIST (Tomczak & Welling 2018).
 
-uv run experiments/reproduce.py pythae_vamp
+Published numbers: NLL-5000 85.79.
+
+    uv run experiments/reproduce.py pythae_vamp
 """
 
 from experiments.options import VAEOptions

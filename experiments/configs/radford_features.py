@@ -6,6 +6,9 @@ error of 22.48 % on SVHN; here are the digits of MNIST, on which the paper says 
 stands beside as context. What is to be seen here is whether the features are better than the pixels, and than those of
 the same network before it has learnt.
 
+Published numbers: error 22.48 (of SVHN). Reached: error 9.52 after 1 of 5 epochs, in 4 min of training on AMD EPYC
+(family 25, model 17, stepping 1), 1 cores.
+
     uv run experiments/reproduce.py radford_features
     uv run experiments/explore.py interpolate runs/reproductions/radford_features --out walk
 

@@ -1,5 +1,8 @@
 """PacGAN's 25 Gaussians in minutes: a plain GAN of small networks.
 
+Published numbers: modes 17.3 +- 0.8. Reached: modes 18.10 +- 0.87 after 20 of 20 epochs, 10 of 10 seeds, in 3 min of
+training on AMD EPYC (family 25, model 17, stepping 1), 2 cores.
+
     uv run experiments/reproduce.py small_gaussians_plain
 
 Two layers of 128 leaky rectifiers for either network, Adam 1e-3 with b1 0.5, the generator's moving average, 20 epochs
