@@ -1,7 +1,7 @@
 """Burda et al. 2016, Table 1: IWAE, one layer, k = 5.
 
 Published numbers: NLL-5000 85.54. Reached: NLL-500 95.13 after 13 of 3280 epochs, in 5 min of training on AMD EPYC
-(family 25, model 17, stepping 1), 1 cores.
+(family 25, model 17, stepping 1), 1 core.
 
     uv run experiments/reproduce.py burda_iwae_5
 """

@@ -1,7 +1,7 @@
 """Burda et al. 2016, Table 1: VAE = IWAE, two layers, k = 1.
 
 Published numbers: NLL-5000 85.33. Reached: NLL-500 114.08 after 4 of 3280 epochs, in 50 s of training on AMD EPYC
-(family 25, model 17, stepping 1), 1 cores.
+(family 25, model 17, stepping 1), 1 core.
 
     uv run experiments/reproduce.py burda_two_layers_vae_1
 """

@@ -1,6 +1,7 @@
 """Burda et al. 2016, Table 1: VAE, two layers, k = 50.
 
-Published numbers: NLL-5000 84.78.
+Published numbers: NLL-5000 84.78. Reached: NLL-500 191.27 after 0.1 of 3280 epochs, in 9 s of training on AMD EPYC
+(family 25, model 17, stepping 1), 1 core.
 
     uv run experiments/reproduce.py burda_two_layers_vae_50
 """

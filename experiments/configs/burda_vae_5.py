@@ -1,7 +1,7 @@
 """Burda et al. 2016, Table 1: VAE, one layer, k = 5.
 
 Published numbers: NLL-5000 86.47. Reached: NLL-500 94.85 after 13 of 3280 epochs, in 3 min of training on AMD EPYC
-(family 25, model 17, stepping 1), 1 cores.
+(family 25, model 17, stepping 1), 1 core.
 
     uv run experiments/reproduce.py burda_vae_5
 """

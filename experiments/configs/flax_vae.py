@@ -4,7 +4,7 @@ Published (google/flax, pull request 1361): test -ELBO of 119.7 nats after epoch
 
 Published numbers: -ELBO 119.7 after 1 epochs; -ELBO 103.6 after 10 epochs; -ELBO 101.5 after 21 epochs. Reached: -ELBO
 101.38 +- 0.05 after 21 of 21 epochs, 5 of 5 seeds, in 16 min of training on AMD EPYC (family 25, model 17, stepping
-1), 1 cores.
+1), 1 core.
 
     uv run experiments/reproduce.py flax_vae
 

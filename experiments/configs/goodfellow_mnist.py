@@ -8,7 +8,7 @@ gradient descent in batches of 100 of the first 50,000 images, learning rate 0.1
 momentum from 0.5 to 0.7 over 250 epochs; the generator's last weights, not an average, make the samples.
 
 Published numbers: Parzen 225 +- 2. Reached: Parzen 27.95 after 5 of 250 epochs, in 2 min of training on AMD EPYC
-(family 25, model 17, stepping 1), 1 cores.
+(family 25, model 17, stepping 1), 1 core.
 
     uv run experiments/reproduce.py goodfellow_mnist
 

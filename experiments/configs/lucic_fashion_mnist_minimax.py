@@ -1,6 +1,7 @@
 """Lucic et al. 2018 on Fashion-MNIST: the minimax GAN.
 
-Published numbers: FID 29.6.
+Published numbers: FID 29.6. Reached: FD-LeNet-FashionMNIST 475.92 after 0.05 of 20 epochs, 1 of 100 settings, in 37 s
+of training on AMD EPYC (family 25, model 17, stepping 1), 1 core.
 
     uv run experiments/reproduce.py lucic_fashion_mnist_minimax
 

@@ -1,6 +1,7 @@
 """Lucic et al. 2018 on Fashion-MNIST: the non-saturating GAN.
 
-Published numbers: FID 26.5.
+Published numbers: FID 26.5. Reached: FD-LeNet-FashionMNIST 476.11 after 0.05 of 20 epochs, 1 of 100 settings, in 41 s
+of training on AMD EPYC (family 25, model 17, stepping 1), 1 core.
 
     uv run experiments/reproduce.py lucic_fashion_mnist_non_saturating
 

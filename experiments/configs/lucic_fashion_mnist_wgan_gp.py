@@ -1,6 +1,7 @@
 """Lucic et al. 2018 on Fashion-MNIST: the WGAN with a gradient penalty.
 
-Published numbers: FID 24.5.
+Published numbers: FID 24.5. Reached: FD-LeNet-FashionMNIST 508.20 after 0.05 of 20 epochs, 1 of 100 settings, in 24 s
+of training on AMD EPYC (family 25, model 17, stepping 1), 2 cores.
 
     uv run experiments/reproduce.py lucic_fashion_mnist_wgan_gp
 

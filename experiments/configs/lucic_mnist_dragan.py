@@ -1,6 +1,7 @@
 """Lucic et al. 2018 on MNIST: DRAGAN.
 
-Published numbers: FID 7.6.
+Published numbers: FID 7.6. Reached: FD-LeNet-MNIST 688.86 after 0.05 of 20 epochs, 1 of 100 settings, in 14 s of
+training on AMD EPYC (family 25, model 17, stepping 1), 2 cores.
 
     uv run experiments/reproduce.py lucic_mnist_dragan
 

@@ -1,6 +1,7 @@
 """Lucic et al. 2018 on MNIST: the WGAN with a gradient penalty.
 
-Published numbers: FID 20.3.
+Published numbers: FID 20.3. Reached: FD-LeNet-MNIST 719.38 after 0.05 of 20 epochs, 1 of 100 settings, in 16 s of
+training on AMD EPYC (family 25, model 17, stepping 1), 2 cores.
 
     uv run experiments/reproduce.py lucic_mnist_wgan_gp
 

@@ -2,7 +2,8 @@
 
 Published (Lin et al. 2018, table 1): 24.8 modes of 25 after 400 epochs, over 10 runs.
 
-Published numbers: modes 24.8.
+Published numbers: modes 24.8. Reached: modes 5.50 +- 0.50 after 0.5 of 400 epochs, 2 of 10 seeds, in 27 s of training
+on AMD EPYC (family 25, model 17, stepping 1), 1 core.
 
     uv run experiments/reproduce.py pacgan_gaussians_packing_4
 

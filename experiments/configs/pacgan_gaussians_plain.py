@@ -3,7 +3,7 @@
 Published (Lin et al. 2018, table 1): 17.3 +- 0.8 modes of 25 after 400 epochs, over 10 runs.
 
 Published numbers: modes 17.3 +- 0.8. Reached: modes 8.00 +- 1.53 after 2 of 400 epochs, 3 of 10 seeds, in 7 min of
-training on AMD EPYC (family 25, model 17, stepping 1), 1 cores.
+training on AMD EPYC (family 25, model 17, stepping 1), 1 core.
 
     uv run experiments/reproduce.py pacgan_gaussians_plain
 

@@ -1,6 +1,7 @@
 """Mode counting of PacGAN's protocol with R1 instead of packing: 25 Gaussians on a grid.
 
-Published numbers: modes 17.3 +- 0.8 (plain GAN of the paper).
+Published numbers: modes 17.3 +- 0.8 (plain GAN of the paper). Reached: modes 6.00 +- 1.00 after 0.5 of 400 epochs, 2
+of 10 seeds, in 19 s of training on AMD EPYC (family 25, model 17, stepping 1), 1 core.
 
     uv run experiments/reproduce.py pacgan_gaussians_r1
 

@@ -2,7 +2,8 @@
 
 Published (Lin et al. 2018, table 3): all 1,000 modes and a KL divergence of 0.06 nats after 50 epochs.
 
-Published numbers: modes 1000; KL 0.06.
+Published numbers: modes 1000; KL 0.06. Reached: modes 826.00 after 0.5 of 50 epochs, 1 of 10 seeds, in 4 min of
+training on AMD EPYC (family 25, model 17, stepping 1), 1 core.
 
     uv run experiments/reproduce.py pacgan_stacked_packing_2
 

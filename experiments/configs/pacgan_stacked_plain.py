@@ -4,7 +4,7 @@ Published (Srivastava et al. 2017, VEEGAN, and Lin et al. 2018, table 3): 99 mod
 nats for DCGAN after 50 epochs.
 
 Published numbers: modes 99; KL 3.4. Reached: modes 910.00 after 0.5 of 50 epochs, 1 of 10 seeds, in 3 min of training
-on AMD EPYC (family 25, model 17, stepping 1), 1 cores.
+on AMD EPYC (family 25, model 17, stepping 1), 1 core.
 
     uv run experiments/reproduce.py pacgan_stacked_plain
 

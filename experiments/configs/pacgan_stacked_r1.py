@@ -1,6 +1,7 @@
 """Stacked MNIST, a DCGAN with R1 and without BatchNorm in its discriminator: how many of 1,000 modes it finds.
 
-Published numbers: modes 99 (plain DCGAN of the paper); KL 3.4 (plain DCGAN of the paper).
+Published numbers: modes 99 (plain DCGAN of the paper); KL 3.4 (plain DCGAN of the paper). Reached: modes 249.00 after
+0.1 of 50 epochs, 1 of 10 seeds, in 52 s of training on AMD EPYC (family 25, model 17, stepping 1), 2 cores.
 
     uv run experiments/reproduce.py pacgan_stacked_r1
 

@@ -1,7 +1,7 @@
 """pythae's VAE: 784-400-40 units on fixed binarised MNIST.
 
 Published numbers: NLL-200 89.78 +- 0.01. Reached: NLL-200 93.27 after 500 of 500 epochs, in 44 min of training on AMD
-EPYC (family 25, model 17, stepping 1), 1 cores.
+EPYC (family 25, model 17, stepping 1), 1 core.
 
     uv run experiments/reproduce.py pythae_vae
 """

@@ -1,6 +1,7 @@
 """pythae's VampPrior of 500 pseudo-inputs on fixed binarised MNIST (Tomczak & Welling 2018).
 
-Published numbers: NLL-5000 85.79.
+Published numbers: NLL-5000 85.79. Reached: -ELBO 261.35 after 0.4 of 2000 epochs, in 15 s of training on AMD EPYC
+(family 25, model 17, stepping 1), 1 core.
 
     uv run experiments/reproduce.py pythae_vamp
 """

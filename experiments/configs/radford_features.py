@@ -7,7 +7,7 @@ stands beside as context. What is to be seen here is whether the features are be
 the same network before it has learnt.
 
 Published numbers: error 22.48 (of SVHN). Reached: error 9.52 after 1 of 5 epochs, in 4 min of training on AMD EPYC
-(family 25, model 17, stepping 1), 1 cores.
+(family 25, model 17, stepping 1), 1 core.
 
     uv run experiments/reproduce.py radford_features
     uv run experiments/explore.py interpolate runs/reproductions/radford_features --out walk
