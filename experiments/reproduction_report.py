@@ -165,15 +165,19 @@ def _table_row(config: Config, record: Record, number: Published) -> str:
 
 
 def _curves(members: Sequence[tuple[Config, Record]]) -> list[str]:
-    """The first metric of each member by epoch, where there is more than one epoch."""
-    epochs = sorted({row.epoch for _, record in members for row in record.rows})
-    if len(epochs) < 2:
-        return []
-    head = "".join(f" {epoch:g} |" for epoch in epochs)
-    parts = [f"\n| {curve_metric(*members[0])} after epoch |{head}\n|{'---|' * (len(epochs) + 1)}\n"]
+    """What each member was measured by on its way, by epoch: a table a metric, where there is more than one epoch."""
+    metrics: dict[str, list[tuple[Config, Record]]] = {}
     for config, record in members:
-        metric = curve_metric(config, record)
-        there = {row.epoch: reached(config.reproduction, row, metric) for row in record.rows if metric in row.values}
-        cells = "".join(f" {there.get(epoch, '')} |" for epoch in epochs)
-        parts.append(f"| {config.reproduction.title} |{cells}\n")
+        metrics.setdefault(curve_metric(config, record), []).append((config, record))
+    parts = []
+    for metric, of_metric in metrics.items():
+        epochs = sorted({row.epoch for _, record in of_metric for row in record.rows})
+        if len(epochs) < 2:
+            continue
+        head = "".join(f" {epoch:g} |" for epoch in epochs)
+        parts.append(f"\n| {metric} after epoch |{head}\n|{'---|' * (len(epochs) + 1)}\n")
+        for config, record in of_metric:
+            there = {row.epoch: reached(config.reproduction, row, metric) for row in record.rows}
+            cells = "".join(f" {there.get(epoch, '')} |" for epoch in epochs)
+            parts.append(f"| {config.reproduction.title} |{cells}\n")
     return parts

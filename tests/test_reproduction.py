@@ -243,6 +243,16 @@ def test_the_table_of_a_record(small: Config) -> None:
     assert "301.10 | **no** |" in text
 
 
+def test_curves_of_different_metrics_stand_apart(small: Config) -> None:
+    def record(metric: str) -> Record:
+        return Record("small", small.identity(), "", [Row(e, {metric: [e]}, 1.0, 1.0, "") for e in (1.0, 2.0)], {}, "")
+
+    text = reproduction_report.render([(small, record("-ELBO")), (small, record("other"))])
+    assert (
+        "| -ELBO after epoch | 1 | 2 |\n|---|---|---|\n| a small VAE | 1.00 | 2.00 |\n\n| other after epoch |" in text
+    )
+
+
 def test_the_mean_over_seeds_has_its_error() -> None:
     row = Row(1, {"NLL": [1.0, 2.0, 3.0]}, 1.0, 1.0, "")
     assert reproduction.reached(SMALL, row, "NLL") == "2.00 +- 0.58"

@@ -8,7 +8,7 @@ most: a learning rate of 2e-4 with a decay of 0.999 reached 183.5 (the generator
 90.7), 2,000 more steps at 3e-5 made 167.1 of it, 4,000 more at 5e-4 with a decay of 0.9997 made 195.4. 10,000 training
 images in place of samples have 234.6 on a fifth of the test images.
 
-Published numbers: Parzen 225 +- 2. Reached: Parzen 173.96 after 30 of 100 epochs, in 13 min of training on AMD EPYC
+Published numbers: Parzen 225 +- 2. Reached: Parzen 187.93 after 30 of 100 epochs, in 12 min of training on AMD EPYC
 (family 25, model 17, stepping 1), 1 core.
 
     uv run experiments/reproduce.py goodfellow_adam
