@@ -142,6 +142,7 @@ def test_slices_make_the_record_of_an_unbroken_run(small: Config, tmp_path: Path
     assert small.differences(sliced) == []
 
 
+@pytest.mark.slow
 def test_seeds_are_trained_as_one_population(small: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     several = small._replace(reproduction=dataclasses.replace(SMALL, seeds=2))
     monkeypatch.setattr(reproduction, "configs", lambda: {"small": several})

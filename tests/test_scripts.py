@@ -295,7 +295,7 @@ BAD_COMMANDS: dict[str, tuple[list[str], str]] = {
     "unknown family": (["vea"], "unknown family 'vea'"),
     "unknown configuration": (
         ["vae", "--config", "nope"],
-        r"unknown configuration 'nope' for vae: use one of (\w+, )*flax_vae$",
+        r"unknown configuration 'nope' for vae: use one of (\w+, )*flax_vae(, \w+)*$",
     ),
     "a configuration of the other family": (
         ["gan", "--config", "flax_vae"],
