@@ -52,6 +52,8 @@ def _vae_optimizer(options: "VAEOptions") -> Any:
     if boundaries:
         rate = schedules.Piecewise(boundaries, (rate, *later))
     if options.optimizer == "rmsprop":
+        if options.b1 != 0.9:
+            raise ValueError(f"--b1 is for adam, got {options.b1}: leave it out with --optimizer rmsprop")
         # As PyTorch has it, which adds epsilon to the root: under the root, where optax adds it, its square is as much.
         return optimizer("rmsprop", learning_rate=rate, decay=0.99, eps=options.epsilon**2)
     own = {"b1": (options.b1, 0.9), "eps": (options.epsilon, 1e-8)}
@@ -93,6 +95,8 @@ def build_vae(options: "VAEOptions", image_shape: tuple[int, ...], num_classes: 
     output_activation = jax.nn.sigmoid if options.likelihood == "gaussian" else None
     common: dict[str, Any] = {"num_classes": _classes(options.conditional, num_classes), "dtype": options.dtype}
     dims = (options.latent_dim, *options.upper_latent_dims)
+    mlp = {**common, "initialization": None if options.initialization == "lecun" else options.initialization}
+    posterior = {**mlp, "covariance": options.covariance, "logvar_bounds": options.logvar_bounds}
     if options.architecture == "conv":
         if options.logvar_bounds is not None or options.initialization != "lecun":
             raise ValueError(
@@ -103,25 +107,13 @@ def build_vae(options: "VAEOptions", image_shape: tuple[int, ...], num_classes: 
         encoder: Any = networks.ConvEncoder(dims[0], options.width, **common)
         decoder: Any = networks.ConvDecoder(shape, options.width, output_activation=output_activation, **common)
     else:
-        common["initialization"] = None if options.initialization == "lecun" else options.initialization
-        posterior = {"covariance": options.covariance, "logvar_bounds": options.logvar_bounds, **common}
         encoder = networks.MLPEncoder(dims[0], options.hidden, activation, **posterior)
-        decoder = networks.MLPDecoder(shape, options.hidden[::-1], activation, output_activation, **common)
+        decoder = networks.MLPDecoder(shape, options.hidden[::-1], activation, output_activation, **mlp)
     latent_dim: Any = options.latent_dim
     if options.upper_latent_dims:
         hidden = options.upper_hidden
-        upper = [
-            networks.MLPEncoder(
-                dim,
-                hidden,
-                activation,
-                covariance=options.covariance,
-                logvar_bounds=options.logvar_bounds,
-                **common,
-            )
-            for dim in dims[1:]
-        ]
-        lower = [networks.MLPGaussian(dim, hidden[::-1], activation, **common) for dim in dims[:-1]]
+        upper = [networks.MLPEncoder(dim, hidden, activation, **posterior) for dim in dims[1:]]
+        lower = [networks.MLPGaussian(dim, hidden[::-1], activation, **mlp) for dim in dims[:-1]]
         encoder, decoder, latent_dim = (encoder, *upper), (decoder, *lower), dims
     return VAE(
         encoder=encoder,
@@ -155,6 +147,11 @@ def build_gan(options: "GANOptions", image_shape: tuple[int, ...], num_classes: 
     def build_optimizer(learning_rate: float) -> Any:
         if options.optimizer == "sgd":
             return _sgd(options, learning_rate)
+        if options.learning_rate_divisor != 1.0 or options.final_momentum is not None or options.momentum_steps:
+            raise ValueError(
+                "--learning-rate-divisor, --final-momentum and --momentum-steps are for sgd: leave them out, or pass "
+                "--optimizer sgd"
+            )
         rate = _changing(learning_rate, learning_rate * options.final_learning_rate_factor, options.burn_in)
         return optimizer("adam", learning_rate=rate, b1=options.b1, b2=b2)
 

@@ -78,6 +78,9 @@ def reproduce(options: Options) -> Record:
     config = reproduction.find(options.name)
     directory = options.workdir or Path("runs/reproductions") / config.name
     milestones = wanted(config, options.until)
+    most = config.reproduction.members
+    if options.members is not None and options.members > most:
+        raise ValueError(f"--members {options.members}: {config.name} trains {most}, give at most as many")
     record = open_record(config, directory)
     deadline = None if options.minutes is None else time.monotonic() + 60 * options.minutes
     for epoch in milestones:

@@ -204,6 +204,7 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
         (["nothing"], "unknown reproduction 'nothing': use one of small"),
         (["small", "--until", "5"], "small ends after 4 epochs"),
         (["small", "--minutes", "0"], "--minutes must be above 0"),
+        (["small", "--members", "2"], "--members 2: small trains 1, give at most as many"),
     ],
 )
 def test_what_cannot_be_done_is_said(

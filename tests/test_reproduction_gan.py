@@ -265,6 +265,17 @@ def test_options_of_sgd_that_make_no_sense(chosen: dict[str, Any], match: str) -
         options.GANOptions(optimizer="sgd", **chosen).spec(SHAPE)
 
 
+@pytest.mark.parametrize("chosen", [{"learning_rate_divisor": 1.1}, {"final_momentum": 0.7}, {"momentum_steps": 5}])
+def test_options_of_sgd_are_not_for_adam(chosen: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="are for sgd: leave them out"):
+        options.GANOptions(**chosen).spec(SHAPE)
+
+
+def test_b1_is_not_for_rmsprop() -> None:
+    with pytest.raises(ValueError, match=r"--b1 is for adam, got 0\.5"):
+        options.VAEOptions(optimizer="rmsprop", b1=0.5).spec(SHAPE)
+
+
 def test_the_identity_of_runs_with_default_options_is_what_it_was() -> None:
     plain = to_plain(options.GANOptions().spec((28, 28, 1)))
     given = {name: value for name, value in plain["generator"].items() if value is not None}

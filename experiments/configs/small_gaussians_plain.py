@@ -6,8 +6,8 @@ training on AMD EPYC (family 25, model 17, stepping 1), 2 cores.
     uv run experiments/reproduce.py small_gaussians_plain
 
 Two layers of 128 leaky rectifiers for either network, Adam 1e-3 with b1 0.5, the generator's moving average, 20 epochs
-of 1,000 steps: a fiftieth of the work of ``pacgan_gaussians_plain``, whose protocol is the paper's. Points, packs and
-what counts as a mode are the same, so the order of the methods can be compared, and their numbers cannot.
+of 1,000 steps; the paper's own protocol is ``pacgan_gaussians_plain``. Points, packs and what counts as a mode are the
+same, so the order of the methods can be compared, and their numbers cannot.
 """
 
 import dataclasses
