@@ -13,21 +13,7 @@ Seed 0 alone found 4 modes after 1 epoch and 12 after 3, with 2% of the samples 
 from the plain GAN.
 """
 
-import dataclasses
-
-from experiments.configs import pacgan_gaussians_plain
+from experiments.configs.pacgan_gaussians_plain import packed
 from experiments.reproduction import Published
 
-PACKING = 2
-
-options = dataclasses.replace(
-    pacgan_gaussians_plain.options,
-    packing=PACKING,
-    batch_size=PACKING * pacgan_gaussians_plain.options.batch_size,
-)
-
-reproduction = dataclasses.replace(
-    pacgan_gaussians_plain.reproduction,
-    title=f"packs of {PACKING}",
-    published=(Published("modes", 23.8, standard_error=0.7, within=1.4, better="higher"),),
-)
+options, reproduction = packed(2, Published("modes", 23.8, standard_error=0.7, within=1.4, better="higher"))

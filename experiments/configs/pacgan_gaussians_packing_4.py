@@ -10,21 +10,7 @@ on AMD EPYC (family 25, model 17, stepping 1), 1 core.
 As ``pacgan_gaussians_plain``, but that the discriminator judges 4 points together.
 """
 
-import dataclasses
-
-from experiments.configs import pacgan_gaussians_plain
+from experiments.configs.pacgan_gaussians_plain import packed
 from experiments.reproduction import Published
 
-PACKING = 4
-
-options = dataclasses.replace(
-    pacgan_gaussians_plain.options,
-    packing=PACKING,
-    batch_size=PACKING * pacgan_gaussians_plain.options.batch_size,
-)
-
-reproduction = dataclasses.replace(
-    pacgan_gaussians_plain.reproduction,
-    title=f"packs of {PACKING}",
-    published=(Published("modes", 24.8, within=0.4, better="higher"),),
-)
+options, reproduction = packed(4, Published("modes", 24.8, within=0.4, better="higher"))

@@ -17,6 +17,8 @@ A step takes about 25 ms of one core of an AMD EPYC virtual machine: 28 hours fo
 0 alone found 14 modes after 1 epoch and 12 after 3, with 9% of the samples good: too early to tell from packing.
 """
 
+import dataclasses
+
 from experiments.options import GANOptions
 from experiments.reproduction import Published, Reproduction
 from experiments.reproduction_mode_measures import Modes
@@ -61,3 +63,9 @@ reproduction = Reproduction(
     measure=Modes(),
     seeds=10,
 )
+
+
+def packed(packing: int, published: Published) -> tuple[GANOptions, Reproduction]:
+    """The same with packs of so many points."""
+    changed = dataclasses.replace(options, packing=packing, batch_size=packing * options.batch_size)
+    return changed, dataclasses.replace(reproduction, title=f"packs of {packing}", published=(published,))
