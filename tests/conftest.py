@@ -1,6 +1,7 @@
 """Every test runs on 8 forced host devices, with silent rank promotion and warnings as errors.
 
 Machine code is not optimised: a test compiles many programs and runs each a few times, and is three times faster so.
+XLA's older code generator, which jaxlib had until 0.10, halves the compiling again.
 What one test compiled, another one finds in a folder that is gone in the end; each worker has its own, as JAX does not
 write there atomically.
 """
@@ -12,12 +13,17 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
+import jaxlib.version
+
 os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxgen-tests-")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 os.environ["XLA_FLAGS"] = (
     f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
     " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    " --xla_cpu_parallel_codegen_split_count=1"
 )
+if jaxlib.version.__version_info__ < (0, 11):
+    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import jax

@@ -52,6 +52,23 @@ def test_checkpoints_restore_bit_for_bit(family: str, asynchronous: bool, tmp_pa
     assert got.manifest["leaves"]["state/step"]["array"] == "int32[]"
 
 
+def test_what_was_free_comes_back_free_and_what_was_bound_where_it_lay(tmp_path: Path) -> None:
+    """JAX compiles a program for arrays that are bound to a device and one for those that are not."""
+    free, second = {"x": jnp.arange(3.0)}, jax.devices()[1]
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {"state": free})
+        checkpoints.wait()
+        double = jax.jit(lambda x: 2 * x)
+        double(free["x"])
+        again = checkpoints.restore(1, {"state": free}).items["state"]["x"]
+        described = checkpoints.restore(1, {"state": jax.eval_shape(lambda: free)}).items["state"]["x"]
+        bound = checkpoints.restore(1, {"state": jax.device_put(free, second)}).items["state"]["x"]
+    assert (again.committed, described.committed, bound.committed) == (False, False, True)
+    assert bound.devices() == {second}
+    double(again), double(described)
+    assert double._cache_size() == 1  # type: ignore[attr-defined]
+
+
 @asynchronously
 def test_the_newest_the_best_and_every_fourth_are_kept(asynchronous: bool, tmp_path: Path) -> None:
     items = {"state": state_of("vae")}

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Literal, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
@@ -274,7 +275,8 @@ class Checkpoints:
             holds is not read.
 
         Returns:
-          The trees, where the arrays given lie; on this process's first device when only described.
+          The trees, where the arrays given lie. What was not committed to a device, or only described, is on the
+          default one and not committed either, so that programs compiled for a fresh state serve a restored one.
 
         Raises:
           ValueError: the saved arrays are not of those shapes and types; the error names each that differs.
@@ -291,7 +293,7 @@ class Checkpoints:
             )
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         wanted = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None) or here), dict(items)
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=_committed_to(x) or here), dict(items)
         )
         try:
             arguments = {name: ocp.args.StandardRestore(item) for name, item in wanted.items()}
@@ -303,7 +305,10 @@ class Checkpoints:
             raise self._damaged(step, error) from error
         if bad:
             raise self._damaged(step, ValueError(f"not the bits that were saved: {manifest.summary(bad)}"))
-        return Restored(step, read, contents, {})
+        lying = jax.tree.map(
+            lambda array, x: array if _committed_to(x) else jax.device_put(np.asarray(array)), read, dict(items)
+        )
+        return Restored(step, lying, contents, {})
 
     def restore_newest(self, items: Mapping[str, Any]) -> Restored:
         """Read the newest checkpoint that is whole; newer, damaged ones are moved to the folder ``damaged``.
@@ -364,6 +369,11 @@ class Checkpoints:
     def _clean(self) -> None:
         if jax.process_index() == 0 and (self.directory / _DELETED).exists():
             shutil.rmtree(self.directory / _DELETED)
+
+
+def _committed_to(x: Any) -> jax.sharding.Sharding | None:
+    """Where an array, or its description, has to lie; None where that is nobody's concern."""
+    return getattr(x, "sharding", None) if getattr(x, "committed", True) else None
 
 
 def _first_line(error: Exception) -> str:
