@@ -215,7 +215,8 @@ def test_an_experiment_goes_on_after_a_kill(
         augment.run(dataclasses.replace(options, steps=13))
 
 
-@pytest.mark.parametrize("family", ["vae", pytest.param("gan", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["vae", "gan"])
 def test_nothing_but_the_labelled_images_is_learnt_from(options: Options, family: augment.Family) -> None:
     """Protects: generator, filter and classifier of a cell do not change with any other image, to the bit."""
     options = dataclasses.replace(options, families=(family,))

@@ -234,7 +234,7 @@ def test_options_that_do_not_fit_are_refused(arguments: str, message: str) -> No
         options.parse(arguments.split()).spec((6,))
 
 
-@pytest.mark.parametrize("family", ["gan", "vae"])
+@pytest.mark.parametrize("family", ["gan", pytest.param("vae", marks=pytest.mark.slow)])
 def test_conditional_models_draw_one_class_a_row(family: str, npz: str, tmp_path: Path, capsys: Any) -> None:
     workdir = tmp_path / "run"
     arguments = [*TINY[family], "--conditional", "--dataset", npz, "--steps", "4", "--workdir", str(workdir)]

@@ -6,9 +6,10 @@ steps so far, as ``ema_warmup`` has it, until its decay is 0.9999). The average 
 like blurred samples: part of the number is that, and not a better model. What was tried before, after 50 epochs at
 most: a learning rate of 2e-4 with a decay of 0.999 reached 183.5 (the generator itself 6.9 where its average had
 90.7), 2,000 more steps at 3e-5 made 167.1 of it, 4,000 more at 5e-4 with a decay of 0.9997 made 195.4. 10,000 training
-images in place of samples have 234.6 on a fifth of the test images.
+images in place of samples have 234.6 on a fifth of the test images. A step takes 48 ms of a core of its own, 40 minutes
+in all; the record's time is of a core shared with tests.
 
-Published numbers: Parzen 225 +- 2. Reached: Parzen 187.93 after 30 of 100 epochs, in 12 min of training on AMD EPYC
+Published numbers: Parzen 225 +- 2. Reached: Parzen 215.77 after 100 of 100 epochs, in 73 min of training on AMD EPYC
 (family 25, model 17, stepping 1), 1 core.
 
     uv run experiments/reproduce.py goodfellow_adam
