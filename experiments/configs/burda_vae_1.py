@@ -1,7 +1,7 @@
 """Burda et al. 2016, Table 1: the VAE of one stochastic layer, one sample an image (there VAE and IWAE are the same).
 
-Published numbers: NLL-5000 86.76. Reached: NLL-5000 87.74 after 1093 of 3280 epochs, in 58 min of training on AMD EPYC
-(family 25, model 17, stepping 1), 1 core.
+Published numbers: NLL-5000 86.76. Reached: NLL-5000 86.90 after 3280 of 3280 epochs, in 2 h 57 min of training on AMD
+EPYC (family 25, model 17, stepping 1), 1 core.
 
     uv run experiments/reproduce.py burda_vae_1
 """
