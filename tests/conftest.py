@@ -1,7 +1,7 @@
 """Every test runs on 8 forced host devices, with silent rank promotion and warnings as errors.
 
 Machine code is not optimised: a test compiles many programs and runs each a few times, and is three times faster so.
-XLA's older code generator, which jaxlib had until 0.10, halves the compiling again.
+XLA's older code generator, which jaxlib 0.10 still has and 0.12 has not, halves the compiling again.
 What one test compiled, another one finds in a folder that is gone in the end; each worker has its own, as JAX does not
 write there atomically.
 """

@@ -147,9 +147,10 @@ REGIMES = {
 
 
 def in_ci(family: str, regime: str) -> bool:
-    """Not the eager regime with its many small programs; a learnt prior where the batch is split over devices."""
+    """Not the eager regime with its many small programs; a DCGAN, and a learnt prior, where the batch is split over
+    devices."""
     split = regime == "shard_map"
-    return {"vae": regime != "eager", "gan": regime != "eager", "vamp": split}.get(family, False)
+    return {"vae": regime != "eager", "gan": regime != "eager", "dcgan": split, "vamp": split}.get(family, False)
 
 
 @pytest.mark.parametrize(
