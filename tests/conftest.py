@@ -2,6 +2,8 @@
 
 Machine code is not optimised: a test compiles many programs and runs each a few times, and is three times faster so.
 XLA's older code generator, which jaxlib 0.10 still has and 0.12 has not, halves the compiling again.
+OpenBLAS, which finds eigenvalues, gets one thread: those of several workers wait for one another, at three to fifteen
+times the work.
 What one test compiled, another one finds in a folder that is gone in the end; each worker has its own, as JAX does not
 write there atomically.
 """
@@ -15,6 +17,7 @@ from collections.abc import Iterator
 
 import jaxlib.version
 
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxgen-tests-")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 os.environ["XLA_FLAGS"] = (
