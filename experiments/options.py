@@ -118,8 +118,9 @@ class VAEOptions(Options):
     """Sizes of the encoder's hidden layers; the decoder has them in reverse."""
     activation: Activation = "leaky_relu"
     """Activation of the hidden layers; glu for gated ones, of two linear maps each."""
-    initialization: Literal["lecun", "he"] = "lecun"
-    """Variance of the initial weights of fully connected networks: 1 (lecun) or 2 (he) over the number of inputs."""
+    initialization: Literal["lecun", "he", "pytorch"] = "lecun"
+    """Variance of the initial weights of fully connected networks: 1 (lecun), 2 (he) or 1/3 (pytorch, uniform ones)
+    over the number of inputs."""
     logvar_bounds: tuple[float, float] | None = None
     """What the encoder's log-variances are clipped to, of fully connected networks."""
     prior: Literal["standard", "vamp"] = "standard"

@@ -276,6 +276,10 @@ def test_gated_layers_bounds_and_initialisation(key: jax.Array) -> None:
     assert raw.max() > 0.25
     for kernel, inputs in ((layer["kernel"], 50), (params["mean"]["kernel"], 300)):
         np.testing.assert_allclose(np.std(kernel), math.sqrt(2 / inputs), rtol=0.02)
+    narrow: Any = networks.MLPDecoder((200,), (300,), initialization="pytorch").init(key, x, train=False)["params"]
+    for kernel, inputs in ((narrow["hidden_layers"]["Dense_0"]["kernel"], 50), (narrow["output"]["kernel"], 300)):
+        np.testing.assert_allclose(np.std(kernel), math.sqrt(1 / (3 * inputs)), rtol=0.02)
+        np.testing.assert_allclose(np.max(np.abs(kernel)), math.sqrt(1 / inputs), rtol=1e-2)
     with pytest.raises(ValueError, match=r"initialization must be None, .*, got 'xavier'"):
         networks.MLPDecoder((5,), initialization="xavier").init(key, x, train=False)  # type: ignore[arg-type]
 

@@ -18,7 +18,7 @@ from jaxgen.networks.conditioning import Projection, one_hot
 from jaxgen.networks.layers import BatchNorm, Dropout
 
 Activation = Callable[[jax.Array], jax.Array]
-Initialization = Literal["he"] | tuple[Literal["normal", "uniform"], float] | None
+Initialization = Literal["he", "pytorch"] | tuple[Literal["normal", "uniform"], float] | None
 
 
 def leaky_relu(x: jax.Array) -> jax.Array:
@@ -40,11 +40,13 @@ def _narrow_uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.flo
 
 
 def _kernel_init(initialization: Initialization, usual: Any = nn.linear.default_kernel_init) -> Any:
-    """Normal numbers of variance 2 / inputs (He's), normal or uniform ones of one width everywhere, or the usual."""
+    """Numbers of variance 2 / inputs (He's) or a third of 1 / inputs, of one width everywhere, or the usual."""
     if initialization is None:
         return usual
     if initialization == "he":
         return nn.initializers.he_normal()
+    if initialization == "pytorch":
+        return nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
     if isinstance(initialization, tuple) and len(initialization) == 2 and initialization[1] > 0:
         kind, width = initialization
         if kind == "normal":
@@ -52,8 +54,8 @@ def _kernel_init(initialization: Initialization, usual: Any = nn.linear.default_
         if kind == "uniform":
             return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -width, width)
     raise ValueError(
-        'initialization must be None, "he", ("normal", standard deviation) or ("uniform", largest weight), got '
-        f"{initialization!r}"
+        'initialization must be None, "he", "pytorch", ("normal", standard deviation) or ("uniform", largest weight), '
+        f"got {initialization!r}"
     )
 
 
@@ -92,8 +94,9 @@ class MLPGenerator(nn.Module):
         unbounded data.
       num_classes: number of classes of a conditional generator; None for an unconditional one.
       dtype: type of the computation; parameters and images are float32.
-      initialization: "he" for kernels of variance 2 / inputs, ("normal", standard deviation) or ("uniform", largest
-        weight) for the same in all layers; None for LeCun's, of variance 1 / inputs.
+      initialization: "he" for kernels of variance 2 / inputs, "pytorch" for uniform ones within 1 / sqrt(inputs), a
+        third of LeCun's variance, ("normal", standard deviation) or ("uniform", largest weight) for the same in all
+        layers; None for LeCun's, of variance 1 / inputs.
       normalization: "batch" normalises the hidden layers over the batch; None leaves them alone.
       axis_name: mapped axis or axes over which the global batch is split; the step sets it.
 
