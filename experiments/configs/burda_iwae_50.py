@@ -1,6 +1,6 @@
 """Burda et al. 2016, Table 1: IWAE, one layer, k = 50.
 
-Published numbers: NLL-5000 84.78. Reached: NLL-500 100.65 after 4 of 3280 epochs, in 7 min of training on AMD EPYC
+Published numbers: NLL-5000 84.78. Reached: NLL-500 94.15 after 13 of 3280 epochs, in 11 min of training on AMD EPYC
 (family 25, model 17, stepping 1), 1 core.
 
     uv run experiments/reproduce.py burda_iwae_50
