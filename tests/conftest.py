@@ -2,7 +2,7 @@
 
 Machine code is not optimised: a test compiles many programs and runs each a few times, and is three times faster so.
 XLA's older code generator, which jaxlib 0.10 still has and 0.12 has not, halves the compiling again.
-OpenBLAS, which finds eigenvalues, gets one thread: those of several workers wait for one another, at three to fifteen
+OpenBLAS, which finds eigenvalues, gets one thread: those of several workers wait for one another, at three to sixteen
 times the work.
 What one test compiled, another one finds in a folder that is gone in the end; each worker has its own, as JAX does not
 write there atomically.

@@ -209,6 +209,7 @@ def test_the_readmes_commands_describe_models() -> None:
         "vae --prior vamp --num-pseudo-inputs 7 --activation glu --logvar-bounds -6 2 --initialization he "
         "--optimizer rmsprop --beta-warmup 5",
         "vae --config pythae_vamp",
+        "vae --config pythae_vae_two_hidden",
     ],
 )
 def test_every_option_becomes_plain_data_and_back(arguments: str) -> None:

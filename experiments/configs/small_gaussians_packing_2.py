@@ -8,12 +8,15 @@ training on AMD EPYC (family 25, model 17, stepping 1), 2 cores.
 As ``small_gaussians_plain`` but for that.
 """
 
-from experiments.configs.small_gaussians_plain import variant
+import dataclasses
+
+from experiments.configs import small_gaussians_plain
 from experiments.reproduction import Published
 
-options, reproduction = variant(
-    "packs of 2",
-    Published("modes", 23.8, standard_error=0.7, better="higher"),
-    packing=2,
-    batch_size=200,
+options = dataclasses.replace(small_gaussians_plain.options, packing=2, batch_size=200)
+
+reproduction = dataclasses.replace(
+    small_gaussians_plain.reproduction,
+    title="packs of 2, small networks",
+    published=(Published("modes", 23.8, standard_error=0.7, better="higher"),),
 )

@@ -14,7 +14,7 @@ import dataclasses
 
 from experiments.configs import pacgan_gaussians_plain
 from experiments.options import GANOptions
-from experiments.reproduction import Published, Reproduction
+from experiments.reproduction import Published
 
 EPOCH = 1000  # steps
 
@@ -46,9 +46,3 @@ reproduction = dataclasses.replace(
     published=(Published("modes", 17.3, standard_error=0.8, better="higher"),),
     milestones=(5, 10, 20),
 )
-
-
-def variant(title: str, published: Published, **changes: object) -> tuple[GANOptions, Reproduction]:
-    """The same with another discriminator."""
-    changed = dataclasses.replace(options, **changes)  # type: ignore[arg-type]
-    return changed, dataclasses.replace(reproduction, title=f"{title}, small networks", published=(published,))

@@ -13,9 +13,14 @@ import dataclasses
 from experiments.configs import pacgan_stacked_packing_2 as paper
 from experiments.configs import small_stacked_plain
 
-options, reproduction = small_stacked_plain.variant(
-    "packs of 2",
-    tuple(dataclasses.replace(number, within=None) for number in paper.reproduction.published),
+options = dataclasses.replace(
+    small_stacked_plain.options,
     packing=paper.PACKING,
     batch_size=paper.PACKING * small_stacked_plain.options.batch_size,
+)
+
+reproduction = dataclasses.replace(
+    small_stacked_plain.reproduction,
+    title="packs of 2, small networks",
+    published=tuple(dataclasses.replace(number, within=None) for number in paper.reproduction.published),
 )

@@ -16,7 +16,6 @@ import dataclasses
 from experiments.configs import pacgan_stacked_plain
 from experiments.configs.pacgan_stacked_plain import EPOCH
 from experiments.options import GANOptions
-from experiments.reproduction import Published, Reproduction
 
 options = GANOptions(
     dataset="stacked:mnist",
@@ -45,9 +44,3 @@ reproduction = dataclasses.replace(
     "population. The papers' numbers are of their own protocol: the order of the methods is what is to be seen here.",
     milestones=(1, 2),
 )
-
-
-def variant(title: str, published: tuple[Published, ...], **changes: object) -> tuple[GANOptions, Reproduction]:
-    """The same with another discriminator."""
-    changed = dataclasses.replace(options, **changes)  # type: ignore[arg-type]
-    return changed, dataclasses.replace(reproduction, title=f"{title}, small networks", published=published)

@@ -9,12 +9,13 @@ As ``small_stacked_plain`` but for the penalty, of the weight that ``pacgan_stac
 the number beside it is its plain DCGAN's.
 """
 
+import dataclasses
+
 from experiments.configs import pacgan_stacked_r1 as paper
 from experiments.configs import small_stacked_plain
 
-options, reproduction = small_stacked_plain.variant(
-    "R1",
-    paper.reproduction.published,
-    penalty="r1",
-    penalty_weight=paper.options.penalty_weight,
+options = dataclasses.replace(small_stacked_plain.options, penalty="r1", penalty_weight=paper.options.penalty_weight)
+
+reproduction = dataclasses.replace(
+    small_stacked_plain.reproduction, title="R1, small networks", published=paper.reproduction.published
 )

@@ -95,8 +95,8 @@ class MLPGenerator(nn.Module):
       num_classes: number of classes of a conditional generator; None for an unconditional one.
       dtype: type of the computation; parameters and images are float32.
       initialization: "he" for kernels of variance 2 / inputs, "pytorch" for uniform ones within 1 / sqrt(inputs), a
-        third of LeCun's variance, ("normal", standard deviation) or ("uniform", largest weight) for the same in all
-        layers; None for LeCun's, of variance 1 / inputs.
+        third of LeCun's variance and the default of its Linear, ("normal", standard deviation) or ("uniform", largest
+        weight) for the same in all layers; None for LeCun's, of variance 1 / inputs. Biases begin at zero with all.
       normalization: "batch" normalises the hidden layers over the batch; None leaves them alone.
       axis_name: mapped axis or axes over which the global batch is split; the step sets it.
 
