@@ -1,5 +1,7 @@
 """What a run learns from: held in memory, or streamed where it does not fit."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,7 +14,7 @@ from experiments.options import GANOptions, VAEOptions
 from experiments.watching import Dataset
 from jaxgen import data
 from jaxgen.data import limits
-from jaxgen.training import feeds
+from jaxgen.training import feeds, manifest
 
 MOST_CLASSES = 100_000  # a conditional network has parameters for each
 DEVICE_SHARE = 0.5  # of a device's memory, for data: the rest is for states, gradients and activations
@@ -29,6 +31,7 @@ class Data(NamedTuple):
     num_classes: int | None  # a number that no label of both splits reaches; None without labels
     sha256: str  # of `jaxgen.data.LOOKED_AT` examples of the training split
     streams: str | None  # why it streams; None where it does not
+    test_identity: dict[str, Any]  # what the run is evaluated on, as plain data
 
 
 def dataset_name(dataset: str) -> str:
@@ -103,7 +106,9 @@ def load_data(options: VAEOptions | GANOptions, mesh: jax.sharding.Mesh | None) 
     example = {"image": np.zeros((1, *source.image_shape), kind)}
     if source.labels:
         example["label"] = np.zeros(1, np.int32)
-    return Data(train, test, example, source.num_examples, num_classes, sha256, streams)
+    digest = hashlib.sha256(json.dumps(manifest.describe_leaves(test), sort_keys=True).encode()).hexdigest()
+    measured_on = {"split": options.test_split, "num_examples": len(test["image"]), "sha256": digest}
+    return Data(train, test, example, source.num_examples, num_classes, sha256, streams, measured_on)
 
 
 def _load(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import math
 import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ import tyro
 from experiments import models
 from jaxgen import GAN, VAE, data
 from jaxgen.training.run import Run
+
+FLOAT32_MAX = 3.4028234e38
 
 Activation = Literal["elu", "gelu", "glu", "leaky_relu", "relu", "silu", "softplus", "tanh"]
 DType = Literal["float32", "bfloat16"]
@@ -93,6 +96,10 @@ class Options:
         for name in (*sizes, "maxout_hidden"):
             if any(size < 1 for size in getattr(self, name, ())):
                 raise ValueError(f"--{name.replace('_', '-')} must be sizes of at least 1, got {getattr(self, name)}")
+        for name, value in vars(self).items():
+            numbers = [x for x in (value if isinstance(value, tuple) else (value,)) if isinstance(x, float)]
+            if any(math.isnan(x) or (abs(x) > FLOAT32_MAX and name != "logvar_bounds") for x in numbers):
+                raise ValueError(f"--{name.replace('_', '-')} must be finite, in float32 too, got {value}")
         if self.skip_bad_steps < 0:
             raise ValueError(f"--skip-bad-steps must be at least 0, got {self.skip_bad_steps}")
         given = [self.coordinator, self.num_processes, self.process_id]
@@ -282,6 +289,16 @@ class GANOptions(Options):
     """The penalty's weight after the burn-in; as before when not given."""
     dtype: DType = "float32"
     """Compute type of the networks; parameters stay float32."""
+
+    def check(self) -> None:
+        """Refuse numbers that make no sense, and a batch that does not make whole ones of the discriminator."""
+        super().check()
+        part = self.discriminator_steps * self.packing
+        if part > 0 and self.batch_size % part:
+            raise ValueError(
+                f"--batch-size {self.batch_size} must be a multiple of --discriminator-steps times --packing, "
+                f"{self.discriminator_steps} x {self.packing} = {part}: use {max(1, self.batch_size // part) * part}"
+            )
 
     def spec(self, image_shape: tuple[int, ...], num_classes: int | None = None) -> GAN:
         """The GAN for images of this shape, and labels of so many classes."""

@@ -28,6 +28,7 @@ class Start(NamedTuple):
     totals: loop.Totals
     looked: bool  # whether what is due after this step (log, evaluation, pictures) is done
     saved: bool  # whether the newest checkpoint is of this step, and of it looked at
+    warnings: tuple[str, ...] = ()  # what the log is to keep of how it begins
 
 
 class Session:
@@ -45,6 +46,7 @@ class Session:
         spec: Any,
         run: Run,
         training: loop.Loop,
+        test: dict[str, Any],
         checkpoints: Checkpoints,
         monitor: Monitor | None,
         evaluation: Evaluation,
@@ -55,11 +57,11 @@ class Session:
     ) -> None:
         self.options, self.spec, self.run, self.training = options, spec, run, training
         self.checkpoints, self.monitor, self.evaluation, self.pictures = checkpoints, monitor, evaluation, pictures
-        self.mesh, self.stop = mesh, stop
+        self.test, self.mesh, self.stop = test, mesh, stop
         self.state, self.totals, self.looked = start.state, start.totals, start.looked
         self.step = int(np.asarray(start.state.step).max())  # a population's members that diverged stay behind
         self.saved = self.step if start.saved else None
-        self.best = checkpoints.best_score()
+        self.best = checkpoints.best_score(test["sha256"])
         self.zero = jax.device_get(training.zero_totals(start.state))
         self.chunk_limit = 1
         self.since, self.since_step, self.waited = time.perf_counter(), self.step, training.input_wait
@@ -184,7 +186,8 @@ class Session:
     def save(self, score: float | None) -> None:
         """Save the state, and how far it was looked at."""
         items = {"state": self.state, "totals": self.totals}
-        self.checkpoints.save(self.step, items, score, {"looked": self.looked, "config": self.run.config})
+        notes = {"looked": self.looked, "config": self.run.config, "test": self.test}
+        self.checkpoints.save(self.step, items, score, notes, self.test["sha256"])
         self.saved = self.step if self.looked else None
 
     def rescue(self, error: BaseException) -> None:

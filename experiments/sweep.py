@@ -33,7 +33,7 @@ from experiments.watching import Evaluation, Pictures, extractor_of
 from jaxgen import data
 from jaxgen.keys import named_key
 from jaxgen.training import loop, population
-from jaxgen.training.files import exclusive, replacing
+from jaxgen.training.files import replacing
 from jaxgen.training.monitor import Monitor
 from jaxgen.training.run import Run
 from jaxgen.training.stopping import StopRequest
@@ -53,6 +53,8 @@ def sweep(plan: Plan) -> Path:
             run.check_identity(identity)
         training = build_loop(plan, members, loaded)
         state = jax.device_put(initial_state(members, loaded))
+        fresh = Start(state, training.zero_totals(state), looked=True, saved=False)
+        Pictures(members[0].spec, loaded.test, jax.random.key(0))  # refuses what cannot be shown
         run = create(plan, identity, held) if run is None else run
         device = jax.devices()[0]
         print(f"{len(members)} members of {plan.family} on {options.dataset}: {loaded.num_examples} images, "
@@ -66,13 +68,14 @@ def sweep(plan: Plan) -> Path:
                 asynchronous=options.checkpointing == "asynchronous",
             )
         )
-        start = train.starting_point(options, run, training, state, checkpoints, print)
+        start = train.starting_point(options, run, loaded, fresh, checkpoints, print)
         session = SweepSession(
             watch(plan, run, members, loaded, start, stop, held),
             options=options,
             spec=members[0].spec,
             run=run,
             training=training,
+            test=loaded.test_identity,
             checkpoints=checkpoints,
             stop=stop,
             start=start,
@@ -144,9 +147,7 @@ def settings(plan: Plan, options: Any) -> dict[str, Any]:
 
 def create(plan: Plan, identity: dict[str, Any], held: ExitStack) -> Run:
     """Make the sweep's directory, and hold it."""
-    directory = plan.options.workdir or train.claim_next_free(Path("runs"), "sweep")
-    directory.mkdir(parents=True, exist_ok=True)
-    held.enter_context(exclusive(directory))
+    directory = train.claim(plan.options.workdir, "sweep", held)
     return Run.create(directory, identity, settings(plan, plan.options))
 
 
@@ -172,6 +173,7 @@ def watch(
         else:
             own = Run.create(directory, identity, {**settings(plan, member.options), "setting": member.setting})
         monitor = held.enter_context(Monitor(directory, step if start.looked else step - 1))
+        train.note(monitor, own, start)
         key = jax.random.key(member.options.seed)
         samples = getattr(plan.options, "log_likelihood_samples", None)
         evaluation = Evaluation(members[0].spec, loaded.test, key, samples, stop.check, extractor)

@@ -97,8 +97,9 @@ class SweepSession(Session):
         for m, each in enumerate(self.watched):
             state = population.member(states, m)
             items = {"state": state, "totals": population.member(totals, m)}
+            notes = {"looked": True, "config": each.run.config, "test": self.test}
             with each.run.checkpoints() as checkpoints:
-                checkpoints.save(int(state.step), items, notes={"looked": True, "config": each.run.config})
+                checkpoints.save(int(state.step), items, notes=notes)
             scores = each.evaluation.scores(state) if self.alive[m] else {}
             rows.append(
                 {

@@ -15,6 +15,7 @@ if __name__ == "__main__":
     refuse_if_held(sys.argv[1:])
 
 import dataclasses
+import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 import jaxgen
 from experiments import topology
@@ -35,7 +37,7 @@ from jaxgen.keys import named_key, step_key
 from jaxgen.training import loop, manifest
 from jaxgen.training.checkpoint import Checkpoints
 from jaxgen.training.files import exclusive
-from jaxgen.training.monitor import Monitor
+from jaxgen.training.monitor import Monitor, read_rows
 from jaxgen.training.run import Run, Spec, State, differences, init_state, to_plain
 from jaxgen.training.stopping import StopRequest
 
@@ -116,9 +118,12 @@ def train(options: VAEOptions | GANOptions) -> Path:
         extractor = extractor_of(options, loaded.test["image"].shape[1:])
         if run is not None:
             run.check_identity(run_identity)
+        key = jax.random.key(options.seed)
+        pictures = Pictures(spec, loaded.test, key)
         training = build_loop(options, spec, loaded, mesh)
         held.callback(training.close)
         state = initial_state(options, spec, loaded, training, None if run is None else run.steps())
+        totals = training.zero_totals(state)
         device, say = jax.devices()[0], print if topology.is_primary() else lambda *_: None
         where = f"{device.platform} ({device.device_kind})" + (f", mesh {dict(mesh.shape)}" if mesh is not None else "")
         say(f"{family} on {options.dataset}: {loaded.num_examples} images, {where}")
@@ -134,7 +139,7 @@ def train(options: VAEOptions | GANOptions) -> Path:
                 asynchronous=options.checkpointing == "asynchronous",
             )
         )
-        start = starting_point(options, run, training, state, checkpoints, say)
+        start = starting_point(options, run, loaded, Start(state, totals, looked=True, saved=False), checkpoints, say)
         step = int(start.state.step)
         if step >= options.steps and start.looked:
             say(f"already trained for {step} steps of {options.steps}: nothing to do")
@@ -142,7 +147,7 @@ def train(options: VAEOptions | GANOptions) -> Path:
         monitor = None
         if topology.is_primary():
             monitor = held.enter_context(Monitor(run.directory, step if start.looked else step - 1))
-        key = jax.random.key(options.seed)
+            note(monitor, run, start)
         # Several processes evaluate together, or not at all.
         between = stop.check if jax.process_count() == 1 else lambda: None
         samples = getattr(options, "log_likelihood_samples", None)
@@ -151,10 +156,11 @@ def train(options: VAEOptions | GANOptions) -> Path:
             spec=spec,
             run=run,
             training=training,
+            test=loaded.test_identity,
             checkpoints=checkpoints,
             monitor=monitor,
             evaluation=Evaluation(spec, loaded.test, key, samples, between, extractor),
-            pictures=Pictures(spec, loaded.test, key),
+            pictures=pictures,
             mesh=mesh,
             stop=stop,
             start=start,
@@ -165,25 +171,51 @@ def train(options: VAEOptions | GANOptions) -> Path:
 
 
 def starting_point(
-    options: VAEOptions | GANOptions, run: Run, training: loop.Loop, state: Any, checkpoints: Checkpoints, say: Any
+    options: VAEOptions | GANOptions, run: Run, loaded: Data, fresh: Start, checkpoints: Checkpoints, say: Any
 ) -> Start:
-    """Where a session begins: at the newest whole checkpoint, or at the state given."""
-    totals = training.zero_totals(state)
+    """Where a session begins: at the newest whole checkpoint, or afresh."""
     if not checkpoints.steps():
+        if (step := checkpoints.newest_saved()) is not None:
+            raise FileNotFoundError(
+                f"{run.directory} had a checkpoint of step {step} and has none now: put {checkpoints.directory} back "
+                "from a copy, or start again in another --workdir"
+            )
         if options.resume:
             say("no completed checkpoint: starting at step 0")
-        return Start(state, totals, looked=True, saved=False)
-    restored = checkpoints.restore_newest({"state": state, "totals": totals})
+        return fresh
+    restored = checkpoints.restore_newest({"state": fresh.state, "totals": fresh.totals})
     for reason in restored.damaged.values():
         say(f"warning: {reason}")
+    saved = checkpoints.newest_saved()
+    if saved is not None and saved > max((restored.step, *restored.damaged)):
+        say(f"warning: checkpoint {saved} was saved in {checkpoints.directory} and is not there")
     run.check_identity(restored.manifest["config"]["identity"], f"checkpoint {restored.step}")
     say(f"resuming from step {restored.step}")
     made = {name: restored.manifest[name] for name in ("versions", "topology")}
     changed = differences(made, {"versions": manifest.versions(), "topology": manifest.topology()})
     if changed:
         say(f"the run goes on, but its bits may be others from here: {manifest.summary(changed)}")
+    warnings = []
+    # Runs of earlier versions do not say what they were evaluated on.
+    others = differences(restored.manifest.get("test", loaded.test_identity), loaded.test_identity, "test images")
+    if others:
+        warnings.append(
+            f"what is measured from here is measured on other test images, and the best is sought anew: "
+            f"{manifest.summary(others)}"
+        )
+    for text in warnings:
+        say(f"warning: {text}")
     looked = restored.manifest["looked"]
-    return Start(restored.items["state"], restored.items["totals"], looked=looked, saved=looked)
+    return Start(restored.items["state"], restored.items["totals"], looked, looked, tuple(warnings))
+
+
+def note(monitor: Monitor, run: Run, start: Start) -> None:
+    """Keep in the log what was said of the start; a session that ended before its first checkpoint did so, too."""
+    step = int(np.max(start.state.step))
+    rows = read_rows(run.directory / "metrics.jsonl", step)
+    for text in start.warnings:
+        if {"step": step, "warning": text} not in rows:
+            monitor.write(step, {"warning": text})
 
 
 def build_loop(options: VAEOptions | GANOptions, spec: Any, loaded: Data, mesh: jax.sharding.Mesh | None) -> loop.Loop:
@@ -204,6 +236,8 @@ def initial_state(
     state = init_state(spec, key, loaded.example)
     if options.init_from is not None and not steps:
         state = borrow_weights(state, options.init_from)
+    if not bool(jax.jit(loop.all_finite)(state)):
+        raise ValueError("the run would begin with numbers that are not finite: give smaller ones as options")
     return jax.jit(training.place)(jax.device_get(state))
 
 
@@ -216,13 +250,34 @@ def create_together(
         return run
     directory = options.workdir
     if topology.is_primary():
-        if directory is None:
-            directory = claim_next_free(Path("runs"), family)
-        directory.mkdir(parents=True, exist_ok=True)
-        held.enter_context(exclusive(directory))
+        directory = claim(directory, family, held)
         saved = {name: str(v) if isinstance(v, Path) else v for name, v in dataclasses.asdict(options).items()}
         Run.create(directory, run_identity, {"family": family, "options": {**saved, **NOT_SAVED}})
     return Run.open(Path(topology.agree_on_text(str(directory))))
+
+
+def claim(directory: Path | None, name: str, held: ExitStack) -> Path:
+    """Make and hold the directory of a new run; where an error ends the command before anything is trained, it goes."""
+    made = directory is None or not directory.exists()
+    if directory is None:
+        directory = claim_next_free(Path("runs"), name)
+    directory.mkdir(parents=True, exist_ok=True)
+    held.enter_context(exclusive(directory))
+
+    def leave(kind: type[BaseException] | None, *_: object) -> None:
+        log = directory / "metrics.jsonl"
+        began = (directory / "checkpoints").is_dir() and any((directory / "checkpoints").iterdir())
+        if kind is None or began or (log.is_file() and log.stat().st_size) or (directory / "bad_step").exists():
+            return
+        for name in ("config.json", "metrics.jsonl"):
+            (directory / name).unlink(missing_ok=True)
+        for name in ("checkpoints", "tensorboard", "members"):
+            shutil.rmtree(directory / name, ignore_errors=True)
+        if made and {path.name for path in directory.iterdir()} == {".lock"}:
+            shutil.rmtree(directory)
+
+    held.push(leave)
+    return directory
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

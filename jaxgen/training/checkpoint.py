@@ -1,12 +1,17 @@
 """Checkpoints of a run, through Orbax, each with a manifest by which it is verified when it is read."""
 
+import contextlib
+import errno
 import math
+import os
 import shutil
+import stat
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -14,10 +19,16 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from jaxgen.training import manifest
+from jaxgen.training.files import replacing
 
 _DELETED = "deleted"
 _DAMAGED = "damaged"
+_REPLACEMENTS = "replacements"
+_UNREADABLE = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # say nothing about a checkpoint
+_KINDS = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+_PATIENCE = 5.0  # seconds in which the rest of a checkpoint that failed may be written
 Which = Literal["newest", "best"] | int
+_T = TypeVar("_T")
 
 
 class DamagedCheckpointError(OSError):
@@ -40,31 +51,43 @@ class Restored(NamedTuple):
     damaged: dict[int, str]
 
 
+class _Score(NamedTuple):
+    value: float
+    data: str | None  # what it was measured on: scores of other data are not compared
+
+
 class _Retention:
-    """Which checkpoints stay: the newest few, every m-th step, and the best."""
+    """Which checkpoints stay: the newest few, every m-th step, and the best on each data that were scored on."""
 
     def __init__(self, newest: int, every: int | None) -> None:
         self._newest = newest
         self._every = every
-        self.scores: dict[int, float] = {}
+        self.scores: dict[int, _Score] = {}
 
-    def best(self, steps: Sequence[int]) -> int | None:
-        """The step with the highest score, the latest of equals."""
-        scored = [step for step in steps if step in self.scores]
-        return max(scored, key=lambda step: (self.scores[step], step), default=None)
+    def best(self, steps: Sequence[int], data: str | None) -> int | None:
+        """The step with the highest score on these data, the latest of equals."""
+        scored = [step for step in steps if step in self.scores and self.scores[step].data == data]
+        return max(scored, key=lambda step: (self.scores[step].value, step), default=None)
+
+    def preserved(self, steps: Sequence[int]) -> set[int]:
+        """Those of the steps, ascending, that stay."""
+        best = {self.best(steps, score.data) for score in self.scores.values()}
+        every = {step for step in steps if self._every is not None and step % self._every == 0}
+        return {*steps[-self._newest :], *every}.union(step for step in best if step is not None)
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         """Orbax's question."""
         steps = [info.step for info in checkpoints]
-        kept = {*steps[-self._newest :], self.best(steps)}
-        return [step in kept or (self._every is not None and step % self._every == 0) for step in steps]
+        kept = self.preserved(steps)
+        return [step in kept for step in steps]
 
 
 class Checkpoints:
     """The checkpoints of one run: the newest few, every m-th for good, and the best by its score.
 
     A context manager: leaving it waits until everything is on the disk. A checkpoint becomes visible whole or not at
-    all; it holds a manifest with the SHA-256 of every array, and is verified against it whenever it is read.
+    all; it holds a manifest with the SHA-256 of every array, and is verified against it whenever it is read. One that
+    takes the place of another of its step is whole before that one goes.
 
     Args:
       directory: where they lie; made when it does not exist, unless read_only.
@@ -72,6 +95,7 @@ class Checkpoints:
       keep_every: keep for good those whose step is a multiple of this; None for none.
       asynchronous: write while the program goes on; otherwise `save` returns when all is on the disk.
       read_only: only look.
+      record: a file that keeps the step of the newest checkpoint that was ever saved; None for none.
 
     Raises:
       ValueError: keep or keep_every is below 1.
@@ -85,36 +109,26 @@ class Checkpoints:
         keep_every: int | None = None,
         asynchronous: bool = False,
         read_only: bool = False,
+        record: Path | None = None,
     ) -> None:
         if keep < 1 or (keep_every is not None and keep_every < 1):
             raise ValueError(f"keep and keep_every must be at least 1, got {keep} and {keep_every}")
         self.directory = directory.absolute()
         self._read_only = read_only
         self._asynchronous = asynchronous
+        self._record = record
         self._retention = _Retention(keep, keep_every)
         self._saving: int | None = None
         self._opened: ocp.CheckpointManager | None = None
+        self._reader: ocp.Checkpointer | None = None
 
     def __enter__(self) -> "Checkpoints":
+        steps = self.steps()
         if not self._read_only:
-            self._clean()
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=self._retention,
-            enable_async_checkpointing=self._asynchronous,
-            cleanup_tmp_directories=not self._read_only,
-            # Renamed first and removed after: a killed deletion cannot leave half a checkpoint listed.
-            todelete_subdir=None if self._read_only else _DELETED,
-            save_root_metadata=False,
-            create=not self._read_only,
-            # Nothing is read before it is verified.
-            lightweight_initialize=True,
-        )
-        self._opened = ocp.CheckpointManager(self.directory, options=options)
-        for step in self.steps():
-            try:
-                self._set_score(step, self.manifest(step)["score"])
-            except DamagedCheckpointError:
-                continue  # it has no score; whoever restores it is told why
+            self._recover(steps)
+            self._opened = self._manager_of(self.directory, self._asynchronous)
+        self._reader = ocp.Checkpointer(ocp.CompositeCheckpointHandler())
+        self._read_scores()
         return self
 
     def __exit__(
@@ -123,29 +137,82 @@ class Checkpoints:
         try:
             self.wait()
         finally:
-            self._manager.close()
-            self._opened = None
+            for used in (self._reader, self._opened):
+                if used is not None:
+                    used.close()
+            self._opened = self._reader = None
+
+    def _read_scores(self) -> None:
+        """Which one is the best, from what lies there."""
+        self._retention.scores.clear()
+        for step in self.steps():
+            try:
+                saved = self.manifest(step)
+            except (DamagedCheckpointError, FileNotFoundError):
+                continue  # it has no score; whoever restores it is told why
+            except PermissionError:
+                if not self._read_only:
+                    raise
+                continue
+            self._set_score(step, saved["score"], saved.get("scored_on"))
+
+    def _manager_of(self, directory: Path, asynchronous: bool) -> ocp.CheckpointManager:
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=self._retention,
+            enable_async_checkpointing=asynchronous,
+            # Where a folder cannot be made, what is to be written into it would wait five minutes for it.
+            async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
+            cleanup_tmp_directories=True,
+            # Renamed first and removed after: a killed deletion cannot leave half a checkpoint listed.
+            todelete_subdir=_DELETED,
+            save_root_metadata=False,
+            create=True,
+            # Nothing is read before it is verified.
+            lightweight_initialize=True,
+        )
+        try:
+            return ocp.CheckpointManager(directory, options=options)
+        except ValueError as error:
+            raise OSError(f"{directory} cannot hold checkpoints: {_first_line(error)}") from error
 
     @property
     def _manager(self) -> ocp.CheckpointManager:
         if self._opened is None:
-            raise RuntimeError("checkpoints are used in a with statement: with Checkpoints(...) as checkpoints: ...")
+            raise RuntimeError("checkpoints are saved in a with statement: with Checkpoints(...) as checkpoints: ...")
         return self._opened
 
     def steps(self) -> list[int]:
         """Steps of the completed checkpoints, ascending, damaged ones included; no shapes involved."""
-        if not self.directory.is_dir():
-            return []
-        return sorted(int(path.name) for path in self.directory.iterdir() if path.name.isdecimal() and path.is_dir())
+        for _ in range(2):  # a listing may miss both what a training has just deleted and what it has just made
+            there = {*_steps_in(self.directory), *_steps_in(self.directory / _REPLACEMENTS)}
+            if there:
+                return sorted(there)
+        return _steps_in(self.directory / _DELETED)
+
+    def newest_saved(self) -> int | None:
+        """Step of the newest checkpoint that was ever saved, be it there or not; None where that is not known."""
+        if self._record is not None and self._record.is_file():
+            text = self._record.read_text(errors="replace").strip()
+            return int(text) if text.isdecimal() else 0
+        return max(self.steps(), default=None)
 
     def best_step(self) -> int | None:
-        """Step of the checkpoint with the highest score, or None when none was scored."""
-        return self._retention.best(self.steps())
+        """Step of the checkpoint with the highest score on what the newest score was measured on, or None."""
+        scores = self._retention.scores
+        steps = [step for step in self.steps() if step in scores]
+        return self._retention.best(steps, scores[steps[-1]].data) if steps else None
 
-    def best_score(self) -> float | None:
-        """The highest score among the checkpoints, or None when none was scored."""
-        step = self.best_step()
-        return None if step is None else self._retention.scores[step]
+    def best_score(self, scored_on: str | None = None) -> float | None:
+        """The highest score among the checkpoints, or None when none was scored.
+
+        Args:
+          scored_on: only scores measured on these data count; on those of the newest score when None.
+
+        Returns:
+          The score, higher is better.
+        """
+        step = self.best_step() if scored_on is None else self._retention.best(self.steps(), scored_on)
+        return None if step is None else self._retention.scores[step].value
 
     def find(self, which: Which) -> int:
         """Find a checkpoint.
@@ -162,8 +229,16 @@ class Checkpoints:
         steps = self.steps()
         found = {"newest": steps[-1] if steps else None, "best": self.best_step()}.get(str(which), which)
         if found is None or found not in steps:
-            raise FileNotFoundError(f"no {which} checkpoint in {self.directory}: there are {steps or 'none'}")
+            raise self._missing(which)
         return int(found)
+
+    def _missing(self, which: Which) -> FileNotFoundError:
+        return FileNotFoundError(f"no {which} checkpoint in {self.directory}: there are {self.steps() or 'none'}")
+
+    def _place(self, step: int) -> Path:
+        """Where a checkpoint lies: for an instant not in its own place, when one takes that of another."""
+        places = [self.directory / str(step), self.directory / _REPLACEMENTS / str(step)]
+        return next((place for place in places if os.path.lexists(place)), self.directory / _DELETED / str(step))
 
     def save(
         self,
@@ -171,14 +246,16 @@ class Checkpoints:
         items: Mapping[str, Any],
         score: float | None = None,
         notes: Mapping[str, Any] | None = None,
+        scored_on: str | None = None,
     ) -> None:
-        """Save a checkpoint; one of the same step is replaced.
+        """Save a checkpoint; one of the same step is replaced, and stays until the new one is on the disk.
 
         Args:
           step: number of steps done.
           items: trees of arrays of any shapes by name, such as ``state``.
           score: what makes the best one, higher is better; None when it was not evaluated here.
           notes: plain data for the manifest, by name.
+          scored_on: names the data that the score was measured on; scores on other data are not compared with it.
 
         Raises:
           ValueError: an array is empty or not finite.
@@ -188,23 +265,30 @@ class Checkpoints:
         """
         manager = self._manager
         score = None if score is None or math.isnan(score) else float(score)
-        contents = manifest.build(step, dict(items), {"score": score, **(notes or {})})
+        noted = {"score": score, "scored_on": None if score is None else scored_on, **(notes or {})}
+        contents = manifest.build(step, dict(items), noted)
         self.wait()
-        later = [other for other in self.steps() if other > step]
+        steps = self.steps()
+        later = [other for other in steps if other > step]
         if later:
             raise FileExistsError(
                 f"checkpoint {step} was not saved in {self.directory}, which holds {later}: use another --workdir, or "
                 "remove the later steps"
             )
-        self._set_score(step, score)
+        self._set_score(step, score, scored_on)
         arrays = {name: ocp.args.StandardSave(item) for name, item in items.items()}
+        arguments = ocp.args.Composite(manifest=ocp.args.JsonSave(contents), **arrays)
         try:
-            if step in self.steps():
-                manager.delete(step)
-            saved = manager.save(
-                step, args=ocp.args.Composite(manifest=ocp.args.JsonSave(contents), **arrays), force=True
-            )
-        except (OSError, ValueError, jax.errors.JaxRuntimeError) as error:
+            if step in steps:
+                replacements = self._manager_of(self.directory / _REPLACEMENTS, asynchronous=False)
+                with contextlib.closing(replacements) as beside:
+                    saved = beside.save(step, args=arguments, force=True)
+                self._put_in_place()
+                for other in set(steps) - self._retention.preserved(steps):
+                    manager.delete(other)
+            else:
+                saved = manager.save(step, args=arguments, force=True)
+        except (OSError, ValueError, RuntimeError) as error:
             raise self._not_written(step, error) from error
         if not saved:
             raise OSError(f"checkpoint {step} was not saved in {self.directory}, which holds {self.steps()}")
@@ -223,26 +307,68 @@ class Checkpoints:
             return
         try:
             self._manager.wait_until_finished()
-        except (OSError, ValueError, jax.errors.JaxRuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise self._not_written(step, error) from error
-        if jax.process_index() == 0 and step not in self.steps():
-            raise self._not_written(step, OSError("Orbax reports no error, but it is not there"))
-        self._clean()
+        if jax.process_index() == 0:
+            if step not in _steps_in(self.directory):
+                raise self._not_written(step, OSError("Orbax reports no error, but it is not there"))
+            self._keep_record(step)
+            self._remove_deleted()
 
     def _not_written(self, step: int, error: Exception) -> OSError:
         self._retention.scores.pop(step, None)
         if jax.process_index() == 0:
             # What was written of it would fill a disk that is full already. Orbax reports the first error while threads
             # of its own still write the other items; their errors are of the same disk.
+            until = time.monotonic() + _PATIENCE
             for thread in threading.enumerate():
                 if type(thread).__module__.startswith("orbax."):
-                    threading.Thread.join(thread)
+                    threading.Thread.join(thread, max(0.0, until - time.monotonic()))
+            shutil.rmtree(self.directory / _REPLACEMENTS, ignore_errors=True)
             for path in self.directory.glob(f"{step}.*tmp*"):
                 shutil.rmtree(path, ignore_errors=True)
         return OSError(
             f"checkpoint {step} could not be written in {self.directory} ({_first_line(error)}): the earlier ones, "
             f"{self.steps() or 'none'}, are intact; make room or repair the disk, then go on with --resume"
         )
+
+    def _put_in_place(self) -> None:
+        """Put what was written beside in its place; what lay there is deleted. A kill in between is mended by
+        `_recover`."""
+        self._wait_for_all("replacements are written")
+        if jax.process_index() == 0:
+            beside = self.directory / _REPLACEMENTS
+            for step in _steps_in(beside):
+                place, deleted = self.directory / str(step), self.directory / _DELETED / str(step)
+                if os.path.lexists(place):
+                    deleted.parent.mkdir(exist_ok=True)
+                    shutil.rmtree(deleted, ignore_errors=True)
+                    place.rename(deleted)
+                (beside / str(step)).rename(place)
+            shutil.rmtree(beside)
+        self._wait_for_all("replacements are in their places")
+
+    def _recover(self, steps: Sequence[int]) -> None:
+        """Bring back what a kill left in no place of its own."""
+        if jax.process_index() == 0:
+            own = _steps_in(self.directory)
+            for folder in (self.directory / _REPLACEMENTS, self.directory / _DELETED):
+                for step in {*_steps_in(folder)}.intersection(steps).difference(own):
+                    (folder / str(step)).rename(self.directory / str(step))
+            # The one that was to be replaced is there: it is as good.
+            shutil.rmtree(self.directory / _REPLACEMENTS, ignore_errors=True)
+            if steps and self._record is not None and not self._record.exists():
+                self._keep_record(max(steps))
+        self._wait_for_all("checkpoints are in their places")
+
+    def _keep_record(self, step: int) -> None:
+        if self._record is not None:
+            with replacing(self._record) as partial:
+                partial.write_text(f"{step}\n")
+
+    def _wait_for_all(self, name: str) -> None:
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices(name)
 
     def manifest(self, step: int) -> dict[str, Any]:
         """The manifest of a checkpoint, verified.
@@ -256,15 +382,46 @@ class Checkpoints:
         Raises:
           DamagedCheckpointError: it cannot be read, or not as it was written.
         """
-        manager = self._manager
+        return self._unless_it_changed(step, lambda: self._manifest(step))
+
+    def _manifest(self, step: int) -> dict[str, Any]:
+        read = self._read(step, {"manifest": ocp.args.JsonRestore()})["manifest"]
         try:
-            read = manager.restore(step, args=ocp.args.Composite(manifest=ocp.args.JsonRestore()))
-            manifest.check(read["manifest"], step)
-        except MemoryError:
-            raise  # says nothing about the checkpoint
-        except Exception as error:
+            manifest.check(read, step)
+        except ValueError as error:
             raise self._damaged(step, error) from error
-        return read["manifest"]
+        return read
+
+    def _read(self, step: int, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Items of a checkpoint as Orbax reads them; what goes wrong is damage, unless it says nothing of the files."""
+        if self._reader is None:
+            raise RuntimeError("checkpoints are read in a with statement: with Checkpoints(...) as checkpoints: ...")
+        place = self._place(step)
+        try:
+            _look(place)
+            return dict(self._reader.restore(place, args=ocp.args.Composite(**arguments)))
+        except (MemoryError, jax.errors.JaxRuntimeError):
+            raise
+        except Exception as error:
+            refused = _refusal(error)
+            if refused is None:
+                raise self._damaged(step, error) from error
+            raise PermissionError(
+                f"checkpoint {step} in {self.directory} cannot be read ({refused}), which does not mean that it is "
+                "damaged: let this process read it, or move it away"
+            ) from error
+
+    def _unless_it_changed(self, step: int, read: Callable[[], _T]) -> _T:
+        """What is read of a checkpoint, again when it was replaced meanwhile: a training may be going on."""
+        while True:
+            before = _identity(self._place(step))
+            if before is None:
+                raise self._missing(step)
+            try:
+                return read()
+            except DamagedCheckpointError:
+                if _identity(self._place(step)) == before:
+                    raise
 
     def restore(self, step: int, items: Mapping[str, Any]) -> Restored:
         """Read a checkpoint back, bit for bit.
@@ -279,10 +436,15 @@ class Checkpoints:
           default one and not committed either, so that programs compiled for a fresh state serve a restored one.
 
         Raises:
+          FileNotFoundError: there is none of that step, or no more.
           ValueError: the saved arrays are not of those shapes and types; the error names each that differs.
           DamagedCheckpointError: they cannot be read, or not as they were written.
+          OSError: the system does not let them be read.
         """
-        contents = self.manifest(step)
+        return self._unless_it_changed(step, lambda: self._restore(step, items))
+
+    def _restore(self, step: int, items: Mapping[str, Any]) -> Restored:
+        contents = self._manifest(step)
         leaves = {path: leaf for path, leaf in contents["leaves"].items() if path.split("/")[0] in items}
         differing = manifest.array_differences(
             {path: leaf["array"] for path, leaf in leaves.items()}, manifest.arrays(dict(items))
@@ -295,14 +457,8 @@ class Checkpoints:
         wanted = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=_committed_to(x) or here), dict(items)
         )
-        try:
-            arguments = {name: ocp.args.StandardRestore(item) for name, item in wanted.items()}
-            read = dict(self._manager.restore(step, args=ocp.args.Composite(**arguments)))
-            bad = [path for path, leaf in manifest.describe_leaves(read).items() if leaf != leaves[path]]
-        except (MemoryError, jax.errors.JaxRuntimeError):
-            raise  # says nothing about the checkpoint
-        except Exception as error:
-            raise self._damaged(step, error) from error
+        read = self._read(step, {name: ocp.args.StandardRestore(item) for name, item in wanted.items()})
+        bad = [path for path, leaf in manifest.describe_leaves(read).items() if leaf != leaves[path]]
         if bad:
             raise self._damaged(step, ValueError(f"not the bits that were saved: {manifest.summary(bad)}"))
         lying = jax.tree.map(
@@ -324,23 +480,61 @@ class Checkpoints:
           ValueError: the newest whole one is of another model; the error names each array that differs.
           DamagedCheckpointError: none is whole; the error says why of each.
         """
-        damaged: dict[int, str] = {}
-        steps = self.steps()
-        if not steps:
-            raise FileNotFoundError(f"no checkpoint in {self.directory}")
-        for step in reversed(steps):
+        while True:
+            damaged: dict[int, str] = {}
+            steps = self.steps()
+            if not steps:
+                raise FileNotFoundError(f"no checkpoint in {self.directory}")
+            # What is being deleted comes last: it is older, or was to be replaced.
+            last = [step for step in _steps_in(self.directory / _DELETED) if step not in steps]
+            for step in (*reversed(steps), *reversed(last)):
+                try:
+                    restored = self.restore(step, items)
+                except DamagedCheckpointError as error:
+                    damaged[step] = str(error)
+                    continue
+                except FileNotFoundError:
+                    break  # a training that goes on has deleted it
+                if not self._read_only:
+                    self._settle(step, list(damaged))
+                return restored._replace(damaged=damaged)
+            if self.steps() == steps and len(damaged) == len(steps) + len(last):
+                raise DamagedCheckpointError(
+                    f"no checkpoint in {self.directory} can be used: {'; '.join(damaged.values())}: put one back from "
+                    "a copy, or start again in another --workdir"
+                )
+
+    def restore_one(self, which: Which, items: Mapping[str, Any]) -> Restored:
+        """Read the newest whole checkpoint, the best one, or that of a step.
+
+        Args:
+          which: ``"newest"``, ``"best"`` or a step.
+          items: as for `restore`.
+
+        Returns:
+          As `restore_newest` and `restore`; the best one as it is when it is read, if a training goes on meanwhile.
+
+        Raises:
+          FileNotFoundError: there is none such.
+          ValueError: it is of another model.
+          DamagedCheckpointError: it is damaged, or with ``"newest"`` all are.
+        """
+        while which != "newest":
+            step = self.find(which)
             try:
-                restored = self.restore(step, items)
-            except DamagedCheckpointError as error:
-                damaged[step] = str(error)
-                continue
-            if damaged and not self._read_only:
-                self._set_aside(list(damaged))
-            return restored._replace(damaged=damaged)
-        raise DamagedCheckpointError(
-            f"no checkpoint in {self.directory} can be used: {'; '.join(damaged.values())}: put one back from a copy, "
-            "or start again in another --workdir"
-        )
+                return self.restore(step, items)
+            except FileNotFoundError:
+                self._read_scores()
+        return self.restore_newest(items)
+
+    def _settle(self, step: int, damaged: list[int]) -> None:
+        """Go on from a checkpoint that is whole."""
+        if jax.process_index() == 0:
+            if self._place(step).parent.name == _DELETED:
+                self._place(step).rename(self.directory / str(step))
+            self._remove_deleted()
+        if damaged:
+            self._set_aside(damaged)
 
     def _set_aside(self, steps: list[int]) -> None:
         """Make room for checkpoints of the same steps; what is damaged may still be of use to somebody."""
@@ -350,9 +544,8 @@ class Checkpoints:
                 while (place := self.directory / _DAMAGED / f"{step}-{number}").exists():
                     number += 1
                 place.parent.mkdir(exist_ok=True)
-                (self.directory / str(step)).rename(place)
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("damaged checkpoints are set aside")
+                self._place(step).rename(place)
+        self._wait_for_all("damaged checkpoints are set aside")
         for step in steps:
             self._retention.scores.pop(step, None)
         self._manager.reload()
@@ -360,15 +553,68 @@ class Checkpoints:
     def _damaged(self, step: int, error: Exception) -> DamagedCheckpointError:
         return DamagedCheckpointError(f"checkpoint {step} in {self.directory} is damaged: {_first_line(error)}")
 
-    def _set_score(self, step: int, score: float | None) -> None:
+    def _set_score(self, step: int, score: float | None, scored_on: str | None) -> None:
+        self._retention.scores.pop(step, None)
         if score is not None:
-            self._retention.scores[step] = score
-        else:
-            self._retention.scores.pop(step, None)
+            self._retention.scores[step] = _Score(score, scored_on)
 
-    def _clean(self) -> None:
-        if jax.process_index() == 0 and (self.directory / _DELETED).exists():
+    def _remove_deleted(self) -> None:
+        if (self.directory / _DELETED).exists():
             shutil.rmtree(self.directory / _DELETED)
+
+
+def _what(path: Path) -> str:
+    """What lies at a path, in words."""
+    try:
+        return _KINDS.get(stat.S_IFMT(path.stat().st_mode), "no file and no folder")
+    except FileNotFoundError:
+        return f"a link to {path.readlink()}, which is not there" if path.is_symlink() else "not there"
+
+
+def _steps_in(folder: Path) -> list[int]:
+    """Steps that a folder lists, ascending; none where it is not there, an error where it is something else."""
+    try:
+        names = [path.name for path in folder.iterdir()]
+    except (FileNotFoundError, NotADirectoryError):
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise NotADirectoryError(
+                f"{folder} ought to be the folder of the checkpoints and is {_what(folder)}: put the folder back"
+            ) from None
+        return []
+    return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
+
+
+def _identity(place: Path) -> tuple[int, int] | None:
+    """What tells a checkpoint from another one in the same place."""
+    try:
+        found = place.lstat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _refusal(error: Exception) -> str | None:
+    """Why the system does not let files be read, where that is what an error says; Orbax's say it in words only."""
+    if isinstance(error, OSError) and error.errno in _UNREADABLE:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return next((reason for reason in map(os.strerror, _UNREADABLE) if reason in str(error)), None)
+
+
+def _look(place: Path) -> None:
+    """Raise where a checkpoint is not all folders and files (Orbax would wait at a pipe), or one cannot be opened."""
+    if place.is_symlink() and not place.exists():
+        raise OSError(errno.EACCES, _what(place), str(place))
+    if not place.is_dir():
+        raise ValueError(f"it is {_what(place)}, not a folder")
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for folder, _, names in os.walk(place, onerror=fail):
+        for path in (Path(folder, name) for name in names):
+            if not path.is_file():
+                raise ValueError(f"{path.relative_to(place)} is {_what(path)}")
+            path.open("rb").close()
 
 
 def _committed_to(x: Any) -> jax.sharding.Sharding | None:

@@ -152,3 +152,7 @@ def rows_until(path: Path, step: float) -> list[str]:
         return [line for line in lines if json.loads(line)["step"] <= step]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a log of metrics ({error}): move it away to start another") from error
+
+
+def read_rows(path: Path, step: float = math.inf) -> list[dict]:
+    return [json.loads(line) for line in rows_until(path, step)] if path.exists() else []

@@ -30,6 +30,7 @@ Spec = GAN | VAE
 State = GANState | VAEState
 
 _FORMAT = 1
+_NEWEST = ".newest_checkpoint"
 _OPTIMIZERS = ("adabelief", "adam", "adamax", "adamw", "amsgrad", "lamb", "lion", "rmsprop", "sgd")
 _OF_FLAX = ("parent", "name")  # fields that every Linen module has
 
@@ -363,7 +364,7 @@ class Run:
         Returns:
           The checkpoints; no shapes involved.
         """
-        return Checkpoints(self.directory / "checkpoints", **options)
+        return Checkpoints(self.directory / "checkpoints", record=self.directory / _NEWEST, **options)
 
     def steps(self) -> list[int]:
         """Steps of the completed checkpoints, ascending; none before the first one."""
@@ -382,6 +383,7 @@ class Run:
 
         Args:
           which: ``"newest"`` (the newest whole one, with a warning when a newer one is damaged), ``"best"`` or a step.
+            A training may go on meanwhile.
 
         Returns:
           The state, bit for bit as it was saved, arrays of the shapes of `shapes`.
@@ -397,10 +399,7 @@ class Run:
             raise FileNotFoundError(f"{self.directory} has no checkpoint yet: train it first")
         wanted = {"state": self.shapes()}
         with self.checkpoints(read_only=True) as checkpoints:
-            if which == "newest":
-                restored = checkpoints.restore_newest(wanted)
-            else:
-                restored = checkpoints.restore(checkpoints.find(which), wanted)
+            restored = checkpoints.restore_one(which, wanted)
         for reason in restored.damaged.values():
             warnings.warn(f"{reason}: using checkpoint {restored.step}", RuntimeWarning, stacklevel=2)
         self.check_identity(restored.manifest["config"]["identity"], f"checkpoint {restored.step}")

@@ -1,0 +1,469 @@
+"""What was saved stays: while a checkpoint takes another's place, on a disk that refuses, and under a reader's eyes."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from experiments import sweep, train, watching
+from jaxgen import data
+from jaxgen.training.checkpoint import Checkpoints, DamagedCheckpointError
+from jaxgen.training.run import Run
+from tests.test_checkpoints import state_of
+from tests.test_interruptions import TINY, assert_the_same_run, logged, newest, start, wait_for
+
+STEPS = 60
+CADENCES = ["--log-every", "7", "--eval-every", "20", "--sample-every", "30", "--checkpoint-every", "10"]
+COMMANDS: dict[str, Any] = {"train": train, "sweep": sweep}
+MORE = {"train": [], "sweep": ["--seeds", "2"]}
+pytestmark = [
+    pytest.mark.usefixtures("orbax_fails"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A hundred embedded images."""
+    path = tmp_path_factory.mktemp("data") / "some.npz"
+    np.savez(path, image=data.load()["image"][::20])
+    return path
+
+
+Arguments = Callable[..., list[str]]
+
+
+@pytest.fixture(scope="module")
+def arguments(npz: Path) -> Arguments:
+    def of(workdir: Path, command: str = "train", keep: int = 2) -> list[str]:
+        size = ["--steps", str(STEPS), "--dataset", f"npz:{npz}", "--keep", str(keep)]
+        return [*TINY["vae"], *CADENCES, *size, *MORE[command], "--workdir", str(workdir)]
+
+    return of
+
+
+def stop_in_the_evaluation(command: str, arguments: list[str], step: int) -> None:
+    """Leave a checkpoint of a step that was saved before it was looked at."""
+    evaluate = watching.Evaluation.__call__
+
+    def interrupted(self: watching.Evaluation, state: Any) -> Any:
+        if int(state.step) == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.3)
+        return evaluate(self, state)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(watching.Evaluation, "__call__", interrupted)
+        assert COMMANDS[command].main(arguments) == 128 + signal.SIGTERM
+
+
+def traced(number: int, workdir: Path, command: str, *more: str) -> tuple[int, list[str]]:
+    """Resume in a process that is killed before a file operation; its status, and the operations before that."""
+    trace = workdir.with_name("trace")
+    order = [sys.executable, "-m", "tests.killed", str(number), str(workdir), str(trace), command, "vae"]
+    done = subprocess.run([*order, "--workdir", str(workdir), "--resume", *more], capture_output=True, check=False)
+    return done.returncode, trace.read_text().splitlines()
+
+
+def whole(folder: Path) -> dict[str, list[int]]:
+    """The checkpoints under a folder that can be read, by where they lie."""
+    found: dict[str, list[int]] = {}
+    for place in sorted(folder.rglob("checkpoints")):
+        with Checkpoints(place, read_only=True) as checkpoints:
+            for step in checkpoints.steps():
+                leaves = checkpoints.manifest(step)["leaves"]
+                wanted: dict[str, Any] = {}
+                for path, leaf in leaves.items():
+                    kind, _, shape = leaf["array"].partition("[")
+                    *above, name = path.split("/")
+                    tree = wanted
+                    for part in above:
+                        tree = tree.setdefault(part, {})
+                    tree[name] = jax.ShapeDtypeStruct(tuple(json.loads(f"[{shape}")), kind)
+                try:
+                    checkpoints.restore(step, wanted)
+                except DamagedCheckpointError:
+                    continue
+                found.setdefault(str(place.relative_to(folder)), []).append(step)
+    return found
+
+
+def assert_the_same_sweep(workdir: Path, expected: Path) -> None:
+    for member in ("000", "001"):
+        assert_the_same_run(workdir / "members" / member, expected / "members" / member, STEPS)
+    assert json.loads((workdir / "results.json").read_text()) == json.loads((expected / "results.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("command", "keep", "finished", "kills"),
+    [
+        ("train", 1, False, 2),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("train", 1, False, 12),
+                ("train", 2, False, 8),
+                ("sweep", 1, False, 8),
+                ("sweep", 2, False, 6),
+                ("sweep", 1, True, 6),
+            )
+        ),
+    ],
+)
+def test_kills_while_a_checkpoint_is_replaced_lose_nothing(
+    command: str, keep: int, finished: bool, kills: int, arguments: Arguments, tmp_path: Path
+) -> None:
+    """At no instant are there fewer whole checkpoints, and the end is bit for bit that of a run left alone.
+
+    The instants are those between the operations on files of a resumption that nobody killed.
+    """
+    expected, stopped, workdir = tmp_path / "expected", tmp_path / "stopped", tmp_path / "run"
+    run = COMMANDS[command]
+    assert run.main(arguments(expected, command, keep)) == 0
+    if finished:
+        shutil.copytree(expected, stopped)
+    else:
+        stop_in_the_evaluation(command, arguments(stopped, command, keep), 40)
+    shutil.copytree(stopped, workdir)
+    before = whole(workdir)
+    status, operations = traced(-1, workdir, command)
+    assert status == 0
+    beside = [i for i, line in enumerate(operations) if "/replacements" in line]
+    assert beside, operations
+    renames = [
+        i for i in beside if operations[i].startswith("os.rename") and not operations[i].endswith("replacements")
+    ]
+    # The last two renames are the swap; the others are spread over the writing before and the deletion after it.
+    instants = [renames[-1], *np.linspace(beside[0], min(beside[-1] + 4, len(operations) - 1), kills - 1).astype(int)]
+    for instant in instants:
+        shutil.rmtree(workdir)
+        shutil.copytree(stopped, workdir)
+        status, done = traced(int(instant), workdir, command)
+        assert status == -signal.SIGKILL
+        assert len(done) == instant
+        after = whole(workdir)
+        for place, steps in before.items():
+            assert set(steps) <= set(after[place]) or len(after[place]) >= min(keep, len(steps)), (done[-1], after)
+            assert max(after[place]) >= max(steps), done[-1]
+        assert run.main(["vae", "--workdir", str(workdir), "--resume"]) == 0
+        if command == "train":
+            assert_the_same_run(workdir, expected, STEPS)
+        else:
+            assert_the_same_sweep(workdir, expected)
+        assert not [path for path in workdir.rglob("*") if path.name in ("replacements", "deleted")]
+
+
+def test_what_only_lies_among_the_deleted_is_brought_back(tmp_path: Path) -> None:
+    """As earlier versions left it, or a kill in a deletion while what is newer is damaged."""
+    folder = tmp_path / "checkpoints"
+    with Checkpoints(folder, keep=3) as checkpoints:
+        for step in (10, 20, 30):
+            checkpoints.save(step, {"state": state_of("vae", step)}, notes={"looked": True})
+    (folder / "deleted").mkdir()
+    for step in (10, 20, 30):
+        (folder / str(step)).rename(folder / "deleted" / str(step))
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        assert checkpoints.steps() == [10, 20, 30]
+        assert checkpoints.restore_newest({"state": state_of("vae")}).step == 30
+        assert not (folder / "30").exists(), "a reader changes nothing"
+    with Checkpoints(folder, keep=3) as checkpoints:
+        assert checkpoints.restore_newest({"state": state_of("vae")}).step == 30
+    assert sorted(path.name for path in folder.iterdir()) == ["10", "20", "30"]
+    (folder / "deleted").mkdir()
+    for step in (10, 20):
+        (folder / str(step)).rename(folder / "deleted" / str(step))
+    (folder / "30" / "manifest" / "metadata").unlink()
+    with Checkpoints(folder, keep=3) as checkpoints:
+        restored = checkpoints.restore_newest({"state": state_of("vae")})
+        chex.assert_trees_all_equal(restored.items["state"], state_of("vae", 20))
+        assert list(restored.damaged) == [30]
+        checkpoints.save(30, {"state": state_of("vae", 30)})
+        assert checkpoints.steps() == [20, 30]
+
+
+def test_a_run_that_had_a_checkpoint_never_begins_anew(arguments: Arguments, tmp_path: Path, capsys: Any) -> None:
+    workdir = tmp_path / "run"
+    resume = ["vae", "--workdir", str(workdir), "--resume"]
+    assert train.main([*arguments(workdir), "--steps", "20"]) == 0
+    log = (workdir / "metrics.jsonl").read_bytes()
+    capsys.readouterr()
+    for lost in (workdir / "checkpoints", workdir / "checkpoints" / "20", workdir / "checkpoints" / "10"):
+        lost.rename(tmp_path / "away")
+        status, said = train.main([*resume, "--steps", "30"]), capsys.readouterr()
+        if lost.name == "checkpoints":
+            assert status == 1
+            assert f"error: {workdir} had a checkpoint of step 20 and has none now: put " in said.err
+            assert (workdir / "metrics.jsonl").read_bytes() == log
+            (tmp_path / "away").rename(lost)
+        elif lost.name == "20":
+            assert status == 0
+            assert f"warning: checkpoint 20 was saved in {workdir / 'checkpoints'} and is not there" in said.out
+            shutil.rmtree(tmp_path / "away")
+    # Of a run that was killed before its first checkpoint nothing is lost.
+    fresh = tmp_path / "fresh"
+    assert train.main([*arguments(fresh), "--steps", "20"]) == 0
+    shutil.rmtree(fresh / "checkpoints")
+    (fresh / ".newest_checkpoint").unlink()
+    capsys.readouterr()
+    assert train.main(["vae", "--workdir", str(fresh), "--resume"]) == 0
+    assert "no completed checkpoint: starting at step 0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["dangling link", "file", "pipe"])
+def test_what_is_no_folder_is_said_for_what_it_is(kind: str, arguments: Arguments, tmp_path: Path, capsys: Any) -> None:
+    workdir = tmp_path / "run"
+    assert train.main([*arguments(workdir), "--steps", "20"]) == 0
+    log = (workdir / "metrics.jsonl").read_bytes()
+    made: dict[str, Callable[[Path], None]] = {
+        "dangling link": lambda path: path.symlink_to(tmp_path / "gone"),
+        "file": lambda path: path.write_text("not a folder") and None,
+        "pipe": lambda path: os.mkfifo(path),
+    }
+    words = {
+        "dangling link": f"a link to {tmp_path / 'gone'}, which is not there",
+        "file": "a file",
+        "pipe": "a named pipe",
+    }
+    resume = ["vae", "--workdir", str(workdir), "--resume", "--steps", "30"]
+    for place in (workdir / "checkpoints", workdir / "checkpoints" / "20"):
+        away = tmp_path / "away"
+        place.rename(away)
+        made[kind](place)
+        capsys.readouterr()
+        status = train.main(resume)
+        said = capsys.readouterr()
+        assert words[kind] in said.out + said.err
+        if place.name == "checkpoints" or kind == "dangling link":
+            assert status == 1
+            assert len(said.err.splitlines()) == 1
+            assert (workdir / "metrics.jsonl").read_bytes() == log
+            assert os.path.lexists(place), "it is not moved away: what it stands for may come back"
+            place.unlink()
+            away.rename(place)
+        else:
+            assert status == 0, "what is no checkpoint is set aside"
+            assert os.path.lexists(workdir / "checkpoints" / "damaged" / "20-0")
+
+
+def as_nobody(program: str, *more: str) -> subprocess.CompletedProcess[str]:
+    """Run Python as a user whom the system refuses something; as root it refuses nothing."""
+    drop = "import os\nos.setgroups([])\nos.setgid(65534)\nos.setuid(65534)\n" if os.getuid() == 0 else ""
+    return subprocess.run(
+        [sys.executable, "-c", f"import sys\nfrom experiments import train\n{drop}{program}", *more],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+TRAIN = "sys.exit(train.main(sys.argv[1:]))"
+
+
+def open_to_all(folder: Path) -> None:
+    """Let another user write into a folder, and reach it."""
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o777 if path.is_dir() else 0o666)
+    for path in folder.parents:
+        if path.stat().st_uid == os.getuid() and path != Path("/"):
+            path.chmod(path.stat().st_mode | 0o055)
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(
+    arguments: Arguments, npz: Path, tmp_path: Path
+) -> None:
+    workdir = tmp_path / "run"
+    assert train.main([*arguments(workdir), "--steps", "20"]) == 0
+    open_to_all(workdir)
+    open_to_all(npz.parent)
+    (workdir / "checkpoints" / "20").chmod(0)
+    done = as_nobody(TRAIN, "vae", "--workdir", str(workdir), "--resume", "--steps", "30")
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: checkpoint 20 in ")
+    assert "cannot be read (Permission denied: " in done.stderr
+    assert "does not mean that it is damaged" in done.stderr
+    assert (workdir / "checkpoints" / "20").exists()
+    (workdir / "checkpoints" / "20").chmod(0o777)
+    assert train.main(["vae", "--workdir", str(workdir), "--resume", "--steps", "30"]) == 0
+
+
+def small_disk(folder: Path, options: str) -> Iterator[Path]:
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, check=False)
+    if mounted.returncode != 0:
+        pytest.skip("no disk can be mounted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.fixture
+def few_files(tmp_path: Path) -> Iterator[Path]:
+    """A disk that holds some hundred files."""
+    yield from small_disk(tmp_path / "disk", "size=20m,nr_inodes=150")
+
+
+REFUSALS = ["not writable", "few descriptors", "no inodes"]
+
+
+@pytest.mark.parametrize(
+    ("checkpointing", "kind"),
+    [
+        ("asynchronous", "not writable"),
+        *(
+            pytest.param(how, kind, marks=pytest.mark.slow)
+            for how in ("asynchronous", "synchronous")
+            for kind in REFUSALS
+        ),
+    ],
+)
+def test_a_folder_that_cannot_be_made_ends_the_run_at_once(
+    checkpointing: str, kind: str, arguments: Arguments, npz: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Status 1 and one line with the path, in seconds; with room again the run goes on."""
+    folder = request.getfixturevalue("few_files") if kind == "no inodes" else tmp_path
+    expected, workdir = tmp_path / "expected", folder / "run"
+    assert train.main(arguments(expected)) == 0
+    assert train.main([*arguments(workdir), "--checkpointing", checkpointing, "--steps", "30"]) == 0
+    open_to_all(workdir)
+    open_to_all(npz.parent)
+    resume = ["vae", "--workdir", str(workdir), "--resume", "--steps", str(STEPS)]
+    filled = []
+    if kind == "not writable":
+        (workdir / "checkpoints").chmod(0o555)
+        program = TRAIN
+    elif kind == "few descriptors":
+        # Fourteen more than the process has when its first step is done.
+        program = (
+            "import resource\nfrom experiments import session\nadvance = session.Session.advance\n"
+            "def limited(self):\n    advance(self)\n    used = len(os.listdir('/proc/self/fd'))\n"
+            "    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))\n"
+            f"import os\nsession.Session.advance = limited\n{TRAIN}"
+        )
+    else:
+        program = TRAIN
+        while os.statvfs(folder).f_ffree > 3:
+            filled.append(folder / f"filler{len(filled)}")
+            filled[-1].touch()
+    began = time.monotonic()
+    done = as_nobody(program, *resume)
+    assert time.monotonic() - began < 15 + 15  # to import and compile, and to give up
+    error = done.stderr.replace("\r", "\n").splitlines()[-1]
+    assert done.returncode == 1, done.stderr
+    assert error.startswith("error: "), done.stderr
+    assert str(workdir) in error
+    assert "Traceback" not in done.stderr
+    (workdir / "checkpoints").chmod(0o777)
+    for path in filled:
+        path.unlink()
+    assert Run.open(workdir).steps()[:1] == [20], "what was there is there"
+    assert train.main(resume) == 0
+    assert_the_same_run(workdir, expected, STEPS)
+
+
+@pytest.mark.parametrize("reads", [40, pytest.param(1000, marks=pytest.mark.slow)])
+def test_a_run_can_be_read_while_it_trains(reads: int, arguments: Arguments, tmp_path: Path) -> None:
+    """The checkpoint that is being read may be deleted at any instant."""
+    workdir = tmp_path / "run"
+    often = ["--steps", "10000000", "--eval-every", "10000000", "--sample-every", "10000000", "--log-every", "1000000"]
+    process = start([*arguments(workdir, keep=1), *often, "--checkpoint-every", "3"])
+    try:
+        wait_for(lambda: newest(workdir / "checkpoints") > 3 or process.poll() is not None)
+        run, seen = Run.open(workdir), set()
+        for _ in range(reads):
+            seen.add(int(run.restore().step))
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.communicate()
+    assert len(seen) > 5, "it went on meanwhile"
+    assert all(step % 3 == 0 for step in seen)
+
+
+def test_other_test_images_are_noticed(npz: Path, arguments: Arguments, tmp_path: Path, capsys: Any) -> None:
+    """They are no part of what is learnt: the run goes on, says so, keeps it in its log, and seeks the best anew."""
+    images = np.load(npz)["image"]
+    folders = {}
+    for name, test in {"as it was": images[:20], "changed": 255 - images[:20], "fewer": images[:19]}.items():
+        folders[name] = tmp_path / f"{name.replace(' ', '_')}.npz"
+        np.savez(folders[name], train_image=images, test_image=test)
+    workdir = tmp_path / "run"
+    first = [*arguments(workdir), "--dataset", f"npz:{folders['as it was']}", "--steps", "20"]
+    assert train.main(first) == 0
+    best = Run.open(workdir)
+    with best.checkpoints(read_only=True) as checkpoints:
+        assert checkpoints.best_step() == 20
+    for steps, name in ((40, "changed"), (60, "fewer")):
+        capsys.readouterr()
+        more = ["--dataset", f"npz:{folders[name]}", "--steps", str(steps)]
+        assert train.main(["vae", "--workdir", str(workdir), "--resume", *more]) == 0
+        printed = capsys.readouterr().out
+        assert "warning: what is measured from here is measured on other test images" in printed
+        (row,) = [row for row in logged(workdir) if row["step"] == steps - 20 and "warning" in row]
+        assert ("test images.num_examples was 20, now 19" in row["warning"]) == (name == "fewer")
+        with best.checkpoints(read_only=True) as checkpoints:
+            assert checkpoints.best_step() == steps, "the only one that was scored on these images"
+    capsys.readouterr()
+    assert train.main(["vae", "--workdir", str(workdir), "--resume", "--steps", "80"]) == 0
+    assert "other test images" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["gan", "--packing", "3", "--batch-size", "16"], r"--batch-size 16 must be a multiple of .* use 15"),
+        (["vae", "--learning-rate", "nan"], "--learning-rate must be finite, in float32 too, got nan"),
+        (["gan", "--init-scale", "1e39"], "--init-scale must be finite"),
+        (["vae", "--dataset", "channels2"], "of 1 or 3 channels, and these images have 2"),
+        (["gan", "--dataset", "channels4"], "of 1 or 3 channels, and these images have 4"),
+    ],
+)
+def test_what_cannot_be_trained_leaves_no_directory(
+    options: list[str], said: str, npz: Path, tmp_path: Path, capsys: Any
+) -> None:
+    import re
+
+    for channels in (2, 4):
+        np.savez(
+            tmp_path / f"channels{channels}.npz",
+            image=np.zeros((50, 8, 8, channels), np.uint8) + np.eye(8, dtype=np.uint8)[None, ..., None],
+        )
+    dataset = [f"npz:{tmp_path / o}.npz" if o.startswith("channels") else o for o in options]
+    again = [*dataset, *([] if "--dataset" in dataset else ["--dataset", f"npz:{npz}"])]
+    for command, more in ((train, []), (sweep, ["--seeds", "2"])):
+        for _ in range(2):
+            assert command.main([*again, *more, "--workdir", str(tmp_path / "run")]) == 1
+            error = capsys.readouterr().err
+            assert re.search(said, error), error
+            assert len(error.splitlines()) == 1
+        assert not (tmp_path / "run").exists()
+
+
+def test_an_error_before_the_first_step_takes_the_directory_away(
+    arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it was; but not what was there before."""
+    monkeypatch.setattr(train, "starting_point", lambda *_: 1 / 0)
+    for made in (True, False):
+        workdir = tmp_path / f"{made}"
+        if not made:
+            workdir.mkdir()
+            (workdir / "notes.txt").write_text("mine")
+        with pytest.raises(ZeroDivisionError):
+            train.main(arguments(workdir))
+        assert not Run.exists(workdir)
+        assert workdir.exists() != made
+        assert made or (workdir / "notes.txt").read_text() == "mine"
