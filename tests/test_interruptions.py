@@ -230,8 +230,10 @@ def test_leaving_the_checkpoints_waits_for_them(tmp_path: Path) -> None:
         assert Checkpoints(tmp_path / name, read_only=True).steps() == [1]
 
 
-def start(arguments: list[str], redirect: str = "2>&1", before: str = "") -> subprocess.Popen[str]:
-    """A process of its own, and a session and a process group of its own, as a shell's words have it."""
+def start(
+    arguments: list[str], redirect: str = "2>&1", before: str = "", session: bool = False
+) -> subprocess.Popen[str]:
+    """A process of its own, perhaps in a session of its own, its descriptors as a shell's words have them."""
     # As a user has it: JAX may be killed while it writes into the folder of compiled programs, which it does without
     # care, and reads what is left there the next time.
     environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
@@ -242,7 +244,7 @@ def start(arguments: list[str], redirect: str = "2>&1", before: str = "") -> sub
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,
+        start_new_session=session,
     )
 
 
@@ -386,7 +388,8 @@ def test_a_reader_that_leaves_changes_nothing(
     assert staying is not None
     assert leaving.read(4)
     leaving.close()
-    printed = staying.read()
+    with staying:
+        printed = staying.read()
     assert process.wait() == 0, printed
     assert "rror" not in printed
     assert_the_same_run(workdir, expected)
@@ -402,7 +405,7 @@ def test_a_closed_terminal_saves_the_last_step_and_nohup_goes_on(
         workdir = tmp_path / f"run{status}"
         terminal, name = os.openpty()
         # The first terminal that a session opens is its own.
-        process = start([*command("vae", workdir), *more], "<{0} >{0} 2>{0}".format(os.ttyname(name)), before)
+        process = start([*command("vae", workdir), *more], "<{0} >{0} 2>{0}".format(os.ttyname(name)), before, True)
         wait_for(lambda w=workdir: (w / "checkpoints" / "10").exists())  # type: ignore[misc]
         os.close(terminal)
         os.close(name)
@@ -546,6 +549,10 @@ def test_stop_requests(signum: signal.Signals) -> None:
     assert seen == [None]
 
 
+# Without jaxgen, whose import takes seconds.
+STOP_REQUEST = f"import runpy, time\nStopRequest = runpy.run_path({stopping.__file__!r})['StopRequest']\n"
+
+
 def test_an_ignored_hangup_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -562,8 +569,7 @@ def test_an_ignored_hangup_stays_ignored() -> None:
 def test_a_stop_is_heard_where_nobody_reads_of_it() -> None:
     """The first signal, and the second one."""
     program = (
-        "import time; from jaxgen.training.stopping import StopRequest\n"
-        "with StopRequest() as stop:\n    print('ready', flush=True)\n    time.sleep(1)\n"
+        f"{STOP_REQUEST}with StopRequest() as stop:\n    print('ready', flush=True)\n    time.sleep(1)\n"
         "    print(stop.signum, flush=True)\n    time.sleep(20)"
     )
     process = subprocess.Popen(
@@ -581,10 +587,7 @@ def test_a_stop_is_heard_where_nobody_reads_of_it() -> None:
 
 
 def test_a_second_signal_ends_at_once_unless_it_came_with_the_first() -> None:
-    program = (
-        "import time; from jaxgen.training.stopping import StopRequest\n"
-        "with StopRequest():\n    print('ready', flush=True)\n    time.sleep(60)"
-    )
+    program = f"{STOP_REQUEST}with StopRequest():\n    print('ready', flush=True)\n    time.sleep(60)"
     process = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
