@@ -1,5 +1,6 @@
 """Printing to somebody who may be gone: a reader that has ended, a terminal that was closed."""
 
+import contextlib
 import errno
 import io
 import os
@@ -30,7 +31,8 @@ def outlive_readers() -> None:
         if stream is not getattr(sys, f"__{name}__"):
             continue  # somebody else's, such as a test's, or ours
         if stream is not None:
-            stream.flush()
+            with contextlib.suppress(OSError):  # what an import has said, to nobody
+                stream.flush()
         raw = _Outliving(number, "w", closefd=False)
         encoding, errors = getattr(stream, "encoding", "utf-8"), getattr(stream, "errors", "backslashreplace")
         setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=True))

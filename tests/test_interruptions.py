@@ -416,14 +416,20 @@ def test_a_closed_terminal_saves_the_last_step_and_nohup_goes_on(
 
 
 @pytest.mark.parametrize("name", ["stdout", "stderr"])
-def test_prints_outlive_their_reader(name: str) -> None:
+@pytest.mark.parametrize("early", [True, False])
+def test_prints_outlive_their_reader(early: bool, name: str) -> None:
     """No error, no status, nothing at the end of the interpreter; what nobody reads is written nowhere."""
     program = f"""
-import sys
+import contextlib, sys
 from experiments.streams import outlive_readers
-outlive_readers()
-print("first", file=sys.{name})
+if not {early}:
+    outlive_readers()
+print("first", file=sys.{name}, flush=True)
 sys.stdin.readline()
+if {early}:
+    with contextlib.suppress(OSError):
+        print("what an import says", file=sys.{name})
+    outlive_readers()
 for _ in range(3):
     print("more" * 10000, file=sys.{name}, end="", flush=True)
 print("unfinished", file=sys.{name}, end="")
