@@ -238,6 +238,7 @@ def start(
     # care, and reads what is left there the next time.
     environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
     environment["XDG_CACHE_HOME"] = os.environ["JAX_COMPILATION_CACHE_DIR"]
+    environment["PYTHONUNBUFFERED"] = ""
     return subprocess.Popen(
         ["sh", "-c", f'{before} exec "$@" {redirect}', "sh", sys.executable, train.__file__, *arguments],
         env=environment,
@@ -435,7 +436,12 @@ for _ in range(3):
 print("unfinished", file=sys.{name}, end="")
 """
     process = subprocess.Popen(
-        [sys.executable, "-c", program], text=True, stdin=-1, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONUNBUFFERED": ""},
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     reader: IO[str] = getattr(process, name)
     assert reader.readline() == "first\n"
