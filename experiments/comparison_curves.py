@@ -1,7 +1,5 @@
 """How runs learnt: their logs as curves against time."""
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.comparison_charts import Chart, Line
-from jaxgen.training.monitor import rows_until
+from jaxgen.training.monitor import read_rows
 
 
 class Log(NamedTuple):
@@ -31,8 +29,7 @@ class Log(NamedTuple):
 
 def read_log(directory: Path) -> Log:
     """Read the log of a run; an empty one where there is none."""
-    path = directory / "metrics.jsonl"
-    rows = [json.loads(line) for line in rows_until(path, math.inf)] if path.is_file() else []
+    rows = read_rows(directory / "metrics.jsonl")
     steps, seconds = [0], [0.0]
     for row in rows:
         if "time_steps_per_second" in row:

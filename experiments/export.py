@@ -28,7 +28,7 @@ import jaxgen
 from experiments.command import exit_status
 from jaxgen.trained import Trained, decode, prior_noise
 from jaxgen.training import manifest
-from jaxgen.training.monitor import rows_until
+from jaxgen.training.monitor import read_rows
 from jaxgen.training.run import Run, to_plain
 from jaxgen.weights import save_weights
 
@@ -205,7 +205,7 @@ def record_of(model: Trained, options: Options) -> dict[str, Any]:
         return {**model.record, **options.notes}
     run = Run.open(Path(options.source))
     identity, step = run.config["identity"], int(model.state.step)
-    rows = [json.loads(line) for line in rows_until(run.directory / "metrics.jsonl", step)]
+    rows = read_rows(run.directory / "metrics.jsonl", step)
     measured = {
         name: value
         for row in rows

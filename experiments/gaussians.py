@@ -26,7 +26,7 @@ import optax
 import tyro
 
 import jaxgen
-from experiments.compiled import keep_compiled_programs
+from experiments.command import exit_status
 from jaxgen import losses, metrics, networks
 from jaxgen.keys import named_key, step_key
 from jaxgen.training.monitor import image_grid, write_png
@@ -112,14 +112,11 @@ def draw_points(points: np.ndarray, size: int = 120) -> np.ndarray:
     return np.minimum(1.0 - np.minimum(counts, 2.0) / 2.0, 1.0)[::-1, :, None]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: returns its exit status."""
-    options = tyro.cli(Options, args=arguments, prog="gaussians.py")
+def compare(options: Options) -> None:
+    """Train by every method, and print what each has found."""
     unknown = [method for method in options.methods if method not in METHODS]
     if unknown or options.seeds < 1 or options.steps < 1:
-        print(f"error: --methods are {', '.join(METHODS)}; --seeds and --steps at least 1", file=sys.stderr)
-        return 1
-    keep_compiled_programs()
+        raise ValueError(f"--methods are {', '.join(METHODS)}; --seeds and --steps at least 1")
     print(f"{options.seeds} seeds, {options.steps} steps, {options.num_samples} samples; of 25 modes:")
     pictures = []
     for method in options.methods:
@@ -139,7 +136,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.out is not None:
         write_png(options.out, image_grid(np.stack(pictures), options.seeds))
         print(f"picture: {options.out}")
-    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command: returns its exit status."""
+    return exit_status(lambda: compare(tyro.cli(Options, args=arguments, prog="gaussians.py")))
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ uv run experiments/plot.py runs/one runs/two --metric test_log_likelihood --out 
 """
 
 import dataclasses
-import json
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +13,7 @@ import tyro
 
 from experiments.command import exit_status
 from jaxgen.training.files import replacing
-from jaxgen.training.monitor import rows_until
+from jaxgen.training.monitor import read_rows
 from jaxgen.training.run import Run
 
 
@@ -40,8 +38,7 @@ class Options:
 def read_curve(directory: Path, metric: str) -> tuple[list[int], list[float]]:
     """The steps and the values of a metric of a run, in order."""
     Run.open(directory)  # refuses what is no run
-    path = directory / "metrics.jsonl"
-    rows = [json.loads(line) for line in rows_until(path, math.inf)] if path.is_file() else []
+    rows = read_rows(directory / "metrics.jsonl")
     found = [(row["step"], float(row[metric])) for row in rows if metric in row]
     if not found:
         known = sorted({name for row in rows for name in row if name != "step"})

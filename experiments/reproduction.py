@@ -18,6 +18,7 @@ import numpy as np
 from experiments.options import GANOptions, VAEOptions
 from experiments.sweep_plan import Search
 from jaxgen.training.files import replacing
+from jaxgen.training.monitor import read_rows
 from jaxgen.training.run import Run
 
 RECORDS = Path(__file__).parent / "records"
@@ -266,8 +267,10 @@ def find(name: str) -> Config:
 
 def training_seconds(directory: Path) -> float:
     """Seconds of training behind a run, at the median speed of its log: a pause does not count, nor compilation."""
-    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    rows = read_rows(directory / "metrics.jsonl")
     speeds = [row["time_steps_per_second"] for row in rows if "time_steps_per_second" in row]
+    if not speeds:
+        raise ValueError(f"{directory} has no log of its speed: train it again to know the time it takes")
     return max(row["step"] for row in rows) / float(np.median(speeds))
 
 

@@ -10,8 +10,10 @@ A run directory is left behind: config.json, metrics.jsonl, tensorboard/, checkp
 import sys
 
 from experiments.held import refuse_if_held
+from experiments.streams import outlive_readers
 
 if __name__ == "__main__":
+    outlive_readers()
     refuse_if_held(sys.argv[1:])
 
 import dataclasses

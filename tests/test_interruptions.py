@@ -1,5 +1,7 @@
 """However a run ends, the last step is there, and the run goes on as if it had not ended."""
 
+import contextlib
+import fcntl
 import json
 import os
 import resource
@@ -10,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import chex
 import jax
@@ -18,13 +20,14 @@ import numpy as np
 import pytest
 from tensorboardX.event_file_writer import EventsWriter
 
-from experiments import session, train, watching
+from experiments import session, streams, train, watching
+from experiments.held import refuse_if_held
 from jaxgen import data
 from jaxgen.training import stopping
 from jaxgen.training.checkpoint import Checkpoints
 from jaxgen.training.events import EventFile, read_events
 from jaxgen.training.files import exclusive
-from jaxgen.training.monitor import Monitor
+from jaxgen.training.monitor import Monitor, read_rows
 from jaxgen.training.run import Run
 
 TINY: dict[str, list[str]] = {
@@ -33,6 +36,7 @@ TINY: dict[str, list[str]] = {
 }
 CADENCES = ["--log-every", "7", "--eval-every", "20", "--sample-every", "30", "--checkpoint-every", "10"]
 STEPS = 60
+ASKING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2]
 
 
 @pytest.fixture(scope="module")
@@ -226,17 +230,22 @@ def test_leaving_the_checkpoints_waits_for_them(tmp_path: Path) -> None:
         assert Checkpoints(tmp_path / name, read_only=True).steps() == [1]
 
 
-def start(arguments: list[str]) -> subprocess.Popen[str]:
+def start(
+    arguments: list[str], redirect: str = "2>&1", before: str = "", session: bool = False
+) -> subprocess.Popen[str]:
+    """A process of its own, perhaps in a session of its own, its descriptors as a shell's words have them."""
     # As a user has it: JAX may be killed while it writes into the folder of compiled programs, which it does without
     # care, and reads what is left there the next time.
     environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
     environment["XDG_CACHE_HOME"] = os.environ["JAX_COMPILATION_CACHE_DIR"]
+    environment["PYTHONUNBUFFERED"] = ""
     return subprocess.Popen(
-        [sys.executable, "-u", train.__file__, *arguments],
+        ["sh", "-c", f'{before} exec "$@" {redirect}', "sh", sys.executable, train.__file__, *arguments],
         env=environment,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=subprocess.PIPE,
         text=True,
+        start_new_session=session,
     )
 
 
@@ -339,7 +348,7 @@ def test_kills_at_any_instant_change_nothing(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("signum", stopping.SIGNALS)
+@pytest.mark.parametrize("signum", ASKING)
 def test_a_signal_ends_a_process_with_its_status_and_the_last_step(
     signum: int, training: tuple[subprocess.Popen[str], Path]
 ) -> None:
@@ -351,6 +360,109 @@ def test_a_signal_ends_a_process_with_its_status_and_the_last_step(
     assert process.returncode == 128 + signum, printed
     last = max(row["step"] for row in logged(workdir))
     assert Run.open(workdir).steps()[-1] >= last
+
+
+@pytest.mark.parametrize(
+    "redirect", ["2>&-", *(pytest.param(r, marks=pytest.mark.slow) for r in (">&-", ">&- 2>&- <&-"))]
+)
+def test_closed_streams_change_nothing(
+    redirect: str, command: Callable[..., list[str]], whole: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """The number of a closed descriptor goes to none of the run's files."""
+    expected, workdir = whole("vae"), tmp_path / "run"
+    process = start(command("vae", workdir), redirect)
+    printed = process.communicate()
+    assert process.returncode == 0, printed
+    assert_the_same_run(workdir, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_a_reader_that_leaves_changes_nothing(
+    name: str, command: Callable[..., list[str]], whole: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """As with ``| head -1``."""
+    expected, workdir = whole("vae"), tmp_path / "run"
+    process = start(command("vae", workdir), redirect="")
+    leaving, staying = (process.stdout, process.stderr) if name == "stdout" else (process.stderr, process.stdout)
+    assert leaving is not None
+    assert staying is not None
+    assert leaving.read(4)
+    leaving.close()
+    with staying:
+        printed = staying.read()
+    assert process.wait() == 0, printed
+    assert "rror" not in printed
+    assert_the_same_run(workdir, expected)
+
+
+@pytest.mark.slow
+def test_a_closed_terminal_saves_the_last_step_and_nohup_goes_on(
+    command: Callable[..., list[str]], whole: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """The system sends SIGHUP, and whatever is written to the terminal from then on is an error."""
+    expected = whole("vae")
+    for before, more, status in (("", ["--steps", "10000000"], 128 + signal.SIGHUP), ("trap '' HUP;", [], 0)):
+        workdir = tmp_path / f"run{status}"
+        terminal, name = os.openpty()
+        # The first terminal that a session opens is its own.
+        process = start([*command("vae", workdir), *more], "<{0} >{0} 2>{0}".format(os.ttyname(name)), before, True)
+        wait_for(lambda w=workdir: (w / "checkpoints" / "10").exists())  # type: ignore[misc]
+        os.close(terminal)
+        os.close(name)
+        process.communicate(timeout=60)
+        assert process.returncode == status
+        assert Run.open(workdir).steps()[-1] >= max(row["step"] for row in logged(workdir))
+    assert_the_same_run(workdir, expected)
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+@pytest.mark.parametrize("early", [True, False])
+def test_prints_outlive_their_reader(early: bool, name: str) -> None:
+    """No error, no status, nothing at the end of the interpreter; what nobody reads is written nowhere."""
+    program = f"""
+import contextlib, sys
+from experiments.streams import outlive_readers
+if not {early}:
+    outlive_readers()
+print("first", file=sys.{name}, flush=True)
+sys.stdin.readline()
+if {early}:
+    with contextlib.suppress(OSError):
+        print("what an import says", file=sys.{name})
+    outlive_readers()
+for _ in range(3):
+    print("more" * 10000, file=sys.{name}, end="", flush=True)
+print("unfinished", file=sys.{name}, end="")
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONUNBUFFERED": ""},
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    reader: IO[str] = getattr(process, name)
+    assert reader.readline() == "first\n"
+    reader.close()
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdin.write("go on\n")
+    process.stdin.close()
+    rest = (process.stderr if name == "stdout" else process.stdout).read()
+    assert (process.wait(), rest) == (0, "")
+    process.stdout.close()
+    process.stderr.close()
+
+
+def test_a_full_disk_is_no_reader_that_left() -> None:
+    """What a command prints into a file is not lost in silence."""
+    with Path("/dev/full").open("w") as full:
+        raw = streams._Outliving(full.fileno(), "w", closefd=False)
+        with pytest.raises(OSError, match="No space left"):
+            raw.write(b"a result")
 
 
 def check_that_a_full_disk_ends_the_run_and_room_lets_it_go_on(
@@ -432,14 +544,16 @@ def test_a_full_disk(
         subprocess.run(["umount", disk], check=True)
 
 
-def test_stop_requests() -> None:
+@pytest.mark.parametrize("signum", ASKING)
+def test_stop_requests(signum: signal.Signals) -> None:
+    assert signum in stopping.SIGNALS  # it would end this process
     with stopping.StopRequest() as stop:
         stop.check()
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signum)
         wait_for(lambda: stop.signum is not None)
-        with pytest.raises(stopping.Stopped, match="stopped by SIGINT") as stopped:
+        with pytest.raises(stopping.Stopped, match=f"stopped by {signum.name}$") as stopped:
             stop.check()
-    assert stopped.value.status == 130
+    assert stopped.value.status == 128 + signum
     seen = []
     thread = threading.Thread(target=lambda: seen.append(stopping.StopRequest().__enter__().signum))
     thread.start()
@@ -447,11 +561,45 @@ def test_stop_requests() -> None:
     assert seen == [None]
 
 
-def test_a_second_signal_ends_at_once_unless_it_came_with_the_first() -> None:
+# Without jaxgen, whose import takes seconds.
+STOP_REQUEST = f"import runpy, time\nStopRequest = runpy.run_path({stopping.__file__!r})['StopRequest']\n"
+
+
+def test_an_ignored_hangup_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stopping.StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGTERM)
+            wait_for(lambda: stop.signum is not None)
+        assert stop.signum == signal.SIGTERM
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_stop_is_heard_where_nobody_reads_of_it() -> None:
+    """The first signal, and the second one."""
     program = (
-        "import time; from jaxgen.training.stopping import StopRequest\n"
-        "with StopRequest():\n    print('ready', flush=True)\n    time.sleep(60)"
+        f"{STOP_REQUEST}with StopRequest() as stop:\n    print('ready', flush=True)\n    time.sleep(1)\n"
+        "    print(stop.signum, flush=True)\n    time.sleep(20)"
     )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stderr.close()
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.read(3) == "15\n"
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(timeout=15) == 128 + signal.SIGUSR1
+    process.stdout.close()
+
+
+def test_a_second_signal_ends_at_once_unless_it_came_with_the_first() -> None:
+    program = f"{STOP_REQUEST}with StopRequest():\n    print('ready', flush=True)\n    time.sleep(60)"
     process = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -474,6 +622,106 @@ def test_the_lock_names_its_holder(tmp_path: Path) -> None:
         pass
     with exclusive(tmp_path):
         pass
+
+
+@contextlib.contextmanager
+def held_with(lock: Path, text: bytes) -> Iterator[None]:
+    lock.write_bytes(text)
+    with lock.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def test_a_lock_of_bytes_that_are_no_text_is_held(tmp_path: Path, capsys: Any) -> None:
+    with held_with(tmp_path / ".lock", b"\xff\n\xfe" * 1000):
+        with pytest.raises(SystemExit) as ended:
+            refuse_if_held(["vae", "--workdir", str(tmp_path)])
+        with pytest.raises(BlockingIOError) as refused, exclusive(tmp_path):
+            pass
+    assert ended.value.code == 1
+    (printed,) = capsys.readouterr().err.splitlines()
+    for line in (printed.removeprefix("error: "), str(refused.value)):
+        assert line.startswith(f"{tmp_path} is in use by \N{REPLACEMENT CHARACTER} ")
+        assert "\n" not in line
+        assert len(line) < 300 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_a_lock_that_is_no_file_is_named(make: Any, tmp_path: Path) -> None:
+    """And nobody waits for the other end of a fifo."""
+    make(tmp_path / ".lock")
+    refuse_if_held(["vae", "--workdir", str(tmp_path)])
+    with pytest.raises(OSError, match=rf"^{tmp_path}/\.lock is no file: remove it"), exclusive(tmp_path):
+        pass
+
+
+def test_a_glance_leaves_to_the_lock_what_it_cannot_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    for place in ("a" * 300, "a\0b", str(tmp_path)):
+        refuse_if_held(["vae", "--workdir", place])
+        refuse_if_held(["vae", f"--workdir={place}"])
+    assert train.main(["vae", "--workdir", "a" * 300]) == 1
+    (printed,) = capsys.readouterr().err.splitlines()
+    assert printed.startswith("error: ")
+    assert "File name too long: 'aaa" in printed
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with held_with(tmp_path / ".lock", b"process 1"), monkeypatch.context() as patch:
+        patch.setattr(Path, "open", refuse)
+        refuse_if_held(["vae", "--workdir", str(tmp_path)])
+
+
+def line(step: int) -> bytes:
+    return b'{"step": %d, "loss": 0.10}' % step
+
+
+@pytest.mark.parametrize(
+    ("log", "kept", "cut"),
+    [
+        (b"%b\r\n%b\r\n" % (line(20), line(30)), line(20) + b"\r\n", line(30) + b"\r\n"),
+        (b"%b\n%b\n%b\n" % (line(30), line(10), line(20)), b"%b\n%b\n" % (line(10), line(20)), line(30) + b"\n"),
+        (b"%b\n%b" % (line(10), line(20)), b"%b\n%b\n" % (line(10), line(20)), None),
+        (b"%b\n%b" % (line(20), line(30)), line(20) + b"\n", line(30) + b"\n"),
+        (b'%b\n{"step": 20, "lo' % line(10), line(10) + b"\n", b'{"step": 20, "lo\n'),
+        (b"%b\n\n%b\n \n" % (line(10), line(20)), b"%b\n\n%b\n \n" % (line(10), line(20)), None),
+        (b"\xef\xbb\xbf%b\n%b\n" % (line(10), line(30)), b"\xef\xbb\xbf%b\n" % line(10), line(30) + b"\n"),
+    ],
+    ids=["CRLF", "later row first", "no newline", "no newline, later", "torn", "blank lines", "BOM"],
+)  # fmt: skip
+def test_a_log_is_cut_where_its_rows_are(log: bytes, kept: bytes, cut: bytes | None, tmp_path: Path) -> None:
+    """Rows that stay are there byte for byte, the others beside them, and the next session finds the same."""
+    path, beside = tmp_path / "metrics.jsonl", tmp_path / "metrics.cut.jsonl"
+    path.write_bytes(log)
+    steps = [row["step"] for row in read_rows(path, 20)]
+    for _ in range(2):
+        with Monitor(tmp_path, 20):
+            assert path.read_bytes() == kept
+        assert (beside.read_bytes() if beside.exists() else None) == cut
+    with Monitor(tmp_path, 20) as monitor:
+        monitor.write(30, {"loss": 1.0})
+    assert path.read_bytes() == kept + b'{"step": 30, "loss": 1.0}\n'
+    assert [row["step"] for row in read_rows(path)] == [*steps, 30]
+    with Monitor(tmp_path, 25):
+        assert path.read_bytes() == kept
+    assert beside.read_bytes() == (cut or b"") + b'{"step": 30, "loss": 1.0}\n'
+
+
+@pytest.mark.parametrize(
+    "wrong", [b"null", b"[1]", b'{"loss": 1}', b'{"step": "3"}', b'{"step": 20, "lo', b"\xff", b"[" * 99999]
+)
+def test_a_line_that_is_no_row_changes_nothing(wrong: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b"%b\n%b\n%b\n" % (line(30), wrong, line(10)))
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"metrics\.jsonl: not a log of metrics \(line 2: .*\): move it away"):
+        Monitor(tmp_path, 20)
+    with pytest.raises(ValueError, match="not a log of metrics"):
+        read_rows(path)
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
 def test_the_monitor_goes_on_where_the_checkpoint_is(tmp_path: Path) -> None:

@@ -223,6 +223,12 @@ def test_a_pause_is_no_training(tmp_path: Path) -> None:
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert reproduction.training_seconds(tmp_path) == pytest.approx(50 / 5.0)
+    with (tmp_path / "metrics.jsonl").open("a") as log:
+        log.write('{"step": 60, "time_st')  # cut short by a kill
+    assert reproduction.training_seconds(tmp_path) == pytest.approx(50 / 5.0)
+    (tmp_path / "metrics.jsonl").unlink()
+    with pytest.raises(ValueError, match="has no log of its speed"):
+        reproduction.training_seconds(tmp_path)
 
 
 def test_the_table_of_a_record(small: Config) -> None:

@@ -63,17 +63,21 @@ def exclusive(directory: Path) -> Iterator[None]:
 
     Raises:
       BlockingIOError: another process holds it; the error names that process.
+      OSError: ``.lock`` is no file, or cannot be read and written.
     """
     import fcntl
 
+    path = directory / _LOCK
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} is no file: remove it, or use another folder")
     # Never removed: a process that waits at a removed file would not see the one that is made next.
-    with (directory / _LOCK).open("a+") as file:
+    with path.open("a+", errors="replace") as file:
         try:
-            with naming(directory / _LOCK):
+            with naming(path):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.seek(0)
-            holder = file.read().strip() or "a process that has just begun"
+            holder = " ".join(file.read(200).split()) or "a process that has just begun"
             raise BlockingIOError(
                 f"{directory} is in use by {holder}: wait for it, stop it, or use another folder"
             ) from error

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
@@ -63,7 +64,8 @@ def write_png(path: Path, picture: np.ndarray, scale: int = 2) -> None:
 class Monitor:
     """Writes a run's metrics to ``metrics.jsonl`` and TensorBoard, and its pictures to ``samples/``.
 
-    A context manager. What was logged past ``step`` is cut off: it belongs to steps that a resumed run does again.
+    A context manager. What was logged past ``step`` is cut off, and kept in ``metrics.cut.jsonl``: it belongs to steps
+    that a resumed run does again.
 
     Args:
       directory: the run's directory.
@@ -77,10 +79,9 @@ class Monitor:
     def __init__(self, directory: Path, step: int) -> None:
         self._samples = directory / "samples"
         self._path = directory / "metrics.jsonl"
-        kept = "".join(rows_until(self._path, step)) if self._path.exists() else ""
+        _cut(self._path, step)
         with naming(self._path):
             self._rows = self._path.open("a")
-            self._rows.truncate(len(kept.encode()))
         self._events = EventFile(directory / "tensorboard", step)
 
     def __enter__(self) -> "Monitor":
@@ -132,27 +133,62 @@ class Monitor:
         return path
 
 
-def rows_until(path: Path, step: float) -> list[str]:
-    """Lines of the log up to a step; a last line cut short by a kill is dropped.
+def read_rows(path: Path, step: float = math.inf) -> list[dict[str, Any]]:
+    """Rows of the log up to a step; a last line cut short by a kill is left out.
 
     Args:
-      path: a ``metrics.jsonl``.
+      path: a ``metrics.jsonl``; where there is none, there are no rows.
       step: the last step wanted.
 
     Returns:
-      JSON objects, one a line.
+      What was logged, in its order.
 
     Raises:
       ValueError: a whole line is not a row of the log.
     """
-    lines = path.read_text().splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
-        lines.pop()
-    try:
-        return [line for line in lines if json.loads(line)["step"] <= step]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not a log of metrics ({error}): move it away to start another") from error
+    return [row for _, row in _lines(path) if row is not None and row["step"] <= step]
 
 
-def read_rows(path: Path, step: float = math.inf) -> list[dict]:
-    return [json.loads(line) for line in rows_until(path, step)] if path.exists() else []
+def _lines(path: Path) -> list[tuple[bytes, dict[str, Any] | None]]:
+    """Lines of a log, byte for byte, each with its row; blank ones have none, nor a last one cut short by a kill."""
+    if not path.exists():
+        return []
+    lines: list[tuple[bytes, dict[str, Any] | None]] = []
+    with path.open("rb") as log:
+        for number, line in enumerate(log, 1):
+            row = None
+            try:
+                if line.strip():
+                    row = json.loads(line)
+                    if type(row["step"]) not in (int, float):
+                        raise ValueError(f"its step is {row['step']!r}")
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                if line.endswith(b"\n"):
+                    wrong = f"{path}: not a log of metrics (line {number}: {error})"
+                    raise ValueError(f"{wrong}: move it away to start another") from error
+                row = None
+            lines.append((line, row))
+    return lines
+
+
+def _cut(path: Path, step: float) -> None:
+    """Leave in a log its rows up to a step, the last one ended; what is cut off goes into a file beside it, first."""
+    lines = _lines(path)
+    kept: list[bytes] = []
+    cut: list[bytes] = []
+    for line, row in lines:
+        stays = row["step"] <= step if row is not None else not line.strip()
+        (kept if stays else cut).append(line if line.endswith(b"\n") else line + b"\n")
+    whole, rest = b"".join(line for line, _ in lines), b"".join(kept)
+    if cut:
+        beside = path.with_name("metrics.cut.jsonl")
+        with naming(beside), beside.open("ab") as file:
+            file.write(b"".join(cut))
+            file.flush()
+            os.fsync(file.fileno())
+    if not whole.startswith(rest):  # a later row stands before one that stays, or the last one is not ended
+        with replacing(path) as partial:
+            partial.write_bytes(rest)
+    elif rest != whole:
+        with naming(path):
+            os.truncate(path, len(rest))

@@ -1,12 +1,16 @@
-"""Being asked to stop: SIGTERM and SIGINT, which machines send before they are taken away, and people too."""
+"""Being asked to stop: by machines before they are taken away, by schedulers, by closed terminals, by people."""
 
+import contextlib
 import os
 import signal
 import threading
 import time
 from types import TracebackType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Those that there are on this system.
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
+)
 # Seconds in which signals are one: a scheduler tells every process, and a launcher (uv) passes on what it is told.
 TOGETHER = 0.5
 
@@ -24,11 +28,11 @@ class Stopped(Exception):  # noqa: N818 - it is no error
 
 
 class StopRequest:
-    """Notices SIGINT and SIGTERM; the first one asks to stop, one `TOGETHER` later or more ends the process at once.
+    """Notices `SIGNALS`; the first one asks to stop, one `TOGETHER` later or more ends the process at once.
 
     A context manager for the main thread; in another one, where Python delivers no signals, it notices nothing. The
-    signals are seen by a thread of its own, since a handler in Python waits until compiled code has ended.
-    ``signum`` is the signal that came, or None.
+    signals are seen by a thread of its own, since a handler in Python waits until compiled code has ended. A SIGHUP
+    that is ignored (``nohup``) stays ignored. ``signum`` is the signal that came, or None.
     """
 
     def __init__(self) -> None:
@@ -40,7 +44,8 @@ class StopRequest:
             reading, self._writing = os.pipe()
             os.set_blocking(self._writing, False)
             threading.Thread(target=self._watch, args=(reading,), daemon=True).start()
-            self._previous = {s: signal.signal(s, lambda *_: None) for s in SIGNALS}
+            heard = [s for s in SIGNALS if s.name != "SIGHUP" or signal.getsignal(s) is not signal.SIG_IGN]
+            self._previous = {s: signal.signal(s, lambda *_: None) for s in heard}
             self._previous_fd = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
         return self
 
@@ -62,14 +67,19 @@ class StopRequest:
             if self.signum is not None and time.monotonic() - asked < TOGETHER:
                 continue
             if self.signum is not None:
-                os.write(2, b"\nasked again: ending at once, without saving\n")
+                _say(b"\nasked again: ending at once, without saving\n")
                 os._exit(128 + signum)
-            os.write(2, b"\nasked to stop: saving; ask again to end at once\n")
             asked = time.monotonic()
             self.signum = signum
+            _say(b"\nasked to stop: saving; ask again to end at once\n")
         os.close(reading)
 
     def check(self) -> None:
         """Raise `Stopped` when a signal came."""
         if self.signum is not None:
             raise Stopped(self.signum)
+
+
+def _say(text: bytes) -> None:
+    with contextlib.suppress(OSError):  # the standard error may be closed, its reader or its terminal gone
+        os.write(2, text)
