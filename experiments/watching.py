@@ -211,7 +211,7 @@ class Pictures:
         shape = test["image"].shape[1:]
         if len(shape) == 3 and shape[2] not in (1, 3):
             raise ValueError(
-                f"pictures are grey or in colour, of 1 or 3 channels, and these images have {shape[2]}: keep the channels "
+                f"pictures are grey or in colour, of 1 or 3 channels, and these have {shape[2]}: keep those channels "
                 "that make a picture"
             )
         self._spec = spec

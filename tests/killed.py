@@ -1,7 +1,7 @@
-"""A command in a process that is killed at a file operation: ``python -m tests.killed NUMBER FOLDER TRACE COMMAND ...``.
+"""A command in a process that is killed at a file operation: ``python -m tests.killed NUMBER FOLDER TRACE COMMAND``.
 
 Every operation that changes what lies under FOLDER is a line of TRACE; the process kills itself before the one of this
-number (from 0), so that it and all that follow are not done. COMMAND is a module of ``experiments`` and its arguments.
+number (from 0), so that it and all that follow are not done. COMMAND is a module of ``experiments``, then arguments.
 """
 
 import importlib

@@ -2,7 +2,7 @@
 
 import json
 import os
-import resource
+import re
 import shutil
 import signal
 import subprocess
@@ -157,7 +157,7 @@ def test_kills_while_a_checkpoint_is_replaced_lose_nothing(
         for place, steps in before.items():
             assert set(steps) <= set(after[place]) or len(after[place]) >= min(keep, len(steps)), (done[-1], after)
             assert max(after[place]) >= max(steps), done[-1]
-        assert run.main(["vae", "--workdir", str(workdir), "--resume"]) == 0
+        assert run.main(["vae", "--workdir", str(workdir), "--resume"]) == 0, done[-1]
         if command == "train":
             assert_the_same_run(workdir, expected, STEPS)
         else:
@@ -199,7 +199,7 @@ def test_a_run_that_had_a_checkpoint_never_begins_anew(arguments: Arguments, tmp
     assert train.main([*arguments(workdir), "--steps", "20"]) == 0
     log = (workdir / "metrics.jsonl").read_bytes()
     capsys.readouterr()
-    for lost in (workdir / "checkpoints", workdir / "checkpoints" / "20", workdir / "checkpoints" / "10"):
+    for lost in (workdir / "checkpoints", workdir / "checkpoints" / "20"):
         lost.rename(tmp_path / "away")
         status, said = train.main([*resume, "--steps", "30"]), capsys.readouterr()
         if lost.name == "checkpoints":
@@ -207,10 +207,9 @@ def test_a_run_that_had_a_checkpoint_never_begins_anew(arguments: Arguments, tmp
             assert f"error: {workdir} had a checkpoint of step 20 and has none now: put " in said.err
             assert (workdir / "metrics.jsonl").read_bytes() == log
             (tmp_path / "away").rename(lost)
-        elif lost.name == "20":
+        else:
             assert status == 0
             assert f"warning: checkpoint 20 was saved in {workdir / 'checkpoints'} and is not there" in said.out
-            shutil.rmtree(tmp_path / "away")
     # Of a run that was killed before its first checkpoint nothing is lost.
     fresh = tmp_path / "fresh"
     assert train.main([*arguments(fresh), "--steps", "20"]) == 0
@@ -228,7 +227,7 @@ def test_what_is_no_folder_is_said_for_what_it_is(kind: str, arguments: Argument
     log = (workdir / "metrics.jsonl").read_bytes()
     made: dict[str, Callable[[Path], None]] = {
         "dangling link": lambda path: path.symlink_to(tmp_path / "gone"),
-        "file": lambda path: path.write_text("not a folder") and None,
+        "file": lambda path: path.touch(),
         "pipe": lambda path: os.mkfifo(path),
     }
     words = {
@@ -257,39 +256,22 @@ def test_what_is_no_folder_is_said_for_what_it_is(kind: str, arguments: Argument
             assert os.path.lexists(workdir / "checkpoints" / "damaged" / "20-0")
 
 
-def as_nobody(program: str, *more: str) -> subprocess.CompletedProcess[str]:
-    """Run Python as a user whom the system refuses something; as root it refuses nothing."""
-    drop = "import os\nos.setgroups([])\nos.setgid(65534)\nos.setuid(65534)\n" if os.getuid() == 0 else ""
-    return subprocess.run(
-        [sys.executable, "-c", f"import sys\nfrom experiments import train\n{drop}{program}", *more],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+def confined(program: str, *more: str) -> subprocess.CompletedProcess[str]:
+    """Run Python as one whom the system refuses something: root without the right to read and write everything."""
+    order = [sys.executable, "-c", f"import sys\nfrom experiments import train\n{program}", *more]
+    if os.getuid() == 0:
+        order = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *order]
+    return subprocess.run(order, capture_output=True, text=True, check=False, timeout=60)
 
 
 TRAIN = "sys.exit(train.main(sys.argv[1:]))"
 
 
-def open_to_all(folder: Path) -> None:
-    """Let another user write into a folder, and reach it."""
-    for path in (folder, *folder.rglob("*")):
-        path.chmod(0o777 if path.is_dir() else 0o666)
-    for path in folder.parents:
-        if path.stat().st_uid == os.getuid() and path != Path("/"):
-            path.chmod(path.stat().st_mode | 0o055)
-
-
-def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(
-    arguments: Arguments, npz: Path, tmp_path: Path
-) -> None:
+def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(arguments: Arguments, tmp_path: Path) -> None:
     workdir = tmp_path / "run"
     assert train.main([*arguments(workdir), "--steps", "20"]) == 0
-    open_to_all(workdir)
-    open_to_all(npz.parent)
     (workdir / "checkpoints" / "20").chmod(0)
-    done = as_nobody(TRAIN, "vae", "--workdir", str(workdir), "--resume", "--steps", "30")
+    done = confined(TRAIN, "vae", "--workdir", str(workdir), "--resume", "--steps", "30")
     assert done.returncode == 1, done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: checkpoint 20 in ")
     assert "cannot be read (Permission denied: " in done.stderr
@@ -331,27 +313,25 @@ REFUSALS = ["not writable", "few descriptors", "no inodes"]
     ],
 )
 def test_a_folder_that_cannot_be_made_ends_the_run_at_once(
-    checkpointing: str, kind: str, arguments: Arguments, npz: Path, tmp_path: Path, request: pytest.FixtureRequest
+    checkpointing: str, kind: str, arguments: Arguments, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """Status 1 and one line with the path, in seconds; with room again the run goes on."""
     folder = request.getfixturevalue("few_files") if kind == "no inodes" else tmp_path
     expected, workdir = tmp_path / "expected", folder / "run"
     assert train.main(arguments(expected)) == 0
     assert train.main([*arguments(workdir), "--checkpointing", checkpointing, "--steps", "30"]) == 0
-    open_to_all(workdir)
-    open_to_all(npz.parent)
     resume = ["vae", "--workdir", str(workdir), "--resume", "--steps", str(STEPS)]
-    filled = []
+    filled: list[Path] = []
     if kind == "not writable":
         (workdir / "checkpoints").chmod(0o555)
         program = TRAIN
     elif kind == "few descriptors":
-        # Fourteen more than the process has when its first step is done.
+        # Three more than the process has when its first steps are done.
         program = (
-            "import resource\nfrom experiments import session\nadvance = session.Session.advance\n"
+            "import os, resource\nfrom experiments import session\nadvance = session.Session.advance\n"
             "def limited(self):\n    advance(self)\n    used = len(os.listdir('/proc/self/fd'))\n"
-            "    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))\n"
-            f"import os\nsession.Session.advance = limited\n{TRAIN}"
+            "    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 3, used + 3))\n"
+            f"session.Session.advance = limited\n{TRAIN}"
         )
     else:
         program = TRAIN
@@ -359,7 +339,7 @@ def test_a_folder_that_cannot_be_made_ends_the_run_at_once(
             filled.append(folder / f"filler{len(filled)}")
             filled[-1].touch()
     began = time.monotonic()
-    done = as_nobody(program, *resume)
+    done = confined(program, *resume)
     assert time.monotonic() - began < 15 + 15  # to import and compile, and to give up
     error = done.stderr.replace("\r", "\n").splitlines()[-1]
     assert done.returncode == 1, done.stderr
@@ -417,7 +397,7 @@ def test_other_test_images_are_noticed(npz: Path, arguments: Arguments, tmp_path
         with best.checkpoints(read_only=True) as checkpoints:
             assert checkpoints.best_step() == steps, "the only one that was scored on these images"
     capsys.readouterr()
-    assert train.main(["vae", "--workdir", str(workdir), "--resume", "--steps", "80"]) == 0
+    assert train.main(["vae", "--workdir", str(workdir), "--resume", *more[:2], "--steps", "80"]) == 0
     assert "other test images" not in capsys.readouterr().out
 
 
@@ -427,20 +407,16 @@ def test_other_test_images_are_noticed(npz: Path, arguments: Arguments, tmp_path
         (["gan", "--packing", "3", "--batch-size", "16"], r"--batch-size 16 must be a multiple of .* use 15"),
         (["vae", "--learning-rate", "nan"], "--learning-rate must be finite, in float32 too, got nan"),
         (["gan", "--init-scale", "1e39"], "--init-scale must be finite"),
-        (["vae", "--dataset", "channels2"], "of 1 or 3 channels, and these images have 2"),
-        (["gan", "--dataset", "channels4"], "of 1 or 3 channels, and these images have 4"),
+        (["vae", "--dataset", "channels2"], "of 1 or 3 channels, and these have 2"),
+        (["gan", "--dataset", "channels4"], "of 1 or 3 channels, and these have 4"),
     ],
 )
 def test_what_cannot_be_trained_leaves_no_directory(
     options: list[str], said: str, npz: Path, tmp_path: Path, capsys: Any
 ) -> None:
-    import re
-
     for channels in (2, 4):
-        np.savez(
-            tmp_path / f"channels{channels}.npz",
-            image=np.zeros((50, 8, 8, channels), np.uint8) + np.eye(8, dtype=np.uint8)[None, ..., None],
-        )
+        images = np.arange(200 * 64 * channels).reshape(200, 8, 8, channels) % 256
+        np.savez(tmp_path / f"channels{channels}.npz", image=images.astype(np.uint8))
     dataset = [f"npz:{tmp_path / o}.npz" if o.startswith("channels") else o for o in options]
     again = [*dataset, *([] if "--dataset" in dataset else ["--dataset", f"npz:{npz}"])]
     for command, more in ((train, []), (sweep, ["--seeds", "2"])):

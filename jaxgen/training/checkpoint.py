@@ -351,9 +351,8 @@ class Checkpoints:
     def _recover(self, steps: Sequence[int]) -> None:
         """Bring back what a kill left in no place of its own."""
         if jax.process_index() == 0:
-            own = _steps_in(self.directory)
             for folder in (self.directory / _REPLACEMENTS, self.directory / _DELETED):
-                for step in {*_steps_in(folder)}.intersection(steps).difference(own):
+                for step in {*_steps_in(folder)}.intersection(steps).difference(_steps_in(self.directory)):
                     (folder / str(step)).rename(self.directory / str(step))
             # The one that was to be replaced is there: it is as good.
             shutil.rmtree(self.directory / _REPLACEMENTS, ignore_errors=True)
