@@ -37,7 +37,7 @@ _BYTES = 1_000_000  # of a text: one of brackets takes twenty times as much in m
 _LETTERS = 10_000  # of a text's strings, and 200 of its names
 _NAME = 200
 # A flax module is printed twice by the one around it. The deepest specs of jaxgen's own have four levels.
-_SPEC_DEPTH, _SPEC_SIZE = 10, 2000
+_SPEC_DEPTH, _SPEC_SIZE = 10, 1000  # a thousand layers take seconds to trace
 _DEPTH, _SIZE = 32, 100_000
 _INTEGERS = 2**63  # below which NumPy and JAX hold them
 _PIXELS = 2**31  # numbers of an image
@@ -187,6 +187,11 @@ def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most // 2]}...{text[len(text) - most + most // 2 + 3 :]}"
 
 
+def _begun(text: str) -> str:
+    """A message, without its end where it is too long."""
+    return text if len(text) <= _MESSAGE else f"{text[: _MESSAGE - 3]}..."
+
+
 def shown(value: Plain) -> str:
     """Plain data of any size in at most 80 letters."""
     return _cut(_short.repr(value), 80)
@@ -202,7 +207,7 @@ def one_line(path: Path | str, what: object) -> str:
     Returns:
       Both.
     """
-    return _cut(" ".join(f"{_cut(str(path), 120)} {what}".split()), _MESSAGE)
+    return _begun(" ".join(f"{_cut(str(path), 120)} {what}".split()))
 
 
 def check_size(plain: Plain, name: str, depth: int = _DEPTH, size: int = _SIZE) -> None:
@@ -331,9 +336,7 @@ def _words(hint: Any) -> str:
         return "null"
     if typing.is_typeddict(hint) or hint is dict or origin is dict:
         return "an object"
-    return {Path: "a path", optax.GradientTransformation: "an optimizer"}.get(
-        hint, getattr(hint, "__name__", str(hint))
-    )
+    return {Path: "path", optax.GradientTransformation: "an optimizer"}.get(hint, getattr(hint, "__name__", str(hint)))
 
 
 def check(value: Any, hint: Any, name: str, plain: Plain = ...) -> None:
@@ -504,7 +507,7 @@ def _made(make: Callable[[], Any], name: str, path: str) -> Any:
     try:
         return make()
     except Exception as error:  # of anybody's class
-        raise ValueError(_cut(f"{_cut(path, 100)}: fields do not fit {name}: {_first_line(error)}", _MESSAGE)) from None
+        raise ValueError(_begun(f"{_cut(path, 100)}: fields do not fit {name}: {_first_line(error)}")) from None
 
 
 def _first_line(error: Exception) -> str:

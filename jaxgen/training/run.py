@@ -244,9 +244,9 @@ class Run:
 
     def shapes(self) -> State:
         """Shapes and types of the run's state, as a state of `jax.ShapeDtypeStruct`."""
-        data = self.config["identity"]["data"]
+        spec, data = self.spec, self.config["identity"]["data"]
         try:
-            return state_shapes(self.spec, data["image_shape"], data["image_type"], labels=data["labels"])
+            return state_shapes(spec, data["image_shape"], data["image_type"], labels=data["labels"])
         except ValueError as error:
             raise ValueError(one_line(self.directory / "config.json", error)) from error
 
