@@ -531,7 +531,7 @@ def differences(saved: Plain, requested: Plain, path: str = "") -> list[str]:
             for key in [*saved, *(key for key in requested if key not in saved)]
             for line in differences(saved.get(key), requested.get(key), f"{path}.{key}" if path else key)
         ]
-    return [] if saved == requested else [f"{path} was {_short.repr(saved)}, now {_short.repr(requested)}"]
+    return [] if saved == requested else [f"{_cut(path, 100)} was {_short.repr(saved)}, now {_short.repr(requested)}"]
 
 
 def init_state(spec: Spec, key: jax.Array, batch: Mapping[str, Any]) -> State:
