@@ -6,12 +6,13 @@ import math
 import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, get_args, get_type_hints
 
 import tyro
 
 from experiments import models
 from jaxgen import GAN, VAE, data
+from jaxgen.plain import check, one_line
 from jaxgen.training.run import Run
 
 FLOAT32_MAX = 3.4028234e38
@@ -305,6 +306,11 @@ class GANOptions(Options):
         return models.build_gan(self, image_shape, num_classes)
 
 
+class _Saved(TypedDict):
+    family: Literal["vae", "gan"]
+    options: dict
+
+
 FAMILIES: dict[str, type[VAEOptions] | type[GANOptions]] = {"vae": VAEOptions, "gan": GANOptions}
 
 
@@ -363,12 +369,18 @@ def value_of(arguments: Sequence[str], flag: str) -> str | None:
 
 
 def saved_options(run: Run) -> VAEOptions | GANOptions:
-    """The options that a run was trained with."""
+    """The options that a run was trained with; a ValueError of one line names what does not fit."""
     saved = run.config["settings"]
-    values: dict[str, Any] = {}
-    family = saved["family"]
-    for field in dataclasses.fields(FAMILIES[family]):
-        value = saved["options"].get(field.name, field.default)
-        is_path = field.name in ("data_dir", "manual_dir", "workdir", "init_from") and value is not None
-        values[field.name] = Path(value) if is_path else tuple(value) if isinstance(value, list) else value
-    return FAMILIES[family](**values)
+    try:
+        check(saved, _Saved, "settings")
+        kind = FAMILIES[saved["family"]]
+        values: dict[str, Any] = {}
+        for name, hint in get_type_hints(kind).items():
+            if name in saved["options"]:  # older runs lack options of today
+                value = saved["options"][name]
+                is_path = Path in get_args(hint) and isinstance(value, str)
+                values[name] = Path(value) if is_path else tuple(value) if isinstance(value, list) else value
+                check(values[name], hint, f"settings.options.{name}", value)
+        return kind(**values)
+    except ValueError as error:
+        raise ValueError(one_line(run.directory / "config.json", f"holds no options: {error}")) from error

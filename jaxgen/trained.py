@@ -8,7 +8,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from jaxgen.annealed import gan_log_likelihood, vae_annealed_log_likelihood
 from jaxgen.data.images import check_images
 from jaxgen.gan import GAN, gan_generate
 from jaxgen.keys import check_key, named_key, numbered_keys
+from jaxgen.plain import Spec
 from jaxgen.spec import check_latents
 from jaxgen.vae import (
     VAE,
@@ -33,9 +34,6 @@ from jaxgen.vae import (
     vae_reconstruct,
 )
 
-if TYPE_CHECKING:
-    from jaxgen.training.run import Spec
-
 _PRETRAINED = Path(__file__).parent / "pretrained"
 _PIECE = 500  # images at a time that are decoded or encoded
 _ROWS = 800  # latents at a time that are climbed with, or chains that are run
@@ -43,7 +41,7 @@ _IMPORTANCE_SAMPLES = 10  # of each image at a time
 _CHAINS = 16  # of an annealed likelihood
 
 
-def prior_noise(spec: "Spec", key: jax.Array, numbers: jax.Array) -> jax.Array:
+def prior_noise(spec: Spec, key: jax.Array, numbers: jax.Array) -> jax.Array:
     """The standard normal latents from which `gan_sample` and `vae_sample` make their images, those of some numbers.
 
     Args:
@@ -66,7 +64,7 @@ def prior_noise(spec: "Spec", key: jax.Array, numbers: jax.Array) -> jax.Array:
     return jnp.concatenate(layers, axis=1)
 
 
-def decode(spec: "Spec", state: Any, z: jax.Array, label: jax.Array | None = None) -> jax.Array:
+def decode(spec: Spec, state: Any, z: jax.Array, label: jax.Array | None = None) -> jax.Array:
     """The mean image of each latent, of either family.
 
     Args:
@@ -86,7 +84,7 @@ def decode(spec: "Spec", state: Any, z: jax.Array, label: jax.Array | None = Non
     return spec.likelihood.mean(vae_decode_noise(spec, state, z, label))
 
 
-def _decoder(spec: "Spec", state: Any, likelihood: Any, noise: losses.Likelihood) -> tuple[latents.Decoder, Any]:
+def _decoder(spec: Spec, state: Any, likelihood: Any, noise: losses.Likelihood) -> tuple[latents.Decoder, Any]:
     """(the decoder, the likelihood whose parameters it gives): where none is asked for, a VAE's own, a GAN's noise."""
     if isinstance(spec, VAE):
         check_standard_prior(spec, "a search for latents")
@@ -100,7 +98,7 @@ _decode = functools.partial(jax.jit, static_argnums=0)(decode)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _sample(spec: "Spec", state: Any, key: jax.Array, numbers: jax.Array, label: jax.Array | None) -> jax.Array:
+def _sample(spec: Spec, state: Any, key: jax.Array, numbers: jax.Array, label: jax.Array | None) -> jax.Array:
     z = prior_noise(spec, key, numbers)
     if isinstance(spec, VAE) and spec.prior is not None:
         z = prior_latents(evaluation(spec, state), z, key, numbers)
@@ -109,7 +107,7 @@ def _sample(spec: "Spec", state: Any, key: jax.Array, numbers: jax.Array, label:
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5))
 def _invert(
-    spec: "Spec",
+    spec: Spec,
     state: Any,
     rows: dict[str, Any],
     key: jax.Array,
@@ -135,13 +133,13 @@ def _invert(
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5))
 def _complete(
-    spec: "Spec", state: Any, rows: dict[str, Any], key: jax.Array, likelihood: Any, options: tuple[Any, ...]
+    spec: Spec, state: Any, rows: dict[str, Any], key: jax.Array, likelihood: Any, options: tuple[Any, ...]
 ) -> latents.Completion:
     decoder, likelihood = _decoder(spec, state, likelihood, latents.COMPLETION_NOISE)
     return latents.complete(decoder, rows, rows["mask"], key, _latent_dim(spec), likelihood=likelihood, **dict(options))
 
 
-def _latent_dim(spec: "Spec") -> int:
+def _latent_dim(spec: Spec) -> int:
     return spec.latent_dim if isinstance(spec, GAN) else sum(layers_of(spec, spec.latent_dim))
 
 
@@ -181,7 +179,7 @@ class Trained:
     """
 
     name: str
-    spec: "Spec"
+    spec: Spec
     state: Any
     image_shape: tuple[int, ...]
     image_type: str

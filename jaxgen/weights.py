@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -16,18 +16,41 @@ import numpy as np
 from jaxgen import modules
 from jaxgen._stochastic_layers import layers_of
 from jaxgen.gan import GAN, GANState
+from jaxgen.plain import (
+    ImageType,
+    Plain,
+    Spec,
+    State,
+    check,
+    check_images,
+    one_line,
+    parse,
+    shown,
+    spec_from_plain,
+    state_shapes,
+    to_plain,
+)
 from jaxgen.spec import check_state
 from jaxgen.training import manifest
 from jaxgen.training.files import replacing
 from jaxgen.vae import VAE, VAEState
 
-if TYPE_CHECKING:
-    from jaxgen.training.run import Plain, Spec, State
-
 _FORMAT = 1
 FloatType = Literal["float32", "float16"]
 _FLOATS = ("float32", "float16")
+_HEADER = 4_000_000  # bytes: names and shapes of tens of thousands of arrays
 _EXACT = ("hyperparams/", "step")  # few numbers, of which a decay of 0.9999 would be 1 in half precision
+
+
+class _Described(TypedDict):
+    """What a record of ours holds; ``num_classes`` is for those who read it elsewhere."""
+
+    spec: dict
+    image_shape: list[int]
+    image_type: ImageType
+    floats: FloatType
+    record: dict
+    arrays_sha256: str
 
 
 class Arrays(NamedTuple):
@@ -90,13 +113,21 @@ def read_arrays(path: Path) -> Arrays:
       ModuleNotFoundError: safetensors is not installed.
     """
     safetensors = _safetensors()
-    contents = path.read_bytes()
+    if not path.is_file():  # a pipe would be waited for
+        raise FileNotFoundError(one_line(path, "is no file"))
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > _HEADER:
+            what = f"header of {length:,} bytes, of which {_HEADER:,} are read"
+            raise ValueError(one_line(path, f"is no whole .safetensors file ({what}): write it again"))
+        file.seek(0)
+        contents = file.read()
     try:
         arrays = safetensors.numpy.load(contents)
-        header = json.loads(contents[8 : 8 + int.from_bytes(contents[:8], "little")])
-        record = json.loads(header.get("__metadata__", {}).get("jaxgen", "{}"))
-    except (safetensors.SafetensorError, ValueError) as error:
-        raise ValueError(f"{path} is no whole .safetensors file ({error}): write it again") from error
+        header = json.loads(contents[8 : 8 + length])
+        record = parse((header.get("__metadata__") or {}).get("jaxgen", "{}"), "record")
+    except (safetensors.SafetensorError, ValueError, KeyError, RecursionError) as error:
+        raise ValueError(one_line(path, f"is no whole .safetensors file ({error}): write it again")) from error
     return Arrays(arrays, record if isinstance(record, dict) else {}, hashlib.sha256(contents).hexdigest())
 
 
@@ -111,21 +142,21 @@ class Weights(NamedTuple):
       record: plain data on how it was made.
     """
 
-    spec: "Spec"
-    state: "State"
+    spec: Spec
+    state: State
     image_shape: tuple[int, ...]
     image_type: str
     record: dict[str, Any]
 
 
-def num_classes(spec: "Spec") -> int | None:
+def num_classes(spec: Spec) -> int | None:
     """Number of classes of a spec's networks; None of a model without labels; no arrays of any shape are involved."""
     if isinstance(spec, GAN):
         return modules.num_classes(spec.generator, spec.discriminator)
     return modules.num_classes(*layers_of(spec, spec.encoder), *layers_of(spec, spec.decoder))
 
 
-def _kept(state: "State") -> dict[str, Any]:
+def _kept(state: State) -> dict[str, Any]:
     """What of a state is stored."""
     if isinstance(state, VAEState):
         networks = {**state.params, **{f"{name}_collections": tree for name, tree in state.collections.items()}}
@@ -143,7 +174,7 @@ def _kept(state: "State") -> dict[str, Any]:
     }
 
 
-def _state(spec: "Spec", kept: dict[str, Any]) -> "State":
+def _state(spec: Spec, kept: dict[str, Any]) -> State:
     """The state of what is stored: optimizers begin anew, and a moving average starts from the stored generator."""
     hyperparams, step = kept["hyperparams"], kept["step"]
     if isinstance(spec, VAE):
@@ -167,14 +198,10 @@ def _state(spec: "Spec", kept: dict[str, Any]) -> "State":
     )
 
 
-def _shapes(spec: "Spec", image_shape: tuple[int, ...], image_type: str) -> dict[str, Any]:
+def _shapes(spec: Spec, image_shape: tuple[int, ...], image_type: str) -> dict[str, Any]:
     """Shapes and types of what is stored of a spec's state, in its tree."""
-    from jaxgen.training.run import init_state  # with Orbax, which takes most of a second to import
-
-    batch = {"image": jax.ShapeDtypeStruct((1, *image_shape), image_type)}
-    if num_classes(spec) is not None:
-        batch["label"] = jax.ShapeDtypeStruct((1,), "int32")
-    return jax.eval_shape(lambda batch: _kept(init_state(spec, jax.random.key(0), batch)), batch)
+    state = state_shapes(spec, image_shape, image_type, labels=num_classes(spec) is not None)
+    return jax.eval_shape(_kept, state)
 
 
 def _stored_type(path: str, leaf: Any, dtype: str) -> str:
@@ -212,13 +239,13 @@ def _digest(arrays: Mapping[str, np.ndarray]) -> str:
 
 def save_weights(
     path: str | Path,
-    spec: "Spec",
-    state: "State",
+    spec: Spec,
+    state: State,
     *,
     image_shape: tuple[int, ...],
     image_type: str,
     dtype: FloatType = "float32",
-    record: Mapping[str, "Plain"] | None = None,
+    record: Mapping[str, Plain] | None = None,
 ) -> None:
     """Write a trained model as one file that `load_weights` and `jaxgen.load` read anywhere, whole or not at all.
 
@@ -243,8 +270,6 @@ def save_weights(
         does not end in .safetensors.
       ModuleNotFoundError: safetensors is not installed.
     """
-    from jaxgen.training.run import to_plain
-
     if dtype not in _FLOATS:
         raise ValueError(f"floats are stored as {' or '.join(_FLOATS)}, got {dtype!r}")
     check_state(state, GANState if isinstance(spec, GAN) else VAEState)
@@ -282,29 +307,30 @@ def load_weights(path: str | Path) -> Weights:
         are missing, too much or of another shape or type.
       ModuleNotFoundError: safetensors is not installed.
     """
-    from jaxgen.training.run import from_plain
-
     path = Path(path)
     arrays, described, _ = read_arrays(path)
     if "spec" not in described:
-        raise ValueError(f"{path} holds no model of jaxgen's: expected a file that jaxgen.weights.save_weights wrote")
+        other = "holds no model of jaxgen's: expected a file that jaxgen.weights.save_weights wrote"
+        raise ValueError(one_line(path, other))
     if described.get("format") != _FORMAT:
-        raise ValueError(
-            f"{path} is of format {described.get('format')}, this jaxgen reads {_FORMAT}: use the jaxgen that wrote it"
-        )
+        other = f"{shown(described.get('format'))}, this jaxgen reads {_FORMAT}: use the jaxgen that wrote it"
+        raise ValueError(one_line(path, f"is of format {other}"))
     try:
-        spec = from_plain(described["spec"])
+        check(described, _Described, "")
+        check_images(described["image_shape"], described["image_type"])
+        spec = spec_from_plain(described["spec"])
         image_shape, image_type = tuple(described["image_shape"]), described["image_type"]
         tree = _shapes(spec, image_shape, image_type)
-        wanted = _wanted(tree, described["floats"])
-        record = dict(described["record"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} describes no model that this jaxgen can make: {error}") from error
-    wrong = manifest.array_differences(manifest.arrays(arrays), wanted)
+    except ValueError as error:
+        raise ValueError(one_line(path, f"describes no model that this jaxgen can make: {error}")) from error
+    wrong = manifest.array_differences(manifest.arrays(arrays), _wanted(tree, described["floats"]))
     if wrong:
-        raise ValueError(f"{path} does not hold the arrays of its {type(spec).__name__}: {manifest.summary(wrong)}")
-    if _digest(arrays) != described.get("arrays_sha256"):
-        raise ValueError(f"{path} is damaged: its arrays do not have the hash they were written with; copy it again")
+        other = f"does not hold the arrays of its {type(spec).__name__}: {manifest.summary(wrong)}"
+        raise ValueError(one_line(path, other))
+    if _digest(arrays) != described["arrays_sha256"]:
+        raise ValueError(
+            one_line(path, "is damaged: its arrays do not have the hash they were written with; copy it again")
+        )
     leaves = [jnp.asarray(arrays[name], leaf.dtype) for name, leaf in manifest.paths(tree).items()]
     kept = jax.tree.unflatten(jax.tree.structure(tree), leaves)
-    return Weights(spec, _state(spec, kept), image_shape, image_type, record)
+    return Weights(spec, _state(spec, kept), image_shape, image_type, described["record"])

@@ -13,7 +13,20 @@ from typing import Any
 import pytest
 
 import jaxgen
-from jaxgen import augmentation, batches, data, keys, losses, metrics, networks, parallel, schedules, trained, weights
+from jaxgen import (
+    augmentation,
+    batches,
+    data,
+    keys,
+    losses,
+    metrics,
+    networks,
+    parallel,
+    plain,
+    schedules,
+    trained,
+    weights,
+)
 from jaxgen.evaluation import extractors, measures, records
 from jaxgen.training import (
     checkpoint,
@@ -36,7 +49,7 @@ ROOT = Path(jaxgen.__file__).parent
 FLOORS = [
     {"losses", "metrics", "networks", "augmentation", "batches", "keys", "schedules"},
     {"annealed", "gan", "vae", "_stochastic_layers", "latents", "parallel", "modules", "spec"},
-    {"data", "training", "evaluation", "weights", "trained"},
+    {"data", "plain", "training", "evaluation", "weights", "trained"},
 ]
 # What each floor may import besides the standard library.
 PACKAGES = [
@@ -128,8 +141,8 @@ def public() -> Iterator[tuple[str, Any]]:
         *((module, list(module.__all__)) for module in (jaxgen, losses, metrics, networks, data)),
         *((m, [n for n, v in vars(m).items() if not n.startswith("_") and getattr(v, "__module__", "") == m.__name__])
           for m in (augmentation, batches, keys, parallel, schedules, jaxgen.modules, jaxgen.spec, extractors,
-                    checkpoint, collapse, events, feeds, files, loop, manifest, measures, monitor, population,
-                    records, run, sentinel, stopping, streaming, trained, weights)),
+                    checkpoint, collapse, events, feeds, files, loop, manifest, measures, monitor, plain,
+                    population, records, run, sentinel, stopping, streaming, trained, weights)),
     ]  # fmt: skip
     for module, names in lists:
         for name in names:

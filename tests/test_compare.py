@@ -266,7 +266,8 @@ def test_ticks_are_round_and_inside() -> None:
 def fake_run(directory: Path, **changes: Any) -> Path:
     """A run directory without a checkpoint."""
     spec = GANOptions().spec((28, 28, 1))
-    identity: dict[str, Any] = {"name": "fashion_mnist_small", "image_shape": [28, 28, 1], "sha256": "00", **changes}
+    images = {"image_shape": [28, 28, 1], "image_type": "uint8", "labels": True}
+    identity: dict[str, Any] = {"name": "fashion_mnist_small", **images, "sha256": "00", **changes}
     Run.create(directory, {"model": compare.train.to_plain(spec), "data": identity, "seed": 0}, {"family": "gan"})
     return directory
 

@@ -215,12 +215,13 @@ class LocalEncoder(networks.MLPEncoder):
 
 
 def test_run_directories(tmp_path: Path) -> None:
-    identity = {"model": {"latent_dim": 3}, "seed": 0}
+    data = {"image_shape": [5, 5, 1], "image_type": "uint8", "labels": False}
+    identity = {"model": {"latent_dim": 3}, "data": data, "seed": 0}
     made = run.Run.create(tmp_path / "a" / "run", identity, {"steps": 5})
     assert run.Run.open(tmp_path / "a" / "run").config == made.config
     made.check_identity(identity)
     with pytest.raises(ValueError, match=r"model\.latent_dim was 3, now 4; seed was 0, now 1"):
-        made.check_identity({"model": {"latent_dim": 4}, "seed": 1})
+        made.check_identity({"model": {"latent_dim": 4}, "data": data, "seed": 1})
     with pytest.raises(FileExistsError, match="already holds a run: pass --resume"):
         run.Run.create(tmp_path / "a" / "run", identity, {})
     with pytest.raises(FileNotFoundError, match="holds no run"):

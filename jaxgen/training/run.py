@@ -1,262 +1,126 @@
-"""A run directory and its config: specs to plain data and back, without executing anything from a file.
-
-A spec becomes plain data through registered names: a registered class by its name and fields, a registered
-function by its name. Register your own with `register` before you create or open a run that uses it.
-"""
+"""A run directory and its config. Specs become plain data and are rebuilt in `jaxgen.plain`."""
 
 import contextlib
 import dataclasses
-import functools
 import json
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict
 
-import jax
-import optax
-from flax import linen as nn
-
-from jaxgen import augmentation, losses, networks, schedules
-from jaxgen.gan import GAN, GANState, gan_init
-from jaxgen.spec import Schedule
+from jaxgen.plain import (
+    ImageType,
+    Optimizer,
+    Plain,
+    Spec,
+    State,
+    check,
+    check_images,
+    differences,
+    from_plain,
+    init_state,
+    one_line,
+    optimizer,
+    parse,
+    register,
+    shown,
+    spec_from_plain,
+    state_shapes,
+    to_plain,
+)
+from jaxgen.training import manifest
 from jaxgen.training.checkpoint import Checkpoints, Which
 from jaxgen.training.files import exclusive, replacing
 from jaxgen.training.manifest import versions
-from jaxgen.vae import VAE, VAEState, vae_init
 
-Plain = Any  # None, bool, int, float, str, and lists and dictionaries of them
-Spec = GAN | VAE
-State = GANState | VAEState
+# What of it people know by this module's name.
+__all__ = [
+    "Optimizer",
+    "Plain",
+    "Run",
+    "Spec",
+    "State",
+    "differences",
+    "from_plain",
+    "init_state",
+    "optimizer",
+    "register",
+    "to_plain",
+]
 
 _FORMAT = 1
 _NEWEST = ".newest_checkpoint"
-_OPTIMIZERS = ("adabelief", "adam", "adamax", "adamw", "amsgrad", "lamb", "lion", "rmsprop", "sgd")
-_OF_FLAX = ("parent", "name")  # fields that every Linen module has
+_LARGEST = 1_000_000  # bytes of a config: that of a sweep over a thousand listed settings has a tenth
 
 
-@functools.cache
-def _transformation(name: str, arguments: tuple[tuple[str, float | Schedule], ...]) -> optax.GradientTransformation:
-    return optax.inject_hyperparams(getattr(optax, name))(**dict(arguments))
+class _Format(TypedDict):
+    format: int
 
 
-@dataclasses.dataclass(frozen=True)
-class Optimizer:
-    """An optax optimizer as plain data: equal ones are equal, so a rebuilt spec is not compiled again.
+class _Data(TypedDict):
+    """What is known of the images; ``num_examples``, ``split`` and some more came later than the rest."""
 
-    Its numbers are held by ``optax.inject_hyperparams`` in the optimizer state, where a population may vary them.
+    image_shape: list[int]
+    image_type: ImageType
+    labels: bool
+    name: NotRequired[str]
+    split: NotRequired[str]
+    num_examples: NotRequired[int]
+    binarization: NotRequired[Literal["none", "static", "dynamic"]]
+    sha256: NotRequired[str]
 
-    Args:
-      name: an optimizer of optax, e.g. ``"adam"``.
-      arguments: its arguments, numbers or schedules (step [] -> number []), as sorted pairs, e.g. ``(("b1", 0.5),
-        ("learning_rate", 2e-4))``; see `optimizer`.
 
-    Raises:
-      ValueError: the name is not one of the known optimizers, or it does not take those arguments.
-    """
+class _Sweep(TypedDict):
+    over: dict[str, list[float]]
+    seeds: int
+    settings: NotRequired[list[dict[str, float]]]
 
+
+class _Identity(TypedDict):
+    model: dict
+    data: _Data
+    seed: int
+    batch_size: NotRequired[int]
+    sweep: NotRequired[_Sweep]
+
+
+class _TrainedData(TypedDict):
     name: str
-    arguments: tuple[tuple[str, float | Schedule], ...]
-
-    def __post_init__(self) -> None:
-        if self.name not in _OPTIMIZERS:
-            raise ValueError(f"unknown optimizer {self.name!r}: use one of {', '.join(_OPTIMIZERS)}")
-        try:
-            _transformation(self.name, self.arguments)
-        except TypeError as error:
-            raise ValueError(f"optimizer {self.name} does not take these arguments: {error}") from error
-
-    def init(self, params: Any) -> Any:
-        """The optimizer's state for a tree of parameters of any shapes."""
-        return _transformation(self.name, self.arguments).init(params)
-
-    def update(self, updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        """(updates, new state) from gradients like the parameters; see ``optax.GradientTransformation``."""
-        return _transformation(self.name, self.arguments).update(updates, state, params)
+    sha256: str
 
 
-def optimizer(name: str, **arguments: float | Schedule) -> Optimizer:
-    """Describe an optax optimizer, e.g. ``optimizer("adam", learning_rate=1e-3)``.
+class _Trained(TypedDict):
+    """What train.py has always written besides."""
 
-    Args:
-      name: an optimizer of optax.
-      **arguments: its arguments: numbers, or schedules, step [] -> number [], such as `jaxgen.schedules.Cosine`.
-
-    Returns:
-      The optimizer, to be used wherever an optax transformation is.
-
-    Raises:
-      ValueError: the name is not one of the known optimizers, or it does not take those arguments.
-    """
-    numbers = {key: value if callable(value) else float(value) for key, value in arguments.items()}
-    return Optimizer(name, tuple(sorted(numbers.items())))
+    data: _TrainedData
+    batch_size: int
 
 
-_classes: dict[str, type] = {}
-_values: dict[str, Any] = {}
+class _Settings(TypedDict):
+    family: NotRequired[str]
+    options: NotRequired[dict]
+    setting: NotRequired[dict[str, float]]
 
 
-def register(name: str, thing: Any) -> None:
-    """Give a class or a function a name under which configs know it.
-
-    Args:
-      name: the name.
-      thing: a (frozen) dataclass, such as a Linen module, or a module-level function or constant.
-
-    Raises:
-      ValueError: the name is taken by something else.
-    """
-    registry = _classes if isinstance(thing, type) else _values
-    if registry.setdefault(name, thing) is not thing:
-        raise ValueError(f"the name {name!r} is already registered for {registry[name]!r}: choose another")
+class _Config(TypedDict):
+    identity: _Identity
+    settings: _Settings
+    versions: dict
 
 
-_FUNCTIONS = (
-    nn.elu,
-    nn.gelu,
-    nn.glu,
-    networks.leaky_relu,
-    nn.relu,
-    jax.nn.sigmoid,
-    nn.silu,
-    nn.softplus,
-    nn.tanh,
-)
-_LOSSES = (
-    "elbo",
-    "dreg",
-    "hinge",
-    "iwae",
-    "least_squares",
-    "minimax",
-    "non_saturating",
-    "relativistic",
-    "relativistic_average",
-    "sampled_elbo",
-    "stl",
-    "wasserstein",
-)
-
-
-def _classes_of(module: Any) -> list[type]:
-    """The dataclasses that a module offers: specs may hold any of them."""
-    return [
-        thing
-        for name, thing in vars(module).items()
-        if not name.startswith("_")
-        and isinstance(thing, type)
-        and dataclasses.is_dataclass(thing)
-        and thing.__module__.startswith(module.__name__)
-    ]
-
-
-for _class in (GAN, VAE, *(c for m in (augmentation, losses, networks, schedules) for c in _classes_of(m))):
-    register(_class.__name__, _class)
-for _function in _FUNCTIONS:
-    register(_function.__name__, _function)
-for _name in _LOSSES:
-    register(_name, getattr(losses, _name))
-
-
-def to_plain(value: Any) -> Plain:
-    """Describe a spec, or a part of one, as plain data.
-
-    Args:
-      value: a registered dataclass, function or constant, a tuple, a number, a string or None.
-
-    Returns:
-      Plain data: ``{"type": name, field: ...}`` for a dataclass, ``{"named": name}`` for a function,
-      ``{"optimizer": name, argument: ...}`` for an optimizer.
-
-    Raises:
-      TypeError: it, or a part of it, is not registered.
-    """
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, tuple):
-        return [to_plain(item) for item in value]
-    for name, known in _values.items():
-        if known is value:
-            return {"named": name}
-    if isinstance(value, Optimizer):
-        return {"optimizer": value.name, **{key: to_plain(number) for key, number in value.arguments}}
-    if dataclasses.is_dataclass(value) and _classes.get(type(value).__name__) is type(value):
-        hidden = _OF_FLAX if isinstance(value, nn.Module) else ()
-        fields = [field.name for field in dataclasses.fields(value) if field.name not in hidden]
-        return {"type": type(value).__name__, **{name: to_plain(getattr(value, name)) for name in fields}}
-    raise TypeError(
-        f"{value!r} has no name for the config: give it one with jaxgen.training.run.register (specs need the "
-        "optimizers of jaxgen.training.run.optimizer)"
-    )
-
-
-def from_plain(plain: Plain) -> Any:
-    """Rebuild what `to_plain` described.
-
-    Args:
-      plain: plain data.
-
-    Returns:
-      An equal value.
-
-    Raises:
-      ValueError: it names something that is not registered, or fields that do not fit.
-    """
-    if isinstance(plain, list):
-        return tuple(from_plain(item) for item in plain)
-    if not isinstance(plain, dict):
-        return plain
-    if set(plain) == {"named"}:
-        if plain["named"] not in _values:
-            raise ValueError(
-                f"unknown name {plain['named']!r} in the config: register it, or use one of {sorted(_values)}"
-            )
-        return _values[plain["named"]]
-    fields = dict(plain)
-    if "type" not in fields and "optimizer" in fields:
-        name = fields.pop("optimizer")
-        return optimizer(name, **{key: from_plain(number) for key, number in fields.items()})
-    name = fields.pop("type", None)
-    if name not in _classes:
-        raise ValueError(f"unknown type {name!r} in the config: register it, or use one of {sorted(_classes)}")
-    try:
-        return _classes[name](**{key: from_plain(value) for key, value in fields.items()})
-    except TypeError as error:
-        raise ValueError(f"the config's fields do not fit {name}: {error}") from error
-
-
-def differences(saved: Plain, requested: Plain, path: str = "") -> list[str]:
-    """Where two configs differ, in words.
-
-    Args:
-      saved: plain data of the saved config.
-      requested: plain data of the requested one.
-      path: the name of the whole.
-
-    Returns:
-      One line per difference, naming the field, the old and the new value.
-    """
-    if isinstance(saved, dict) and isinstance(requested, dict):
-        return [
-            line
-            for key in [*saved, *(key for key in requested if key not in saved)]
-            for line in differences(saved.get(key), requested.get(key), f"{path}.{key}" if path else key)
-        ]
-    return [] if saved == requested else [f"{path} was {saved!r}, now {requested!r}"]
-
-
-def init_state(spec: Spec, key: jax.Array, batch: Mapping[str, Any]) -> State:
-    """Initialise the state of a spec of either family.
-
-    Args:
-      spec: a GAN or a VAE.
-      key: typed key, [].
-      batch: an example batch, ``image`` [B, ...].
-
-    Returns:
-      Its state at step 0.
-    """
-    return gan_init(spec, key, batch) if isinstance(spec, GAN) else vae_init(spec, key, batch)
+def _check_config(config: dict[str, Plain]) -> None:
+    """Refuse a config whose fields are not what is read of them anywhere."""
+    check(config, _Config, "")
+    identity = config["identity"]
+    data = identity["data"]
+    check_images(data["image_shape"], data["image_type"], "identity.data.")
+    if "options" in config["settings"]:  # a run of train.py's
+        check(identity, _Trained, "identity")
+    sizes = {"identity.batch_size": identity.get("batch_size", 1)}
+    sizes |= {"identity.data.num_examples": data.get("num_examples", 1)}
+    sizes |= {"identity.sweep.seeds": identity.get("sweep", {}).get("seeds", 1)}
+    for name, value in sizes.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -317,16 +181,22 @@ class Run:
         """
         path = directory / "config.json"
         if not path.is_file():
-            raise FileNotFoundError(f"{directory} holds no run: expected {path}, which train.py writes")
-        try:
-            config = json.loads(path.read_text())
-            version = config["format"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is not the config of a run ({error}): restore it from a copy") from error
-        if version != _FORMAT:
-            raise ValueError(
-                f"{path} is of format {version}, this jaxgen reads {_FORMAT}: use the jaxgen that wrote it"
+            raise FileNotFoundError(
+                one_line(directory, "holds no run: expected config.json in it, which train.py writes")
             )
+        try:
+            with path.open("rb") as file:
+                config = parse(file.read(_LARGEST + 1), "config", _LARGEST)
+            check(config, _Format, "config")
+        except ValueError as error:
+            raise ValueError(one_line(path, f"is not the config of a run ({error}): restore it from a copy")) from error
+        if config["format"] != _FORMAT:
+            other = f"is of format {shown(config['format'])}, this jaxgen reads {_FORMAT}: use the jaxgen that wrote it"
+            raise ValueError(one_line(path, other))
+        try:
+            _check_config(config)
+        except ValueError as error:
+            raise ValueError(one_line(path, f"is not the config of a run ({error}): restore it from a copy")) from error
         return cls(directory, config)
 
     def check_identity(self, identity: Plain, what: str = "what is asked for") -> None:
@@ -342,14 +212,17 @@ class Run:
         changed = differences(self.config["identity"], json.loads(json.dumps(identity)))
         if changed:
             raise ValueError(
-                f"{self.directory} holds another run than {what}: {'; '.join(changed)}: use the old values, or another "
-                "--workdir"
+                f"{self.directory} holds another run than {what}: {manifest.summary(changed)}: use the old values, or "
+                "another --workdir"
             )
 
     @property
     def spec(self) -> Spec:
-        """The run's GAN or VAE, rebuilt from the config."""
-        return from_plain(self.config["identity"]["model"])
+        """The run's GAN or VAE, rebuilt from the config; a ValueError of one line names the field that does not fit."""
+        try:
+            return spec_from_plain(self.config["identity"]["model"], "model")
+        except ValueError as error:
+            raise ValueError(one_line(self.directory / "config.json", f"holds no model: {error}")) from error
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Hold the run for this process alone, in a ``with`` statement; see `jaxgen.training.files.exclusive`."""
@@ -372,11 +245,11 @@ class Run:
 
     def shapes(self) -> State:
         """Shapes and types of the run's state, as a state of `jax.ShapeDtypeStruct`."""
-        data = self.config["identity"]["data"]
-        batch = {"image": jax.ShapeDtypeStruct((1, *data["image_shape"]), data["image_type"])}
-        if data["labels"]:
-            batch["label"] = jax.ShapeDtypeStruct((1,), "int32")
-        return jax.eval_shape(lambda batch: init_state(self.spec, jax.random.key(0), batch), batch)
+        spec, data = self.spec, self.config["identity"]["data"]
+        try:
+            return state_shapes(spec, data["image_shape"], data["image_type"], labels=data["labels"])
+        except ValueError as error:
+            raise ValueError(one_line(self.directory / "config.json", error)) from error
 
     def restore(self, which: Which = "newest") -> State:
         """Read a state of the run.
