@@ -1,21 +1,50 @@
 """What every command does with its errors."""
 
+import asyncio
 import logging
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 from experiments.compiled import keep_compiled_programs
 from experiments.streams import outlive_readers
 from jaxgen.training.stopping import Stopped
 
 
+def only_of_asyncio(trace: TracebackType | None) -> bool:
+    """Whether an exception came about in asyncio, called by native code: that is, in what Orbax left running."""
+    home, found = Path(asyncio.__file__).parent, trace is not None
+    while trace is not None:
+        found = found and Path(trace.tb_frame.f_code.co_filename).parent == home
+        trace = trace.tb_next
+    return found
+
+
+def silence_what_orbax_leaves() -> None:
+    """Print no traceback of what goes on in threads of Orbax's after it has raised its error, which is printed."""
+    # It prints that of every task that an error ends; and more come of its event loops, which are closed by then.
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    if sys.excepthook is sys.__excepthook__ and sys.unraisablehook is sys.__unraisablehook__:  # not a test's
+
+        def uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+            if not only_of_asyncio(trace):
+                sys.__excepthook__(kind, error, trace)
+
+        def unraisable(told: Any) -> None:
+            if not only_of_asyncio(told.exc_traceback):
+                sys.__unraisablehook__(told)
+
+        sys.excepthook, sys.unraisablehook = uncaught, unraisable
+
+
 def exit_status(command: Callable[[], object], go_on: str = "go on with --resume") -> int:
     """Run a command: 0; 1 and one line on the standard error for what the person who called it can put right; or 128
     and the number of the signal that stopped it."""
     outlive_readers()
-    # Orbax prints the traceback of every task that an error ends; the error itself is raised, and printed below.
-    for name in ("absl", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    silence_what_orbax_leaves()
     keep_compiled_programs()
     try:
         command()

@@ -200,6 +200,8 @@ class Session:
         except (OSError, ValueError) as second:
             if isinstance(error, Stopped):
                 raise  # it would say that all is saved
+            if isinstance(error, OSError):
+                return  # of the same disk: it says so
             self.bar.write(f"the state of step {self.step} was not saved: {second}", file=sys.stderr)
 
     def bad_step(self, num_steps: int) -> sentinel.NonFiniteError:

@@ -443,3 +443,56 @@ def test_an_error_before_the_first_step_takes_the_directory_away(
         assert not Run.exists(workdir)
         assert workdir.exists() != made
         assert made or (workdir / "notes.txt").read_text() == "mine"
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 20 MB."""
+    yield from small_disk(tmp_path / "disk", "size=20m")
+
+
+def damage(workdir: Path) -> None:
+    """Flip a bit of the largest file of every checkpoint."""
+    for place in (workdir / "checkpoints").iterdir():
+        largest = max((path for path in place.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+        content = bytearray(largest.read_bytes())
+        content[len(content) // 2] ^= 1
+        largest.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("checkpointing", "left"),
+    [
+        ("asynchronous", 20_000),
+        *(
+            pytest.param(how, left, marks=pytest.mark.slow)
+            for how in ("asynchronous", "synchronous")
+            for left in (0, 100_000, "damaged")
+        ),
+    ],
+)
+def test_what_goes_wrong_is_said_in_one_line(
+    checkpointing: str, left: int | str, arguments: Arguments, small: Path
+) -> None:
+    """With the path, and without the tracebacks of what Orbax leaves running; then the run goes on."""
+    workdir = small / "run"
+    order = ["--checkpointing", checkpointing, "--steps", "30"]
+    assert train.main([*arguments(workdir), *order]) == 0
+    filler = small / "filler"
+    if isinstance(left, int):
+        free = os.statvfs(small)
+        filler.write_bytes(bytes(free.f_bavail * free.f_frsize - left))
+    else:
+        damage(workdir)
+    process = start(["vae", "--workdir", str(workdir), "--resume", "--steps", str(STEPS)])
+    printed, _ = process.communicate(timeout=120)
+    bar = re.compile(r"\s*\d+%\||^\s*$|^(vae on|run directory|resuming|step \d)")
+    lines = [line for line in printed.replace("\r", "\n").splitlines() if not bar.search(line)]
+    assert process.returncode == 1, printed
+    assert len(lines) == 1, printed
+    assert lines[0].startswith("error: ")
+    assert str(workdir) in lines[0]
+    assert ("is damaged" if left == "damaged" else "No space left on device") in lines[0]
+    if left != "damaged":
+        filler.unlink()
+        assert train.main(["vae", "--workdir", str(workdir), "--resume", "--steps", str(STEPS)]) == 0

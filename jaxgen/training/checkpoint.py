@@ -4,6 +4,7 @@ import contextlib
 import errno
 import math
 import os
+import re
 import shutil
 import stat
 import threading
@@ -623,6 +624,11 @@ def _committed_to(x: Any) -> jax.sharding.Sharding | None:
 
 def _first_line(error: Exception) -> str:
     line = (str(error).strip().splitlines() or [""])[0]
-    if len(line) > 400:  # what was done comes first, the system's reason last
+    code = re.search(
+        r"os_error_code='(\d+)'", str(error)
+    )  # TensorStore's words are many, and the reason among the last
+    if code:
+        return f"{os.strerror(int(code[1]))}: {line[:200]}"
+    if len(line) > 400:
         line = f"{line[:200]} ... {line[-200:]}"
     return line if type(error) is ValueError else f"{type(error).__name__}: {line}"

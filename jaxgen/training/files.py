@@ -71,19 +71,19 @@ def exclusive(directory: Path) -> Iterator[None]:
     if path.exists() and not path.is_file():
         raise OSError(f"{path} is no file: remove it, or use another folder")
     # Never removed: a process that waits at a removed file would not see the one that is made next.
-    with path.open("a+", errors="replace") as file:
+    with path.open("a+b", buffering=0) as file:
         try:
             with naming(path):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.seek(0)
-            holder = " ".join(file.read(200).split()) or "a process that has just begun"
+            holder = " ".join(file.read(200).decode(errors="replace").split()) or "a process that has just begun"
             raise BlockingIOError(
                 f"{directory} is in use by {holder}: wait for it, stop it, or use another folder"
             ) from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {json.dumps(socket.gethostname())}\n")
-        file.flush()
+        with naming(path):
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {json.dumps(socket.gethostname())}\n".encode())
         try:
             yield
         finally:
