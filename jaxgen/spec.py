@@ -86,11 +86,11 @@ def check_state(state: Any, kind: type) -> None:
         )
 
 
-def initial_hyperparams(latent_dim: int | tuple[int, ...], **values: float | Schedule | None) -> dict[str, Any]:
+def initial_hyperparams(latent_dim: int | tuple[int, ...] | None, **values: float | Schedule | None) -> dict[str, Any]:
     """The dynamic part of a spec, as arrays.
 
     Args:
-      latent_dim: number of latent dimensions D, or a tuple with that of each stochastic layer.
+      latent_dim: number of latent dimensions D, or a tuple with that of each stochastic layer; None for no mask.
       **values: a number, or a schedule (evaluated at step 0); None leaves the name out.
 
     Returns:
@@ -103,6 +103,8 @@ def initial_hyperparams(latent_dim: int | tuple[int, ...], **values: float | Sch
         for name, value in values.items()
         if value is not None
     }
+    if latent_dim is None:
+        return scalars
     return {**scalars, "latent_mask": jax.tree.map(lambda dim: jnp.ones((dim,), jnp.float32), latent_dim)}
 
 

@@ -13,7 +13,20 @@ from typing import Any
 import pytest
 
 import jaxgen
-from jaxgen import augmentation, batches, data, keys, losses, metrics, networks, parallel, schedules, trained, weights
+from jaxgen import (
+    adversary,
+    augmentation,
+    batches,
+    data,
+    keys,
+    losses,
+    metrics,
+    networks,
+    parallel,
+    schedules,
+    trained,
+    weights,
+)
 from jaxgen.evaluation import extractors, measures, records
 from jaxgen.training import (
     checkpoint,
@@ -35,7 +48,7 @@ ROOT = Path(jaxgen.__file__).parent
 # Floors from the bottom. A module may import from its own floor and from those below.
 FLOORS = [
     {"losses", "metrics", "networks", "augmentation", "batches", "keys", "schedules"},
-    {"annealed", "gan", "vae", "_stochastic_layers", "latents", "parallel", "modules", "spec"},
+    {"adversary", "annealed", "gan", "vae", "_stochastic_layers", "latents", "parallel", "modules", "spec"},
     {"data", "training", "evaluation", "weights", "trained"},
 ]
 # What each floor may import besides the standard library.
@@ -90,7 +103,9 @@ def test_imports_go_down_only(path: Path) -> None:
         if package == "jaxgen" and rest:
             assert floor(rest[0]) <= here, f"{path} (floor {here + 1}) imports {name} from a floor above"
             if {room(path), rest[0]} == {"gan", "vae"}:
-                pytest.fail("gan.py and vae.py never import each other")
+                pytest.fail("gan.py and vae/ never import each other")
+            if room(path) == "adversary" and rest[0] in ("gan", "vae"):
+                pytest.fail("adversary.py serves any generator: it imports no family")
             assert not (here == 1 and rest[0] == "networks"), f"{path} imports networks/"
 
 
@@ -127,8 +142,8 @@ def public() -> Iterator[tuple[str, Any]]:
     lists: list[tuple[ModuleType, list[str]]] = [
         *((module, list(module.__all__)) for module in (jaxgen, losses, metrics, networks, data)),
         *((m, [n for n, v in vars(m).items() if not n.startswith("_") and getattr(v, "__module__", "") == m.__name__])
-          for m in (augmentation, batches, keys, parallel, schedules, jaxgen.modules, jaxgen.spec, extractors,
-                    checkpoint, collapse, events, feeds, files, loop, manifest, measures, monitor, population,
+          for m in (adversary, augmentation, batches, keys, parallel, schedules, jaxgen.modules, jaxgen.spec,
+                    extractors, checkpoint, collapse, events, feeds, files, loop, manifest, measures, monitor, population,
                     records, run, sentinel, stopping, streaming, trained, weights)),
     ]  # fmt: skip
     for module, names in lists:
