@@ -93,7 +93,7 @@ def check_adversary(gan: Adversary) -> None:
 
 
 def adversary_hyperparams(gan: Adversary) -> dict[str, float | Schedule | None]:
-    """The discriminator's part of what ``state.hyperparams`` holds: numbers [], schedules, or None for what it lacks."""
+    """The discriminator's part of what ``state.hyperparams`` holds: numbers [], schedules, None for what it lacks."""
     return {
         "penalty_weight": gan.penalty_weight if gan.penalties else None,
         "weight_clipping": gan.weight_clipping,

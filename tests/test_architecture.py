@@ -143,8 +143,8 @@ def public() -> Iterator[tuple[str, Any]]:
         *((module, list(module.__all__)) for module in (jaxgen, losses, metrics, networks, data)),
         *((m, [n for n, v in vars(m).items() if not n.startswith("_") and getattr(v, "__module__", "") == m.__name__])
           for m in (adversary, augmentation, batches, keys, parallel, schedules, jaxgen.modules, jaxgen.spec,
-                    extractors, checkpoint, collapse, events, feeds, files, loop, manifest, measures, monitor, population,
-                    records, run, sentinel, stopping, streaming, trained, weights)),
+                    extractors, checkpoint, collapse, events, feeds, files, loop, manifest, measures, monitor,
+                    population, records, run, sentinel, stopping, streaming, trained, weights)),
     ]  # fmt: skip
     for module, names in lists:
         for name in names:
