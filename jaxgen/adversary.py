@@ -5,7 +5,7 @@ The fakes come from anywhere: a generator, a decoder, another model. Nothing her
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ import optax
 from jaxgen import batches, losses, modules
 from jaxgen.augmentation import adapt_probability
 from jaxgen.keys import AxisName, axis_size, example_keys, named_key, step_key
+from jaxgen.modules import Collections
 from jaxgen.parallel import as_varying, average, split_updates, value_and_averaged_gradient
 from jaxgen.spec import Schedule, check_number
 
@@ -59,7 +60,7 @@ class AdversaryState(Protocol):
     @property
     def discriminator_params(self) -> Any: ...
     @property
-    def discriminator_collections(self) -> modules.Collections: ...
+    def discriminator_collections(self) -> Collections: ...
     @property
     def discriminator_optimizer_state(self) -> Any: ...
     @property
@@ -103,18 +104,8 @@ def adversary_hyperparams(gan: Adversary) -> dict[str, float | Schedule | None]:
 
 def discriminator_init(
     gan: Adversary, key: jax.Array, images: jax.Array, label: jax.Array | None
-) -> tuple[Any, modules.Collections]:
-    """Initialise the discriminator.
-
-    Args:
-      gan: the spec.
-      key: typed key, [].
-      images: an example of what it will see, whole packs, [B, ...].
-      label: labels, int [B], or None.
-
-    Returns:
-      (parameters, mutable collections).
-    """
+) -> tuple[Any, Collections]:
+    """Parameters and mutable collections of a new discriminator of images [B, ...], a multiple of the packing."""
     key = named_key(key, "gan discriminator")
     return modules.initialize(gan.discriminator, key, _pack(gan, images), label=_pack_label(gan, label))
 
@@ -140,30 +131,57 @@ def _pack_label(gan: Adversary, label: jax.Array | None) -> jax.Array | None:
     return label if gan.packing == 1 else None
 
 
-def _discriminate(
-    gan: Adversary,
-    params: Any,
-    collections: modules.Collections,
-    packs: jax.Array,
-    label: Any,
-    state: AdversaryState,
-    key: jax.Array,
-    axis_name: AxisName,
-) -> tuple[jax.Array, modules.Collections]:
-    """Augment and judge packs of images: [b, ..., m C] -> logits [b], or [b, h, w] of a discriminator of patches."""
-    if gan.augmentation is not None:
-        images = _unpack(gan, packs)
-        keys = example_keys(named_key(key, "augmentation"), images.shape[0], axis_name)
-        packs = _pack(gan, gan.augmentation(images, keys, state.hyperparams["augmentation_probability"]))
-    discriminator = modules.bind_axis(gan.discriminator, collections, axis_name)
-    logits, collections = modules.apply(
-        discriminator, params, collections, packs, label=_pack_label(gan, label), train=True, key=key
-    )
-    if logits.shape[:1] != packs.shape[:1] or logits.ndim not in (1, 3):
-        raise ValueError(
-            f"the discriminator must return one logit per image, [{packs.shape[0]}], got shape {list(logits.shape)}"
+class _Judge(NamedTuple):
+    """The discriminator as a step sees it."""
+
+    gan: Adversary
+    params: Any
+    state: AdversaryState
+    label: jax.Array | None
+    axis_name: AxisName
+
+    def one(self, packs: jax.Array, collections: Collections, key: jax.Array) -> tuple[jax.Array, Collections]:
+        """Augment and judge packs of images: [b, ..., m C] -> logits [b], or [b, h, w] of patches."""
+        gan = self.gan
+        if gan.augmentation is not None:
+            images = _unpack(gan, packs)
+            keys = example_keys(named_key(key, "augmentation"), images.shape[0], self.axis_name)
+            packs = _pack(gan, gan.augmentation(images, keys, self.state.hyperparams["augmentation_probability"]))
+        discriminator = modules.bind_axis(gan.discriminator, collections, self.axis_name)
+        label = _pack_label(gan, self.label)
+        logits, collections = modules.apply(
+            discriminator, self.params, collections, packs, label=label, train=True, key=key
         )
-    return logits, collections
+        if logits.shape[:1] != packs.shape[:1] or logits.ndim not in (1, 3):
+            raise ValueError(
+                f"the discriminator must return one logit per image, [{packs.shape[0]}], got shape {list(logits.shape)}"
+            )
+        return logits, collections
+
+    def both(self, real: jax.Array, fake: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, Collections]:
+        """Logits of real and of generated packs, as separate batches, and the collections after both passes."""
+        collections = self.state.discriminator_collections
+        real_logits, collections = self.one(real, collections, named_key(key, "real dropout"))
+        fake_logits, collections = self.one(fake, collections, named_key(key, "fake dropout"))
+        return real_logits, fake_logits, collections
+
+    def penalty(self, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
+        """Sum of the penalties, averaged over the batch; all of it at every k-th step, k-fold."""
+        gan, axis_name = self.gan, self.axis_name
+        keys = example_keys(named_key(key, "penalty"), real.shape[0], axis_name)
+
+        def critic(packs: jax.Array) -> jax.Array:
+            logits, _ = self.one(packs, self.state.discriminator_collections, named_key(key, "real dropout"))
+            return logits if logits.ndim == 1 else jnp.mean(logits, axis=(1, 2))
+
+        def value() -> jax.Array:
+            total = sum(jnp.mean(penalty(critic, real, fake, keys, axis_name)) for penalty in gan.penalties)
+            return jnp.asarray(gan.penalty_every * total, jnp.float32)
+
+        if gan.penalty_every == 1:
+            return value()
+        nothing = as_varying(jnp.zeros(()), axis_name)
+        return jax.lax.cond(self.state.step % gan.penalty_every == 0, value, lambda: nothing)
 
 
 def _pair_loss(loss: losses.PairLoss, real_logits: jax.Array, fake_logits: jax.Array, axis_name: AxisName) -> jax.Array:
@@ -174,28 +192,6 @@ def _pair_loss(loss: losses.PairLoss, real_logits: jax.Array, fake_logits: jax.A
     return loss(real_logits, fake_logits)
 
 
-def _penalty(
-    gan: Adversary,
-    critic: Callable[[jax.Array], jax.Array],
-    state: AdversaryState,
-    real: jax.Array,
-    fake: jax.Array,
-    key: jax.Array,
-    axis_name: AxisName,
-) -> jax.Array:
-    """Sum of the penalties, averaged over the batch; all of it at every k-th step, k-fold."""
-    keys = example_keys(key, real.shape[0], axis_name)
-
-    def value() -> jax.Array:
-        total = sum(jnp.mean(penalty(critic, real, fake, keys, axis_name)) for penalty in gan.penalties)
-        return jnp.asarray(gan.penalty_every * total, jnp.float32)
-
-    if gan.penalty_every == 1:
-        return value()
-    nothing = as_varying(jnp.zeros(()), axis_name)
-    return jax.lax.cond(state.step % gan.penalty_every == 0, value, lambda: nothing)
-
-
 def discriminator_loss(
     gan: Adversary,
     params: Any,
@@ -204,7 +200,7 @@ def discriminator_loss(
     fakes: jax.Array,
     key: jax.Array,
     axis_name: AxisName = None,
-) -> tuple[jax.Array, tuple[Metrics, modules.Collections]]:
+) -> tuple[jax.Array, tuple[Metrics, Collections]]:
     """The discriminator's loss as a pure function of its parameters and of anybody's fakes.
 
     loss = (1/B) sum_b [ loss.discriminator(D(x_b), D(fake_b)) + penalty_weight penalty_b ]
@@ -235,16 +231,9 @@ def discriminator_loss(
     """
     images, label = batches.read(batch)
     key = step_key(key, "gan discriminator step", state.step)
+    judge = _Judge(gan, params, state, label, axis_name)
     real, fake = _pack(gan, images), _pack(gan, fakes)
-    real_key, fake_key = named_key(key, "real dropout"), named_key(key, "fake dropout")
-
-    def judge(
-        packs: jax.Array, collections: modules.Collections, key: jax.Array
-    ) -> tuple[jax.Array, modules.Collections]:
-        return _discriminate(gan, params, collections, packs, label, state, key, axis_name)
-
-    real_logits, collections = judge(real, state.discriminator_collections, real_key)
-    fake_logits, collections = judge(fake, collections, fake_key)
+    real_logits, fake_logits, collections = judge.both(real, fake, key)
     loss = jnp.mean(_pair_loss(gan.loss.discriminator, real_logits, fake_logits, axis_name))
     metrics = {
         "generator_loss": jnp.mean(_pair_loss(gan.loss.generator, real_logits, fake_logits, axis_name)),
@@ -252,12 +241,7 @@ def discriminator_loss(
         "fake_logit": jnp.mean(fake_logits),
     }
     if gan.penalties:
-
-        def critic(packs: jax.Array) -> jax.Array:
-            logits, _ = judge(packs, state.discriminator_collections, real_key)
-            return logits if logits.ndim == 1 else jnp.mean(logits, axis=(1, 2))
-
-        metrics["penalty"] = _penalty(gan, critic, state, real, fake, named_key(key, "penalty"), axis_name)
+        metrics["penalty"] = judge.penalty(real, fake, key)
         loss = loss + state.hyperparams["penalty_weight"] * metrics["penalty"]
     if gan.augmentation_target is not None:
         metrics["real_sign"] = jnp.mean(jnp.sign(real_logits))
@@ -285,27 +269,14 @@ def generator_loss(
     Returns:
       (loss [], metrics: ``generator_loss`` float32 []).
 
-    Raises:
-      ValueError: the discriminator does not return one logit an image, or [B, h, w] of its patches.
-
     References:
       Goodfellow et al. 2014, algorithm 1 and section 3.
     """
     images, label = batches.read(batch)
     key = step_key(key, "gan generator loss", state.step)
-    collections, logits = state.discriminator_collections, {}
-    for name, packs in (("real", _pack(gan, images)), ("fake", _pack(gan, fakes))):
-        logits[name], collections = _discriminate(
-            gan,
-            state.discriminator_params,
-            collections,
-            packs,
-            label,
-            state,
-            named_key(key, f"{name} dropout"),
-            axis_name,
-        )
-    loss = jnp.mean(_pair_loss(gan.loss.generator, logits["real"], logits["fake"], axis_name))
+    judge = _Judge(gan, state.discriminator_params, state, label, axis_name)
+    real_logits, fake_logits, _ = judge.both(_pack(gan, images), _pack(gan, fakes), key)
+    loss = jnp.mean(_pair_loss(gan.loss.generator, real_logits, fake_logits, axis_name))
     return loss, as_float32({"generator_loss": loss})
 
 
@@ -348,17 +319,7 @@ def discriminator_update(
 def discriminator_parts(
     gan: Adversary, batch: Batch, key: jax.Array, axis_name: AxisName = None
 ) -> list[tuple[dict[str, Any], jax.Array]]:
-    """What each discriminator update of a step is given: its part of the batch and its key.
-
-    Args:
-      gan: the spec.
-      batch: arrays [B, ...] by name; see `jaxgen.parallel.split_updates`.
-      key: the run's typed key, [].
-      axis_name: mapped axis or axes over which the global batch is split.
-
-    Returns:
-      (batch [B / n, ...], key []) of each of the n updates.
-    """
+    """The part of a step's batch, [B / n, ...], and the key of each of its n discriminator updates."""
     parts = split_updates(batch, gan.discriminator_steps, gan.packing, axis_name)
     keys = [key, *(jax.random.fold_in(named_key(key, "gan discriminator steps"), i) for i in range(1, len(parts)))]
     return list(zip(parts, keys, strict=True))
@@ -367,18 +328,7 @@ def discriminator_parts(
 def adapt_augmentation(
     gan: Adversary, state: State, metrics: Metrics, num_images: int, axis_name: AxisName = None
 ) -> tuple[State, Metrics]:
-    """At the end of a step, move the augmentation's probability towards what keeps the target; else change nothing.
-
-    Args:
-      gan: the spec.
-      state: the state.
-      metrics: the step's, float32 [], of `discriminator_update`.
-      num_images: real images that the step has seen, of this device.
-      axis_name: mapped axis or axes over which the global batch is split.
-
-    Returns:
-      (state, metrics with the ``augmentation_probability`` that was in use).
-    """
+    """At a step's end, of so many images on a device, move ``augmentation_probability`` [] to what keeps the target."""
     if gan.augmentation_target is None:
         return state, metrics
     probability = state.hyperparams["augmentation_probability"]

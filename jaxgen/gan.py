@@ -70,10 +70,6 @@ class GAN:
 
     A batch holds n m b images, taken as [n, m, b] over the global batch: update i sees the images [i].
 
-    Raises:
-      TypeError: a field cannot be hashed or is not what its name says.
-      ValueError: a size is below 1, a weight is negative or a share is outside its interval.
-
     References:
       Arjovsky et al. 2017, "Wasserstein GAN", algorithm 1 (clipping, n). Karras et al. 2020, "Analyzing and improving
       the image quality of StyleGAN", section 3.1 (lazy penalties). Karras et al. 2020, "Training generative adversarial
@@ -139,14 +135,13 @@ class GANState(NamedTuple):
 def _init(gan: GAN, key: jax.Array, batch: Batch) -> GANState:
     images, label = batches.read(batch)
     num = -(-images.shape[0] // gan.packing) * gan.packing  # whole packs
-    batch = {"image": jnp.zeros((num, *images.shape[1:]))}
-    if label is not None:
-        batch["label"] = jnp.zeros((num,), label.dtype)
+    label = None if label is None else jnp.zeros((num,), label.dtype)
+    batch = batches.select({"image": jnp.zeros((num, *images.shape[1:])), "label": label})
     z = jnp.zeros((num, gan.latent_dim))
     generator_params, generator_collections = modules.initialize(
-        gan.generator, named_key(key, "gan generator"), z, label=batch.get("label")
+        gan.generator, named_key(key, "gan generator"), z, label=label
     )
-    discriminator_params, discriminator_collections = discriminator_init(gan, key, batch["image"], batch.get("label"))
+    discriminator_params, discriminator_collections = discriminator_init(gan, key, batch["image"], label)
     ema = None
     if gan.ema_decay is not None:
         ema = as_float32({"params": generator_params, "collections": generator_collections})
@@ -177,27 +172,8 @@ def gan_init(gan: GAN, key: jax.Array, batch: Batch) -> GANState:
 
     Returns:
       The state at step 0.
-
-    Raises:
-      ValueError: the networks' shapes do not fit the images, or a conditional network finds no label.
     """
     return _init(gan, key, batches.select(batch))
-
-
-def _generate(
-    gan: GAN,
-    params: Any,
-    collections: modules.Collections,
-    mask: jax.Array,
-    z: jax.Array,
-    label: Any,
-    *,
-    train: bool,
-    key: jax.Array,
-    axis_name: AxisName,
-) -> tuple[jax.Array, modules.Collections]:
-    generator = modules.bind_axis(gan.generator, collections, axis_name)
-    return modules.apply(generator, params, collections, z * mask[None], label=label, train=train, key=key)
 
 
 def _normal_latents(gan: GAN, key: jax.Array, num: int, axis_name: AxisName = None) -> jax.Array:
@@ -224,23 +200,14 @@ def gan_fakes(
 
     Returns:
       (images [B, ...], the generator's mutable collections after the pass).
-
-    Raises:
-      ValueError: the generator's images have another shape than the batch's.
     """
     images, label = batches.read(batch)
     key = step_key(key, "gan generator step", state.step)
     z = _normal_latents(gan, named_key(key, "latents"), images.shape[0], axis_name)
-    fakes, collections = _generate(
-        gan,
-        params,
-        state.generator_collections,
-        state.hyperparams["latent_mask"],
-        z,
-        label,
-        train=True,
-        key=named_key(key, "dropout"),
-        axis_name=axis_name,
+    z = z * state.hyperparams["latent_mask"][None]
+    generator = modules.bind_axis(gan.generator, state.generator_collections, axis_name)
+    fakes, collections = modules.apply(
+        generator, params, state.generator_collections, z, label=label, train=True, key=named_key(key, "dropout")
     )
     if fakes.shape != images.shape:
         raise ValueError(
@@ -277,9 +244,6 @@ def gan_generated(gan: GAN, state: GANState, batch: Batch, key: jax.Array, axis_
 
     Returns:
       The fakes [B, ...], for `discriminator_update` and `generator_update`.
-
-    Raises:
-      ValueError: the generator's images have another shape than the batch's.
     """
     images, pull_back, collections = jax.vjp(
         lambda params: gan_fakes(gan, params, state, batch, key, axis_name),
@@ -369,8 +333,7 @@ def gan_step(
       ``discriminator_loss``, ``real_logit``, ``fake_logit`` and what `discriminator_loss` adds).
 
     Raises:
-      TypeError: state, key or batch are of the wrong type.
-      ValueError: shapes do not fit, the axis is not mapped here, the batch on a device is no multiple of
+      ValueError: the axis is not mapped here, the batch on a device is no multiple of
         discriminator_steps * packing, or a concrete label is out of range.
 
     References:
@@ -387,10 +350,10 @@ def _generate_images(gan: GAN, state: GANState, z: jax.Array, label: jax.Array |
     params, collections = state.generator_params, state.generator_collections
     if state.ema is not None:
         params, collections = state.ema["params"], state.ema["collections"]
-    mask = state.hyperparams["latent_mask"]
+    z = z * state.hyperparams["latent_mask"][None]
     # Evaluation mode has no dropout: the network's key is a formality here.
     key = jax.random.key(0)
-    return _generate(gan, params, collections, mask, z, label, train=False, key=key, axis_name=None)[0]
+    return modules.apply(gan.generator, params, collections, z, label=label, train=False, key=key)[0]
 
 
 def gan_generate(gan: GAN, state: GANState, z: jax.Array, label: jax.typing.ArrayLike | None = None) -> jax.Array:
@@ -406,10 +369,6 @@ def gan_generate(gan: GAN, state: GANState, z: jax.Array, label: jax.typing.Arra
 
     Returns:
       Images, [N, H, W, C], in [0, 1] for image generators.
-
-    Raises:
-      TypeError: the labels are not integers.
-      ValueError: z is not [N, D], the labels are not [N] or out of range, or a conditional generator has none.
     """
     check_latents(z, gan.latent_dim)
     modules.check_label_range(label, gan.generator)
@@ -437,10 +396,6 @@ def gan_sample(
 
     Returns:
       Images, [N, H, W, C].
-
-    Raises:
-      TypeError: the key is not a typed threefry key.
-      ValueError: num_samples is below 1, or the labels do not fit; see `gan_generate`.
     """
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}")

@@ -14,12 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen import modules
-from jaxgen._stochastic_layers import layers_of
 from jaxgen.gan import GAN, GANState
 from jaxgen.spec import check_state
 from jaxgen.training import manifest
 from jaxgen.training.files import replacing
-from jaxgen.vae import VAE, VAEState
+from jaxgen.vae import VAE, VAEState, layers_of
 
 if TYPE_CHECKING:
     from jaxgen.training.run import Plain, Spec, State
