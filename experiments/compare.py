@@ -220,7 +220,7 @@ def summary(spec: Spec) -> str:
         family = "A generator learns to make images that a discriminator cannot tell from real ones."
         nets: tuple[Any, ...] = (spec.generator,)
     else:
-        nets = spec.decoder if isinstance(spec.decoder, tuple) else (spec.decoder,)
+        nets = spec.decoders
         family = (
             "An encoder writes each image as a few numbers, a decoder reads them back; random numbers make new images."
         )
@@ -239,7 +239,7 @@ def summary(spec: Spec) -> str:
 def facts(run: Run, cost: Cost) -> tuple[tuple[str, str], ...]:
     """What a reader wants to know of a model."""
     spec = run.spec
-    dims = spec.latent_dim if isinstance(spec.latent_dim, tuple) else (spec.latent_dim,)
+    dims = (spec.latent_dim,) if isinstance(spec, jaxgen.GAN) else spec.latent_dims
     images = run.config["identity"]["data"]["num_examples"]
     seen = cost.steps * cost.batch_size
     found = [

@@ -30,6 +30,7 @@ from jaxgen.trained import Trained, decode, prior_noise
 from jaxgen.training import manifest
 from jaxgen.training.monitor import read_rows
 from jaxgen.training.run import Run, to_plain
+from jaxgen.vae import as_given, layers_of
 from jaxgen.weights import save_weights
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -152,18 +153,19 @@ def programs_of(model: Trained) -> dict[str, Program]:
         "decoder": Program(decoder, (z, *label), (images,)),
     }
     if isinstance(spec, jaxgen.VAE):
-        layers = isinstance(spec.latent_dim, tuple)
-        above = (None, *state.params["decoder"][1:]) if layers else None  # which say what noise makes the latents
+        deep = len(spec.latent_dims) > 1
+        # The decoders above the first say what noise makes the latents.
+        above = as_given(spec, (None, *layers_of(spec, state.params["decoder"])[1:]))
         encoder_state = state._replace(params={**state.params, "decoder": above}, optimizer_state=None)
         outputs = [Array("z", ("N", size), "float32", "latents at the posterior means, as the decoder takes them")]
-        if not layers:
+        if not deep:
             outputs.append(Array("logvar", ("N", size), "float32", "logarithms of the posterior variances"))
 
         def encoder(images: jax.Array, label: jax.Array | None = None) -> Any:
             batch = {"image": images, "label": label}
-            if layers:
+            if deep:
                 return {"z": jaxgen.vae_encode_noise(spec, held(encoder_state), batch)}
-            mean, logvar = jaxgen.vae_encode(spec, held(encoder_state), batch)[:2]
+            mean, logvar = layers_of(spec, jaxgen.vae_encode(spec, held(encoder_state), batch))[0][:2]
             return {"z": mean, "logvar": logvar}
 
         programs["encoder"] = Program(encoder, (images, *label), tuple(outputs))

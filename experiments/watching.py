@@ -20,6 +20,7 @@ from jaxgen.keys import named_key
 from jaxgen.modules import num_classes
 from jaxgen.training.monitor import Monitor
 from jaxgen.training.run import Spec
+from jaxgen.vae import layers_of
 
 GRID = 64  # samples in a grid
 ROWS = 16  # classes in a grid, at most
@@ -34,10 +35,7 @@ Dataset = dict[str, np.ndarray]
 
 def class_rows(spec: Spec, columns: int = COLUMNS, rows: int = ROWS) -> np.ndarray | None:
     """Labels of a grid with one class a row, int [rows * columns]; None for a model without labels."""
-    if isinstance(spec, jaxgen.GAN):
-        classes = num_classes(spec.generator)
-    else:
-        classes = num_classes(*(spec.decoder if isinstance(spec.decoder, tuple) else (spec.decoder,)))
+    classes = num_classes(*((spec.generator,) if isinstance(spec, jaxgen.GAN) else spec.decoders))
     return None if classes is None else np.repeat(np.arange(min(rows, classes), dtype=np.int32), columns)
 
 
@@ -128,7 +126,7 @@ class Evaluation:
             key = jax.random.fold_in(self._key, i)
             measured = jaxgen.vae_evaluate(vae, state, batch, key)
             posteriors = jaxgen.vae_encode(vae, state, batch)
-            means.append(tuple(p[0] for p in (posteriors if isinstance(vae.latent_dim, tuple) else (posteriors,))))
+            means.append(tuple(p[0] for p in layers_of(vae, posteriors)))
             if self._log_likelihood_samples is not None:
                 measured["log_likelihood"] = jaxgen.vae_log_likelihood(
                     vae, state, batch, key, self._log_likelihood_samples, chunk_size=LIKELIHOOD_CHUNK

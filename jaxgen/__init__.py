@@ -1,19 +1,17 @@
 """jaxgen: GANs and VAEs in JAX as pure functions."""
 
 from jaxgen import augmentation, batches, data, keys, latents, losses, metrics, networks, parallel, schedules
+from jaxgen.adversary import discriminator_loss, discriminator_update, generator_loss
 from jaxgen.annealed import gan_log_likelihood, gan_simulate, vae_annealed_log_likelihood, vae_simulate
 from jaxgen.gan import (
     GAN,
     GANState,
-    discriminator_loss,
-    discriminator_update,
     gan_fakes,
     gan_generate,
     gan_generated,
     gan_init,
     gan_sample,
     gan_step,
-    generator_loss,
     generator_update,
 )
 from jaxgen.trained import Trained, load

@@ -5,40 +5,94 @@ makes the two comparable (Wu et al. 2017). The noise is part of the number.
 """
 
 import functools
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import jax.typing
 
 from jaxgen import batches, losses, metrics, modules
-from jaxgen._stochastic_layers import layers_of
 from jaxgen.gan import GAN, GANState, gan_generate
 from jaxgen.keys import example_keys, named_key
 from jaxgen.spec import check_latents, check_observation_noise, check_state
 from jaxgen.vae import VAE, VAEState, vae_decode_noise
 
 Batch = Mapping[str, Any]
+_SIZES = ("num_chains", "num_temperatures", "num_leapfrog", "chunk_size")
 
 
-def _latents(key: jax.Array, num: int, size: int) -> jax.Array:
-    """Standard normal numbers [N, D], row i of the key and of i alone."""
-    return jax.vmap(lambda key: jax.random.normal(key, (size,), jnp.float32))(example_keys(key, num))
+class _Family(NamedTuple):
+    """A decoder of standard normal latents with a likelihood, and what is to be known of it here."""
+
+    name: str
+    state: type
+    latent_dim: Callable[[Any], int]
+    networks: Callable[[Any], tuple[Any, ...]]  # that take labels
+    # (spec, state, z [N, D], label, the noise that is asked for or None) -> (parameters [N, ...], their likelihood)
+    decode: Callable[..., tuple[jax.Array, Any]]
 
 
-def _decoders(vae: VAE) -> tuple[Any, ...]:
-    return layers_of(vae, vae.decoder)
+def _decode_gan(gan: GAN, state: GANState, z: jax.Array, label: Any, likelihood: Any) -> tuple[jax.Array, Any]:
+    return gan_generate(gan, state, z, label), likelihood
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3, 4))
-def _simulate_gan(
-    gan: GAN, state: GANState, key: jax.Array, num_samples: int, likelihood: Any, label: jax.Array | None
+def _decode_vae(vae: VAE, state: VAEState, z: jax.Array, label: Any, likelihood: Any) -> tuple[jax.Array, Any]:
+    parameters = vae_decode_noise(vae, state, z, label)
+    return (parameters, vae.likelihood) if likelihood is None else (vae.likelihood.mean(parameters), likelihood)
+
+
+_GAN = _Family("gan", GANState, lambda gan: gan.latent_dim, lambda gan: (gan.generator,), _decode_gan)
+_VAE = _Family("vae", VAEState, lambda vae: sum(vae.latent_dims), lambda vae: vae.decoders, _decode_vae)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 4, 5))
+def _draw(
+    family: _Family, spec: Any, state: Any, key: jax.Array, num_samples: int, likelihood: Any, label: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
-    latents = _latents(named_key(key, "gan simulate"), num_samples, gan.latent_dim)
-    means = gan_generate(gan, state, latents, label)
+    latent_keys = example_keys(named_key(key, f"{family.name} simulate"), num_samples)
+    shape = (family.latent_dim(spec),)
+    latents = jax.vmap(lambda key: jax.random.normal(key, shape, jnp.float32))(latent_keys)
+    parameters, drawn = family.decode(spec, state, latents, label, likelihood)
     keys = example_keys(named_key(key, "observation noise"), num_samples)
-    return jax.vmap(lambda key, mean: likelihood.sample(key, mean[None])[0])(keys, means), latents
+    return jax.vmap(lambda key, of: drawn.sample(key, of[None])[0])(keys, parameters), latents
+
+
+def _simulate(
+    family: _Family, spec: Any, state: Any, key: jax.Array, num_samples: int, likelihood: Any, label: Any
+) -> tuple[dict[str, jax.Array], jax.Array]:
+    if num_samples < 1:
+        raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+    modules.check_label_range(label, *family.networks(spec))
+    label = batches.read_label(label, num_samples)
+    images, latents = _draw(family, spec, state, key, num_samples, likelihood, label)
+    return batches.select({"image": images, "label": label}), latents
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 5, 7))
+def _anneal(
+    family: _Family, spec: Any, state: Any, batch: Batch, key: jax.Array, likelihood: Any, latents: Any, sizes: Any
+) -> metrics.AnnealedEstimate:
+    def log_likelihood(z: jax.Array, x: Batch) -> jax.Array:
+        parameters, observed = family.decode(spec, state, z, x.get("label"), likelihood)
+        return observed.log_prob(parameters, x["image"])
+
+    options = dict(zip(_SIZES, sizes, strict=True))
+    if latents is None:
+        return metrics.annealed_importance_sampling(log_likelihood, batch, family.latent_dim(spec), key, **options)
+    return metrics.reverse_annealed_importance_sampling(log_likelihood, batch, latents, key, **options)
+
+
+def _estimate(
+    family: _Family, spec: Any, state: Any, batch: Batch, key: jax.Array, likelihood: Any, latents: Any, sizes: Any
+) -> metrics.AnnealedEstimate:
+    check_state(state, family.state)
+    batch = batches.select(batch)
+    modules.check_label_range(batch.get("label"), *family.networks(spec))
+    batches.read(batch)  # for its checks
+    if latents is not None:
+        check_latents(latents, family.latent_dim(spec))
+    return _anneal(family, spec, state, batch, key, likelihood, latents, sizes)
 
 
 def gan_simulate(
@@ -63,30 +117,9 @@ def gan_simulate(
 
     Returns:
       (a batch: ``image`` [N, H, W, C], not clipped to [0, 1], and the ``label`` if one was given; latents [N, D]).
-
-    Raises:
-      TypeError: the key is no typed key, or the likelihood's parameters are not mean images.
-      ValueError: num_samples is below 1, or the labels do not fit; see `gan_generate`.
     """
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be at least 1, got {num_samples}")
     check_observation_noise(likelihood)
-    modules.check_label_range(label, gan.generator)
-    label = batches.read_label(label, num_samples)
-    images, latents = _simulate_gan(gan, state, key, num_samples, likelihood, label)
-    return batches.select({"image": images, "label": label}), latents
-
-
-@functools.partial(jax.jit, static_argnums=(0, 4, 6))
-def _anneal_gan(
-    gan: GAN, state: GANState, batch: Batch, key: jax.Array, likelihood: Any, latents: Any, sizes: tuple[Any, ...]
-) -> metrics.AnnealedEstimate:
-    def log_likelihood(z: jax.Array, x: Batch) -> jax.Array:
-        return likelihood.log_prob(gan_generate(gan, state, z, x.get("label")), x["image"])
-
-    if latents is None:
-        return metrics.annealed_importance_sampling(log_likelihood, batch, gan.latent_dim, key, **dict(sizes))
-    return metrics.reverse_annealed_importance_sampling(log_likelihood, batch, latents, key, **dict(sizes))
+    return _simulate(_GAN, gan, state, key, num_samples, likelihood, label)
 
 
 def gan_log_likelihood(
@@ -127,40 +160,14 @@ def gan_log_likelihood(
       The estimate in nats, its standard error and the acceptance, each [B].
 
     Raises:
-      TypeError: key or batch are of the wrong type, or the likelihood's parameters are not mean images.
-      ValueError: shapes do not fit, or a size is too small.
+      TypeError: the likelihood's parameters are not mean images.
 
     References:
       Wu, Burda, Salakhutdinov & Grosse 2017, "On the Quantitative Analysis of Decoder-Based Generative Models".
     """
-    check_state(state, GANState)
     check_observation_noise(likelihood)
-    batch = batches.select(batch)
-    modules.check_label_range(batch.get("label"), gan.generator)
-    batches.read(batch)  # for its checks
-    if latents is not None:
-        check_latents(latents, gan.latent_dim)
-    sizes = {"num_chains": num_chains, "num_temperatures": num_temperatures, "num_leapfrog": num_leapfrog}
-    settings = (*sizes.items(), ("chunk_size", chunk_size))
-    return _anneal_gan(gan, state, batch, key, likelihood, latents, settings)
-
-
-def _observe_noise(vae: VAE, state: VAEState, z: jax.Array, label: Any, likelihood: Any) -> tuple[jax.Array, Any]:
-    """(parameters of the images made by the noise of all layers [N, D_1 + ... + D_L], the likelihood they are of)."""
-    parameters = vae_decode_noise(vae, state, z, label)
-    if likelihood is None:
-        return parameters, vae.likelihood
-    return vae.likelihood.mean(parameters), likelihood
-
-
-@functools.partial(jax.jit, static_argnums=(0, 3, 4))
-def _simulate_vae(
-    vae: VAE, state: VAEState, key: jax.Array, num_samples: int, likelihood: Any, label: jax.Array | None
-) -> tuple[jax.Array, jax.Array]:
-    latents = _latents(named_key(key, "vae simulate"), num_samples, sum(layers_of(vae, vae.latent_dim)))
-    parameters, drawn = _observe_noise(vae, state, latents, label, likelihood)
-    keys = example_keys(named_key(key, "observation noise"), num_samples)
-    return jax.vmap(lambda key, of: drawn.sample(key, of[None])[0])(keys, parameters), latents
+    sizes = (num_chains, num_temperatures, num_leapfrog, chunk_size)
+    return _estimate(_GAN, gan, state, batch, key, likelihood, latents, sizes)
 
 
 def vae_simulate(
@@ -188,31 +195,12 @@ def vae_simulate(
       to the data first, [N, D_1 + ... + D_L]: the latents themselves where there is one layer).
 
     Raises:
-      TypeError: the key is no typed key, or the likelihood's parameters are not mean images.
-      ValueError: num_samples is below 1, or the labels do not fit; see `vae_decode`.
+      TypeError: the likelihood's parameters are not mean images.
+      ValueError: the prior is learnt.
     """
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be at least 1, got {num_samples}")
     if likelihood is not None:
         check_observation_noise(likelihood)
-    modules.check_label_range(label, *_decoders(vae))
-    label = batches.read_label(label, num_samples)
-    images, latents = _simulate_vae(vae, state, key, num_samples, likelihood, label)
-    return batches.select({"image": images, "label": label}), latents
-
-
-@functools.partial(jax.jit, static_argnums=(0, 4, 6))
-def _anneal_vae(
-    vae: VAE, state: VAEState, batch: Batch, key: jax.Array, likelihood: Any, latents: Any, sizes: tuple[Any, ...]
-) -> metrics.AnnealedEstimate:
-    def log_likelihood(z: jax.Array, x: Batch) -> jax.Array:
-        parameters, observed = _observe_noise(vae, state, z, x.get("label"), likelihood)
-        return observed.log_prob(parameters, x["image"])
-
-    if latents is None:
-        latent_dim = sum(layers_of(vae, vae.latent_dim))
-        return metrics.annealed_importance_sampling(log_likelihood, batch, latent_dim, key, **dict(sizes))
-    return metrics.reverse_annealed_importance_sampling(log_likelihood, batch, latents, key, **dict(sizes))
+    return _simulate(_VAE, vae, state, key, num_samples, likelihood, label)
 
 
 def vae_annealed_log_likelihood(
@@ -253,20 +241,10 @@ def vae_annealed_log_likelihood(
       The estimate in nats, its standard error and the acceptance, each [B].
 
     Raises:
-      TypeError: key or batch are of the wrong type, or the likelihood's parameters are not mean images.
-      ValueError: shapes do not fit, or a size is too small.
-
-    References:
-      Wu, Burda, Salakhutdinov & Grosse 2017, "On the Quantitative Analysis of Decoder-Based Generative Models".
+      TypeError: the likelihood's parameters are not mean images.
+      ValueError: the prior is learnt.
     """
-    check_state(state, VAEState)
     if likelihood is not None:
         check_observation_noise(likelihood)
-    batch = batches.select(batch)
-    modules.check_label_range(batch.get("label"), *_decoders(vae))
-    batches.read(batch)  # for its checks
-    if latents is not None:
-        check_latents(latents, sum(layers_of(vae, vae.latent_dim)))
-    sizes = {"num_chains": num_chains, "num_temperatures": num_temperatures, "num_leapfrog": num_leapfrog}
-    settings = (*sizes.items(), ("chunk_size", chunk_size))
-    return _anneal_vae(vae, state, batch, key, likelihood, latents, settings)
+    sizes = (num_chains, num_temperatures, num_leapfrog, chunk_size)
+    return _estimate(_VAE, vae, state, batch, key, likelihood, latents, sizes)

@@ -8,13 +8,12 @@ import jax
 import jax.numpy as jnp
 
 _NETWORKS = ("generator", "discriminator", "encoder", "decoder")
-_LAYERED = ("encoder", "decoder", "latent_dim")  # a VAE's, one for each stochastic layer
 Schedule = Callable[[jax.Array], jax.Array]
 
 
-def _layers(name: str, value: Any) -> tuple[Any, ...]:
-    """What a field holds for each stochastic layer; an empty tuple is no field."""
-    return value if name in _LAYERED and isinstance(value, tuple) and value else (value,)
+def _each(spec: Any, name: str) -> tuple[Any, ...]:
+    """What a field holds: one thing, or where the spec has stochastic layers, what its property of them says."""
+    return getattr(spec, f"{name}s", (getattr(spec, name),))
 
 
 def check_spec(spec: Any) -> None:
@@ -22,10 +21,6 @@ def check_spec(spec: Any) -> None:
 
     Args:
       spec: a frozen dataclass.
-
-    Raises:
-      TypeError: a field cannot be hashed, or is not what its name says.
-      ValueError: a size is not positive.
     """
     kind = type(spec).__name__
     for field in dataclasses.fields(spec):
@@ -43,15 +38,14 @@ def check_spec(spec: Any) -> None:
                 f"{kind}.{field.name} must be an optax transformation, got {type(value).__name__}: "
                 "e.g. optax.adam(1e-3)"
             )
-        for network in _layers(field.name, value) if field.name in _NETWORKS else ():
+        for network in _each(spec, field.name) if field.name in _NETWORKS else ():
             if not (hasattr(network, "init") and hasattr(network, "apply")):
                 raise TypeError(
                     f"{kind}.{field.name} must be a network with Flax Linen's init and apply, got "
                     f"{type(network).__name__}: e.g. jaxgen.networks.MLP{field.name.capitalize()}(...)"
                 )
     for name in ("latent_dim", "num_samples", "discriminator_steps", "packing", "penalty_every"):
-        value = getattr(spec, name, 1)
-        for size in _layers(name, value) if hasattr(spec, "encoder") else (value,):
+        for size in _each(spec, name) if hasattr(spec, name) else ():
             if isinstance(size, bool) or not isinstance(size, int):
                 raise TypeError(f"{kind}.{name} must be a whole number, got {size!r}")
             if size < 1:
@@ -86,11 +80,11 @@ def check_state(state: Any, kind: type) -> None:
         )
 
 
-def initial_hyperparams(latent_dim: int | tuple[int, ...], **values: float | Schedule | None) -> dict[str, Any]:
+def initial_hyperparams(latent_dim: int | tuple[int, ...] | None, **values: float | Schedule | None) -> dict[str, Any]:
     """The dynamic part of a spec, as arrays.
 
     Args:
-      latent_dim: number of latent dimensions D, or a tuple with that of each stochastic layer.
+      latent_dim: number of latent dimensions D, or a tuple with that of each stochastic layer; None for no mask.
       **values: a number, or a schedule (evaluated at step 0); None leaves the name out.
 
     Returns:
@@ -103,6 +97,8 @@ def initial_hyperparams(latent_dim: int | tuple[int, ...], **values: float | Sch
         for name, value in values.items()
         if value is not None
     }
+    if latent_dim is None:
+        return scalars
     return {**scalars, "latent_mask": jax.tree.map(lambda dim: jnp.ones((dim,), jnp.float32), latent_dim)}
 
 

@@ -17,7 +17,6 @@ import numpy as np
 import optax
 
 from jaxgen import batches, latents, losses, modules, weights
-from jaxgen._stochastic_layers import check_standard_prior, evaluation, layers_of, named, prior_latents
 from jaxgen.annealed import gan_log_likelihood, vae_annealed_log_likelihood
 from jaxgen.data.images import check_images
 from jaxgen.gan import GAN, gan_generate
@@ -33,6 +32,8 @@ from jaxgen.vae import (
     vae_log_likelihood,
     vae_reconstruct,
 )
+from jaxgen.vae.passes import evaluation, prior_latents
+from jaxgen.vae.spec import check_standard_prior, named
 
 _PRETRAINED = Path(__file__).parent / "pretrained"
 _PIECE = 500  # images at a time that are decoded or encoded
@@ -56,7 +57,7 @@ def prior_noise(spec: Spec, key: jax.Array, numbers: jax.Array) -> jax.Array:
       TypeError: the key is not one typed threefry key.
     """
     family = "gan sample" if isinstance(spec, GAN) else "vae sample"
-    sizes = spec.latent_dim if isinstance(spec.latent_dim, tuple) else (spec.latent_dim,)
+    sizes = (spec.latent_dim,) if isinstance(spec, GAN) else spec.latent_dims
     layers = []
     for layer, size in enumerate(sizes):
         keys = numbered_keys(named_key(key, named(family, layer)), numbers)
@@ -140,7 +141,7 @@ def _complete(
 
 
 def _latent_dim(spec: Spec) -> int:
-    return spec.latent_dim if isinstance(spec, GAN) else sum(layers_of(spec, spec.latent_dim))
+    return spec.latent_dim if isinstance(spec, GAN) else sum(spec.latent_dims)
 
 
 def _pieces(num: int, most: int) -> Iterator[tuple[int, np.ndarray]]:

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen import modules
-from jaxgen._stochastic_layers import layers_of
 from jaxgen.gan import GAN, GANState
 from jaxgen.plain import (
     ImageType,
@@ -33,7 +32,7 @@ from jaxgen.plain import (
 from jaxgen.spec import check_state
 from jaxgen.training import manifest
 from jaxgen.training.files import replacing
-from jaxgen.vae import VAE, VAEState
+from jaxgen.vae import VAE, VAEState, layers_of
 
 _FORMAT = 1
 FloatType = Literal["float32", "float16"]

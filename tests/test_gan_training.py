@@ -14,7 +14,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import jaxgen
-from jaxgen import augmentation, losses, networks, parallel, schedules
+from jaxgen import adversary, augmentation, losses, networks, parallel, schedules
 from tests import models
 
 
@@ -136,7 +136,7 @@ def test_packs_are_joined_along_the_channels(key: jax.Array) -> None:
     image = batch["image"] / np.float32(255)
     packs = np.concatenate([image[:8], image[8:]], axis=-1)  # m successive rows of the part are images r and r + 8
     np.testing.assert_allclose(metrics["real_logit"], np.mean(packs.reshape(8, -1) @ kernel(state)), rtol=1e-5)
-    np.testing.assert_array_equal(jaxgen.gan._unpack(gan, jaxgen.gan._pack(gan, fakes)), fakes)
+    np.testing.assert_array_equal(adversary._unpack(gan, adversary._pack(gan, fakes)), fakes)
 
 
 def brightened(images: jax.Array, keys: jax.Array, probability: jax.Array) -> jax.Array:

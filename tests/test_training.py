@@ -176,7 +176,7 @@ def test_a_rebuilt_spec_is_not_compiled_again(key: jax.Array) -> None:
     state = jaxgen.vae_init(first, key, batch)
     jaxgen.vae_step(first, state, batch, key)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jaxgen.vae, "vae_update", None)  # tracing again would call it
+        patch.setattr(jaxgen.vae.training, "vae_update", None)  # tracing again would call it
         jaxgen.vae_step(second, state, batch, key)
 
 

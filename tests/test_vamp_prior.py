@@ -15,10 +15,10 @@ from flax import linen as nn
 import jaxgen
 from experiments.options import VAEOptions
 from jaxgen import losses, networks
-from jaxgen._stochastic_layers import noise_of
 from jaxgen.keys import named_key
 from jaxgen.trained import Trained
 from jaxgen.training import manifest, run
+from jaxgen.vae.passes import noise_of
 from tests import models
 from tests.test_vae_oracles import SCALE, data, dense, linear_vae, log_normal
 

@@ -26,6 +26,7 @@ from jaxgen.keys import named_key
 from jaxgen.training.run import Spec, to_plain
 from jaxgen.vae import (
     VAE,
+    layers_of,
     vae_encode,
     vae_evaluate,
     vae_importance_sampling,
@@ -453,10 +454,6 @@ def _reconstructions(subject: Subject, test: Mapping[str, np.ndarray], progress:
     return numbers
 
 
-def _layers(vae: VAE, value: Any) -> tuple[Any, ...]:
-    return value if isinstance(vae.latent_dim, tuple) else (value,)
-
-
 def latent_kl(subject: Subject, test: Mapping[str, np.ndarray], progress: Progress) -> list[np.ndarray]:
     """Mean KL of each latent dimension of each stochastic layer over the test images.
 
@@ -471,7 +468,7 @@ def latent_kl(subject: Subject, test: Mapping[str, np.ndarray], progress: Progre
     sums: list[np.ndarray] = []
     for i, batch in _batches(test, progress):
         key = jax.random.fold_in(named_key(subject.key, "latent kl"), i)
-        found = _layers(subject.vae, vae_latent_kl(subject.vae, subject.state, batch, key))
+        found = layers_of(subject.vae, vae_latent_kl(subject.vae, subject.state, batch, key))
         parts = [np.asarray(layer, np.float64).sum(axis=0) for layer in found]
         sums = [a + b for a, b in zip(sums, parts, strict=True)] if sums else parts
     return [total / len(test["image"]) for total in sums]
@@ -480,7 +477,7 @@ def latent_kl(subject: Subject, test: Mapping[str, np.ndarray], progress: Progre
 def _active_units(subject: Subject, test: Mapping[str, np.ndarray], progress: Progress) -> list[Number]:
     means: list[list[np.ndarray]] = []
     for _, batch in _batches(test, progress):
-        posteriors = _layers(subject.vae, vae_encode(subject.vae, subject.state, batch))
+        posteriors = layers_of(subject.vae, vae_encode(subject.vae, subject.state, batch))
         means.append([np.asarray(posterior[0]) for posterior in posteriors])
     return [
         Number(

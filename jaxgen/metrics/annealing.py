@@ -312,10 +312,6 @@ def annealed_importance_sampling(
     Returns:
       The estimate, its standard error and the acceptance, each [B].
 
-    Raises:
-      TypeError: the key or the images are of the wrong type.
-      ValueError: a size is too small, or the likelihood's values are not [N].
-
     References:
       Neal 2001, "Annealed Importance Sampling"; Wu, Burda, Salakhutdinov & Grosse 2017, "On the Quantitative Analysis
       of Decoder-Based Generative Models", sections 2.2 and 3; Neal 2011, "MCMC using Hamiltonian dynamics".
@@ -356,10 +352,6 @@ def annealed_samples(
 
     Returns:
       The chains' ends and their weights.
-
-    Raises:
-      TypeError: the key or the images are of the wrong type.
-      ValueError: a size is too small, or the likelihood's values are not [N].
 
     References:
       Neal 2001, "Annealed Importance Sampling", section 2.
@@ -402,10 +394,6 @@ def reverse_annealed_importance_sampling(
 
     Returns:
       The estimate, its standard error and the acceptance, each [B].
-
-    Raises:
-      TypeError: the key or the images are of the wrong type.
-      ValueError: a size is too small, the latents are not [B, D], or the likelihood's values are not [N].
 
     References:
       Grosse, Ghahramani & Adams 2015, "Sandwiching the marginal likelihood using bidirectional Monte Carlo"; Wu et al.

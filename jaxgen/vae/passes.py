@@ -1,13 +1,11 @@
 """One pass through a VAE's stochastic layers: samples of each, their log-densities, and the bound's terms.
 
-The machinery under `jaxgen.vae`. A VAE of one layer is the tuple of one throughout; only what callers see is then not a
-tuple.
+A VAE of one layer is the tuple of one throughout; only what callers see is then not a tuple.
 """
 
 import functools
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,33 +13,15 @@ import jax.numpy as jnp
 from jaxgen import batches, losses, modules
 from jaxgen.keys import AxisName, example_keys, named_key, numbered_keys
 from jaxgen.parallel import average
-
-if TYPE_CHECKING:
-    from jaxgen.vae import VAE, VAEState
-
-Batch = Mapping[str, Any]
-
-
-def layers_of(vae: "VAE", value: Any) -> tuple[Any, ...]:
-    """What the caller's form of a field holds for each stochastic layer."""
-    return value if isinstance(vae.latent_dim, tuple) else (value,)
-
-
-def as_given(vae: "VAE", layers: Any) -> Any:
-    """The inverse of `layers_of`: the form in which the caller sees one thing a layer."""
-    return tuple(layers) if isinstance(vae.latent_dim, tuple) else layers[0]
-
-
-def named(name: str, layer: int) -> str:
-    return f"{name} {layer}" if layer else name
+from jaxgen.vae.spec import VAE, Batch, VAEState, as_given, layers_of, named
 
 
 class Call(NamedTuple):
     """How one pass calls the networks."""
 
-    vae: "VAE"
+    vae: VAE
     params: Any
-    state: "VAEState"
+    state: VAEState
     key: jax.Array
     train: bool
     axis_name: AxisName = None
@@ -56,16 +36,15 @@ class Call(NamedTuple):
         return self.masked(layer, z.reshape(-1, z.shape[-1]))
 
 
-def evaluation(vae: "VAE", state: "VAEState") -> Call:
+def evaluation(vae: VAE, state: VAEState) -> Call:
     # Evaluation mode has no dropout: the networks' key is a formality there.
     return Call(vae, state.params, state, jax.random.key(0), False)
 
 
 def _apply(call: Call, kind: str, layer: int, inputs: jax.Array, label: Any) -> tuple[Any, modules.Collections]:
     vae = call.vae
-    network, params, collections = (
-        layers_of(vae, value)[layer] for value in (getattr(vae, kind), call.params[kind], call.state.collections[kind])
-    )
+    network = (vae.encoders if kind == "encoder" else vae.decoders)[layer]
+    params, collections = (layers_of(vae, tree[kind])[layer] for tree in (call.params, call.state.collections))
     network = modules.bind_axis(network, collections, call.axis_name)
     key = named_key(call.key, named(f"{kind} dropout", layer))
     return modules.apply(network, params, collections, inputs, label=label, train=call.train, key=key)
@@ -73,12 +52,12 @@ def _apply(call: Call, kind: str, layer: int, inputs: jax.Array, label: Any) -> 
 
 def _gaussian(call: Call, kind: str, network: int, layer: int, arrays: Any, num: int) -> losses.LatentGaussian:
     """What an encoder, or a decoder above the first, says of the latents of a layer, checked."""
-    dim = layers_of(call.vae, call.vae.latent_dim)[layer]
+    dim = call.vae.latent_dims[layer]
     most = 3 if kind == "encoder" else 2
     arrays = tuple(arrays) if isinstance(arrays, tuple | list) else (arrays,)
     shapes = [list(jnp.shape(array)) for array in arrays]
     if not 2 <= len(arrays) <= most or shapes != [[num, dim]] * len(arrays):
-        which = f"{kind}[{network}]" if isinstance(call.vae.latent_dim, tuple) else f"the {kind}"
+        which = f"{kind}[{network}]" if len(call.vae.latent_dims) > 1 else f"the {kind}"
         direction = " (and optionally a direction)" if kind == "encoder" else ""
         raise ValueError(
             f"{which} must return mean and logvar{direction} of shape {[num, dim]}, got shapes "
@@ -135,15 +114,6 @@ def prior_latents(call: Call, noise: jax.Array, key: jax.Array, numbers: jax.Arr
     return jax.tree.map(lambda array: array[chosen], components).sample(noise)
 
 
-def check_standard_prior(vae: "VAE", what: str) -> None:
-    """Raise ValueError where the prior is learnt, and latents are therefore no standard normal noise."""
-    if vae.prior is not None:
-        raise ValueError(
-            f"{what} needs a VAE whose latents have a standard normal prior, this one's is learnt "
-            f"({type(vae.prior).__name__}): use vae_encode, vae_decode, vae_sample and vae_importance_sampling"
-        )
-
-
 def likelihood_of(call: Call, z: jax.Array, label: Any) -> tuple[jax.Array, modules.Collections]:
     """The parameters of p(x | z), [N, ...]."""
     parameters, collections = _apply(call, "decoder", 0, z, label)
@@ -151,7 +121,7 @@ def likelihood_of(call: Call, z: jax.Array, label: Any) -> tuple[jax.Array, modu
 
 
 def noise_of(
-    vae: "VAE", key: jax.Array, name: str, batch_size: int, num_samples: int, axis_name: AxisName = None
+    vae: VAE, key: jax.Array, name: str, batch_size: int, num_samples: int, axis_name: AxisName = None
 ) -> list[jax.Array]:
     """Standard normal noise of every layer, [B, K, D]: a function of the key and the example's global index."""
 
@@ -159,7 +129,7 @@ def noise_of(
         keys = example_keys(named_key(key, named(name, layer)), batch_size, axis_name)
         return jax.vmap(lambda k: jax.random.normal(k, (num_samples, dim), jnp.float32))(keys)
 
-    return [draw(layer, dim) for layer, dim in enumerate(layers_of(vae, vae.latent_dim))]
+    return [draw(layer, dim) for layer, dim in enumerate(vae.latent_dims)]
 
 
 class _Layer(NamedTuple):
@@ -327,7 +297,7 @@ def bound_of(call: Call, batch: Batch, noise: list[jax.Array], objective: Any) -
 def observe(call: Call, z: jax.Array, label: jax.Array | None, noise: list[jax.Array] | None) -> jax.Array:
     """Likelihood parameters of the topmost latents [N, D], through samples of the layers between where there is noise
     [N, D] of each."""
-    top = len(layers_of(call.vae, call.vae.latent_dim)) - 1
+    top = len(call.vae.latent_dims) - 1
     for layer in reversed(range(top)):
         conditional, _ = conditional_of(call, layer, call.rows(layer + 1, z), label)
         z = conditional.mean if noise is None else conditional.sample(noise[layer])
@@ -339,7 +309,7 @@ def whitened_means(call: Call, images: jax.Array, label: jax.Array | None) -> li
     it `observe` comes through these very latents."""
     means = []
     inputs = images
-    for layer in range(len(layers_of(call.vae, call.vae.latent_dim))):
+    for layer in range(len(call.vae.latent_dims)):
         posterior, _ = posterior_of(call, layer, inputs, label)
         means.append(call.rows(layer, posterior.mean))
         inputs = means[-1]
