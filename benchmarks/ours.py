@@ -12,6 +12,7 @@ import jaxgen
 from benchmarks import families, jax_worker, protocol
 from benchmarks.families import Family
 from jaxgen import data, networks, parallel
+from jaxgen.families import family_of
 from jaxgen.keys import step_key
 from jaxgen.networks import leaky_relu
 from jaxgen.training import feeds, loop
@@ -42,14 +43,13 @@ def build(family: Family) -> Any:
 
 def step_of(spec: Any) -> Any:
     """The spec's step: (state, batch, key) -> (state, metrics)."""
-    return partial(jaxgen.vae_step if isinstance(spec, jaxgen.VAE) else jaxgen.gan_step, spec)
+    return partial(family_of(spec).step, spec)
 
 
 def fresh_state(spec: Any, family: Family, key: jax.Array) -> Any:
     """A state at step 0."""
-    init: Any = jaxgen.vae_init if isinstance(spec, jaxgen.VAE) else jaxgen.gan_init
     batch = {"image": jnp.zeros((2, *family.image_shape), jnp.bool_ if family.binarized else jnp.uint8)}
-    return init(spec, key, batch)
+    return family_of(spec).init(spec, key, batch)
 
 
 def transform_of(family: Family) -> loop.Transform | None:

@@ -26,6 +26,7 @@ import jaxgen
 from benchmarks import families, ours
 from benchmarks.machine import chip
 from jaxgen import data
+from jaxgen.families import family_of
 from jaxgen.training import loop
 from jaxgen.training.checkpoint import Checkpoints
 
@@ -55,12 +56,11 @@ def report(what: str, ratios: list[float], judged: bool = True) -> dict[str, Any
 
 def make_loop(model: Any, sentinel: Any) -> tuple[loop.Loop, Any, loop.Totals]:
     """The loop of train.py over the embedded images, a fresh state and totals."""
-    step = jaxgen.vae_step if isinstance(model, jaxgen.VAE) else jaxgen.gan_step
-    init = jaxgen.vae_init if isinstance(model, jaxgen.VAE) else jaxgen.gan_init
+    family = family_of(model)
     dataset, key = data.load(), jax.random.key(0)
-    batch_size = 128 if isinstance(model, jaxgen.VAE) else 64
-    training = loop.Loop(partial(step, model), dataset, key, batch_size, sentinel=sentinel)
-    state = jax.jit(lambda: init(model, key, {"image": dataset["image"][:2]}))()
+    batch_size = 128 if family.name == "vae" else 64
+    training = loop.Loop(partial(family.step, model), dataset, key, batch_size, sentinel=sentinel)
+    state = jax.jit(lambda: family.init(model, key, {"image": dataset["image"][:2]}))()
     return training, state, training.zero_totals(state)
 
 

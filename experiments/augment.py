@@ -32,13 +32,13 @@ import optax
 import tyro
 from tqdm import tqdm
 
-import jaxgen
 from experiments import options as train_options
 from experiments import train_classifier
 from experiments.command import exit_status
 from experiments.inputs import dataset_name
 from jaxgen import data, metrics
 from jaxgen.batches import to_float
+from jaxgen.families import family_of
 from jaxgen.keys import named_key
 from jaxgen.networks import LeNet
 from jaxgen.training import manifest
@@ -208,7 +208,7 @@ def methods(options: Options) -> list[Method]:
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def train_generator(spec: Spec, batch_size: int, dataset: Any, key: jax.Array, num_steps: jax.Array) -> Any:
     """The state of a generator after some steps on a data set."""
-    take: Any = jaxgen.gan_step if isinstance(spec, jaxgen.GAN) else jaxgen.vae_step
+    take = family_of(spec).step
 
     def step(_: jax.Array, state: Any) -> Any:
         batch = batch_at(dataset, key, state.step, dataset["image"].shape[0], batch_size)
@@ -270,7 +270,7 @@ class Cell:
         there, found = self._filtered.get((family, threshold), (0, None))
         if found is None or there < per_class:
             spec, state = self.generator(family)
-            draw: Any = jaxgen.gan_sample if isinstance(spec, jaxgen.GAN) else jaxgen.vae_sample
+            draw = family_of(spec).sample
             found = data.draw_confident(
                 functools.partial(draw, spec, state),
                 functools.partial(train_classifier.probabilities, self.network, self.judge),

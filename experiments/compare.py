@@ -46,6 +46,7 @@ from jaxgen import data, trained
 from jaxgen.data import Source
 from jaxgen.evaluation import measures, records
 from jaxgen.evaluation.records import Record
+from jaxgen.families import family_of
 from jaxgen.keys import named_key
 from jaxgen.training import manifest
 from jaxgen.training.files import exclusive, replacing
@@ -216,14 +217,8 @@ def check_measures(options: Options, title: str, spec: Spec, image_shape: tuple[
 
 def summary(spec: Spec) -> str:
     """What kind of model a spec is, in a sentence or two."""
-    if isinstance(spec, jaxgen.GAN):
-        family = "A generator learns to make images that a discriminator cannot tell from real ones."
-        nets: tuple[Any, ...] = (spec.generator,)
-    else:
-        nets = spec.decoders
-        family = (
-            "An encoder writes each image as a few numbers, a decoder reads them back; random numbers make new images."
-        )
+    family = family_of(spec)
+    nets = family.networks(spec)[family.decoder]
     kind = type(nets[0]).__name__
     layers = {
         "MLP": "fully connected layers",
@@ -233,13 +228,13 @@ def summary(spec: Spec) -> str:
     }
     built = next((text for beginning, text in layers.items() if kind.startswith(beginning)), kind)
     depth = f", with {len(nets)} stochastic layers one above the other" if len(nets) > 1 else ""
-    return f"{family} Built of {built}{depth}."
+    return f"{family.summary} Built of {built}{depth}."
 
 
 def facts(run: Run, cost: Cost) -> tuple[tuple[str, str], ...]:
     """What a reader wants to know of a model."""
     spec = run.spec
-    dims = (spec.latent_dim,) if isinstance(spec, jaxgen.GAN) else spec.latent_dims
+    dims = family_of(spec).latent_dims(spec)
     images = run.config["identity"]["data"]["num_examples"]
     seen = cost.steps * cost.batch_size
     found = [
@@ -248,7 +243,7 @@ def facts(run: Run, cost: Cost) -> tuple[tuple[str, str], ...]:
         ("in all", f"{cost.parameters:,} parameters"),
         ("training", f"{cost.steps:,} steps of {cost.batch_size} images, each seen {seen / images:,.0f} times"),
     ]
-    if isinstance(spec, jaxgen.GAN):
+    if family_of(spec).likelihood(spec) is None:
         loss = getattr(spec.loss, "__name__", None) or saved_options(run).__dict__["loss"]
         augmented = "" if spec.augmentation is None else ", with " + type(spec.augmentation).__name__
         found.append(("loss", f"{loss.replace('_', '-')}{augmented}"))
@@ -317,7 +312,7 @@ def build(options: Options, entries: Sequence[Entry], spent: dict[str, float]) -
         run, state = restore(entry, options)
         costs[entry.title] = cost = comparison_costs.cost_of(run, state)
         models.append(Model(entry.title, summary(run.spec), facts(run, cost)))
-        is_gan[entry.title] = isinstance(run.spec, jaxgen.GAN)
+        is_gan[entry.title] = family_of(run.spec).name == "gan"
     spent["measuring"] = time.perf_counter() - began
     began = time.perf_counter()
     pictures, further, searching, completion_note = look_at(entries, options, found)

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import jaxgen
 from experiments.comparison_curves import training_seconds
 from experiments.comparison_models import all_parameters, decoder_parameters
 from experiments.watching import class_rows
+from jaxgen.families import family_of
 from jaxgen.training.run import Run, Spec
 
 SAMPLES = 1000
@@ -33,7 +33,7 @@ class Cost(NamedTuple):
 
 def step_bytes(spec: Spec, state: Any, batch: dict[str, Any]) -> int | None:
     """Memory of one training step as the compiler has planned it: state, batch, results and everything between."""
-    step: Any = jaxgen.gan_step if isinstance(spec, jaxgen.GAN) else jaxgen.vae_step
+    step = family_of(spec).step
     plan = jax.jit(partial(step, spec)).lower(state, batch, jax.random.key(0)).compile().memory_analysis()
     if plan is None:
         return None
@@ -43,7 +43,7 @@ def step_bytes(spec: Spec, state: Any, batch: dict[str, Any]) -> int | None:
 
 def sampling_seconds(spec: Spec, state: Any) -> float:
     """Median seconds to draw `SAMPLES` images, once the program is compiled."""
-    draw: Any = jaxgen.gan_sample if isinstance(spec, jaxgen.GAN) else jaxgen.vae_sample
+    draw = family_of(spec).sample
     labels = class_rows(spec)
     labels = None if labels is None else np.resize(labels, SAMPLES)
     seconds = []

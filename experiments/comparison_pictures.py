@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import jaxgen
 from experiments.watching import class_rows
 from jaxgen import losses, metrics
 from jaxgen.batches import to_float
@@ -239,7 +238,7 @@ def _rebuild(
     model: Trained, held: Held, labels: np.ndarray | None, key: jax.Array
 ) -> tuple[np.ndarray, jax.Array, float | None]:
     """(images rebuilt, their latents, seconds of search an image where there is no encoder)."""
-    if isinstance(model.spec, jaxgen.VAE):
+    if model.family.encode is not None:
         rebuilt = model.reconstruct(held.images, key, labels)
         return floats(rebuilt), model.encode(held.images, labels), None
     began = time.perf_counter()

@@ -222,7 +222,7 @@ class Evaluator:
                 numbers = measures.MODEL_MEASURES[name](model.subject, reference.test, progress)
                 calibrations, warnings = {}, ()
             found += [self._record(n, calibrations.get(n.metric), model, reference, warnings) for n in numbers]
-        if "active_units" in names and model.subject.vae.prior is None:
+        if "active_units" in names and model.subject.family.standard_prior(model.subject.spec):
             progress = self._bar(f"{model.name}: KL of latents")
             self.latents[model.name] = measures.latent_kl(model.subject, reference.test, progress)
         return found

@@ -328,7 +328,7 @@ def _ends(model: Trained, options: Interpolate) -> tuple[jax.Array, np.ndarray |
     _, test = load_images(model, options)
     held = spread(test, 2 * options.num)
     label = labels_of(model, held)
-    if isinstance(model.spec, jaxgen.VAE):
+    if model.family.encode is not None:
         z = model.encode(held["image"], label)
     else:
         z = model.invert(held["image"], named_key(options.key, "inversion"), label).latents
@@ -478,7 +478,7 @@ def attribute(options: Attribute) -> dict[str, Any]:
 
 
 def _latents_of(model: Trained, images: np.ndarray, key: jax.Array) -> jax.Array:
-    return model.encode(images) if isinstance(model.spec, jaxgen.VAE) else model.invert(images, key).latents
+    return model.invert(images, key).latents if model.family.encode is None else model.encode(images)
 
 
 def truncate(options: Truncate) -> dict[str, Any]:

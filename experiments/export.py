@@ -30,7 +30,6 @@ from jaxgen.trained import Trained, decode, prior_noise
 from jaxgen.training import manifest
 from jaxgen.training.monitor import read_rows
 from jaxgen.training.run import Run, to_plain
-from jaxgen.vae import as_given, layers_of
 from jaxgen.weights import save_weights
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -118,20 +117,14 @@ def programs_of(model: Trained) -> dict[str, Program]:
     """The programs of a model by name."""
     spec: Any = model.spec
     state: Any = model.state
-    if isinstance(spec, jaxgen.VAE) and spec.prior is not None:
+    family = model.family
+    if not family.standard_prior(spec):
         raise ValueError(
             f"{model.name} has a learnt prior, and programs draw latents from the standard normal: export its weights "
             "alone (jaxgen.weights.save_weights)"
         )
     # What a program does not use would stay in it.
-    if isinstance(spec, jaxgen.GAN):
-        unused = ("discriminator_params", "discriminator_collections", "discriminator_optimizer_state")
-        generator: Any = state._replace(**dict.fromkeys((*unused, "generator_optimizer_state")))
-        if state.ema is not None:
-            generator = generator._replace(generator_params=None, generator_collections=None)
-    else:
-        trees = ({**state.params, "encoder": None}, {**state.collections, "encoder": None})
-        generator = state._replace(params=trees[0], collections=trees[1], optimizer_state=None)
+    generator = family.to_decode(spec, state)
     size = model.latent_dim
     images = Array("images", ("N", *model.image_shape), "float32", "in [0, 1]" if len(model.image_shape) == 3 else "")
     label: tuple[Array, ...] = ()
@@ -152,11 +145,9 @@ def programs_of(model: Trained) -> dict[str, Program]:
         "sampler": Program(sampler, (key, numbers, *label), (images,)),
         "decoder": Program(decoder, (z, *label), (images,)),
     }
-    if isinstance(spec, jaxgen.VAE):
-        deep = len(spec.latent_dims) > 1
-        # The decoders above the first say what noise makes the latents.
-        above = as_given(spec, (None, *layers_of(spec, state.params["decoder"])[1:]))
-        encoder_state = state._replace(params={**state.params, "decoder": above}, optimizer_state=None)
+    if family.encode is not None:
+        deep = len(family.latent_dims(spec)) > 1
+        encoder_state = family.to_encode(spec, state)
         outputs = [Array("z", ("N", size), "float32", "latents at the posterior means, as the decoder takes them")]
         if not deep:
             outputs.append(Array("logvar", ("N", size), "float32", "logarithms of the posterior variances"))
@@ -164,8 +155,8 @@ def programs_of(model: Trained) -> dict[str, Program]:
         def encoder(images: jax.Array, label: jax.Array | None = None) -> Any:
             batch = {"image": images, "label": label}
             if deep:
-                return {"z": jaxgen.vae_encode_noise(spec, held(encoder_state), batch)}
-            mean, logvar = layers_of(spec, jaxgen.vae_encode(spec, held(encoder_state), batch))[0][:2]
+                return {"z": family.encode(spec, held(encoder_state), batch)}
+            mean, logvar = family.posteriors(spec, held(encoder_state), batch)[0][:2]
             return {"z": mean, "logvar": logvar}
 
         programs["encoder"] = Program(encoder, (images, *label), tuple(outputs))

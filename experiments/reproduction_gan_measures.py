@@ -78,7 +78,7 @@ class Parzen:
         state: Any = run.restore(step)
         state = state if self.average else state._replace(ema=None)
         keys = numbered_keys(named_key(jax.random.key(SEED), "parzen"), jnp.arange(-(-self.num_samples // AT_ONCE)))
-        parts = [gan_sample(run.spec, state, key, AT_ONCE) for key in keys]  # type: ignore[arg-type]
+        parts = [gan_sample(run.spec, state, key, AT_ONCE) for key in keys]
         return jnp.concatenate(parts)[: self.num_samples]
 
 

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-import jaxgen
 from experiments.command import exit_status
 from experiments.watching import COLUMNS, class_rows
+from jaxgen.families import family_of
 from jaxgen.training.files import replacing
 from jaxgen.training.monitor import image_grid, write_png
 from jaxgen.training.run import Run, Spec
@@ -66,7 +66,9 @@ def sample(options: Options) -> Path:
     which: Any = options.checkpoint
     state: Any = run.restore(int(which) if which.isdecimal() else which)
     spec: Any = run.spec
-    draw: Any = jaxgen.gan_sample if isinstance(spec, jaxgen.GAN) else jaxgen.vae_sample
+    draw = family_of(spec).sample
+    if draw is None:
+        raise ValueError(f"{options.run} holds a {family_of(spec).title}, which has no prior to draw from")
     key = jax.random.key(options.seed)
     labels = choose_labels(spec, options)
     pieces = []

@@ -22,7 +22,6 @@ from typing import Any
 import jax
 import numpy as np
 
-import jaxgen
 from experiments import sweep_results, train
 from experiments.command import exit_status
 from experiments.inputs import Data, load_data
@@ -31,6 +30,7 @@ from experiments.sweep_plan import Member, Plan, keys, parse_plan
 from experiments.sweep_session import SweepSession, Watched
 from experiments.watching import Evaluation, Pictures, extractor_of
 from jaxgen import data
+from jaxgen.families import family_of
 from jaxgen.keys import named_key
 from jaxgen.training import loop, population
 from jaxgen.training.files import replacing
@@ -127,7 +127,7 @@ def initial_state(members: Sequence[Member], loaded: Data) -> Any:
 def build_loop(plan: Plan, members: Sequence[Member], loaded: Data) -> loop.Loop:
     """The compiled loop of all members."""
     spec: Any = members[0].spec
-    step: Any = partial(jaxgen.gan_step if isinstance(spec, jaxgen.GAN) else jaxgen.vae_step, spec)
+    step: Any = partial(family_of(spec).step, spec)
     dynamic = getattr(plan.options, "binarization", "none") == "dynamic"
     transform = train.dynamic_binarization if dynamic else None
     return loop.Loop(step, loaded.train, keys(members), plan.options.batch_size, transform, members=plan.how)

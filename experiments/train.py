@@ -27,7 +27,6 @@ from typing import Any
 import jax
 import numpy as np
 
-import jaxgen
 from experiments import topology
 from experiments.command import exit_status
 from experiments.inputs import Data, dataset_name, load_data
@@ -35,6 +34,7 @@ from experiments.options import FAMILIES, GANOptions, VAEOptions, parse
 from experiments.session import Session, Start
 from experiments.watching import Evaluation, Pictures, extractor_of
 from jaxgen import data
+from jaxgen.families import family_of
 from jaxgen.keys import named_key, step_key
 from jaxgen.training import loop, manifest
 from jaxgen.training.checkpoint import Checkpoints
@@ -223,7 +223,7 @@ def note(monitor: Monitor, run: Run, start: Start) -> None:
 def build_loop(options: VAEOptions | GANOptions, spec: Any, loaded: Data, mesh: jax.sharding.Mesh | None) -> loop.Loop:
     """The compiled loop of a run."""
     key = jax.random.key(options.seed)
-    step: Any = partial(jaxgen.gan_step if isinstance(spec, jaxgen.GAN) else jaxgen.vae_step, spec)
+    step: Any = partial(family_of(spec).step, spec)
     dynamic = getattr(options, "binarization", "none") == "dynamic"
     transform = dynamic_binarization if dynamic else None
     sentinel: Any = "skip" if options.skip_bad_steps else "watch"

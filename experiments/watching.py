@@ -9,18 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import jaxgen
 from jaxgen import metrics
 from jaxgen.batches import to_float
 from jaxgen.data import spread
 from jaxgen.evaluation import extractors
 from jaxgen.evaluation.extractors import Extractor
 from jaxgen.evaluation.measures import Settings, Subject
+from jaxgen.families import family_of
 from jaxgen.keys import named_key
-from jaxgen.modules import num_classes
 from jaxgen.training.monitor import Monitor
 from jaxgen.training.run import Spec
-from jaxgen.vae import layers_of
 
 GRID = 64  # samples in a grid
 ROWS = 16  # classes in a grid, at most
@@ -35,7 +33,8 @@ Dataset = dict[str, np.ndarray]
 
 def class_rows(spec: Spec, columns: int = COLUMNS, rows: int = ROWS) -> np.ndarray | None:
     """Labels of a grid with one class a row, int [rows * columns]; None for a model without labels."""
-    classes = num_classes(*((spec.generator,) if isinstance(spec, jaxgen.GAN) else spec.decoders))
+    family = family_of(spec)
+    classes = family.num_classes(spec, family.decoder)
     return None if classes is None else np.repeat(np.arange(min(rows, classes), dtype=np.int32), columns)
 
 
@@ -78,7 +77,7 @@ class Evaluation:
         between: Callable[[], None] = lambda: None,
         extractor: Extractor | None = None,
     ) -> None:
-        self._spec = spec
+        self._spec, self._family = spec, family_of(spec)
         self._between = between
         self._log_likelihood_samples = log_likelihood_samples
         self._test = test
@@ -91,8 +90,8 @@ class Evaluation:
 
     def __call__(self, state: Any) -> tuple[dict[str, float], float]:
         """(metrics by name, score: higher is better)."""
-        if isinstance(self._spec, jaxgen.VAE):
-            measured, score = self._elbo(self._spec, state)
+        if self._family.evaluate is not None:
+            measured, score = self._elbo(state)
         else:
             distance = self._distance(state)
             measured, score = {"test_sliced_wasserstein": distance}, -distance
@@ -101,22 +100,24 @@ class Evaluation:
     def scores(self, state: Any) -> dict[str, float]:
         """All metrics by name, those too that are for comparing runs: a VAE's sample distance and squared error."""
         measured, _ = self(state)
-        if isinstance(self._spec, jaxgen.VAE):
-            measured["test_squared_error"] = self._squared_error(self._spec, state)
+        if self._family.reconstruct is not None:
+            measured["test_squared_error"] = self._squared_error(state)
+        if self._family.sample is not None:
             measured["test_sliced_wasserstein"] = self._distance(state)
         return measured
 
     def _diversity(self, state: Any) -> dict[str, float]:
         real = self._some["image"]
-        if len(real) < 2:
+        if len(real) < 2 or self._family.sample is None:
             return {}
-        draw: Any = jaxgen.gan_sample if isinstance(self._spec, jaxgen.GAN) else jaxgen.vae_sample
+        draw = self._family.sample
         conditional = class_rows(self._spec) is not None
         label = self._some["label"] if conditional else None
         samples = draw(self._spec, state, named_key(self._key, "diversity"), len(real), label)
         return {"sample_diversity": float(_sample_diversity(real, samples))}
 
-    def _elbo(self, vae: jaxgen.VAE, state: Any) -> tuple[dict[str, float], float]:
+    def _elbo(self, state: Any) -> tuple[dict[str, float], float]:
+        family = self._family
         sums: dict[str, float] = {}
         means: list[tuple[jax.Array, ...]] = []
         num = len(self._test["image"])
@@ -124,32 +125,33 @@ class Evaluation:
             self._between()
             batch = {name: array[i : i + BATCH] for name, array in self._test.items()}
             key = jax.random.fold_in(self._key, i)
-            measured = jaxgen.vae_evaluate(vae, state, batch, key)
-            posteriors = jaxgen.vae_encode(vae, state, batch)
-            means.append(tuple(p[0] for p in layers_of(vae, posteriors)))
+            given = self._spec, state, batch
+            measured = family.evaluate(*given, key)
+            if family.posteriors is not None:
+                means.append(tuple(posterior[0] for posterior in family.posteriors(*given)))
             if self._log_likelihood_samples is not None:
-                measured["log_likelihood"] = jaxgen.vae_log_likelihood(
-                    vae, state, batch, key, self._log_likelihood_samples, chunk_size=LIKELIHOOD_CHUNK
-                )
+                samples = self._log_likelihood_samples
+                found = family.importance_sampling(*given, key, samples, chunk_size=LIKELIHOOD_CHUNK)
+                measured["log_likelihood"] = found.log_likelihood
             for name, values in measured.items():
                 sums[name] = sums.get(name, 0.0) + float(jnp.sum(values))
         averages = {f"test_{name}": value / num for name, value in sums.items()}
         return {**averages, **_active_units(means)}, averages["test_elbo"]
 
-    def _squared_error(self, vae: jaxgen.VAE, state: Any) -> float:
+    def _squared_error(self, state: Any) -> float:
         """Mean over pixels of the squared error of reconstructions."""
         total = 0.0
         for i in range(0, len(self._test["image"]), BATCH):
             self._between()
             batch = {name: array[i : i + BATCH] for name, array in self._test.items()}
-            rebuilt = jaxgen.vae_reconstruct(vae, state, batch, jax.random.fold_in(self._key, i))
+            rebuilt = self._family.reconstruct(self._spec, state, batch, jax.random.fold_in(self._key, i))
             total += float(jnp.sum(jnp.square(rebuilt - to_float(batch["image"]))))
         return total / self._test["image"].size
 
     def _distance(self, state: Any) -> float:
         """Sliced Wasserstein distance of as many samples as there are test images."""
         real = self._test["image"]
-        draw: Any = jaxgen.gan_sample if isinstance(self._spec, jaxgen.GAN) else jaxgen.vae_sample
+        draw = self._family.sample
         conditional = class_rows(self._spec) is not None
         pieces = []
         for i in range(0, len(real), BATCH):
@@ -169,7 +171,7 @@ class Evaluation:
 
     def _feature_distances(self, state: Any) -> dict[str, float]:
         """The Frechet distance, precision and recall of the features of as many samples."""
-        if self._extractor is None:
+        if self._extractor is None or self._family.sample is None:
             return {}
         real, labels = self._features
         subject = Subject(self._spec, state, named_key(self._key, "features"), Settings())
@@ -222,13 +224,14 @@ class Pictures:
             return []
         labels = class_rows(self._spec)
         num, columns = (GRID, None) if labels is None else (len(labels), COLUMNS)
-        draw: Any = jaxgen.gan_sample if isinstance(self._spec, jaxgen.GAN) else jaxgen.vae_sample
-        samples = draw(self._spec, state, self._key, num, labels)
-        written = [monitor.show(step, "samples", np.asarray(samples), columns)]
-        if isinstance(self._spec, jaxgen.GAN):
+        family, written = family_of(self._spec), []
+        if family.sample is not None:
+            samples = family.sample(self._spec, state, self._key, num, labels)
+            written.append(monitor.show(step, "samples", np.asarray(samples), columns))
+        if family.reconstruct is None:
             return written
         originals = to_float(self._images["image"])
-        rebuilt = jaxgen.vae_reconstruct(self._spec, state, self._images, self._key)
+        rebuilt = family.reconstruct(self._spec, state, self._images, self._key)
         # A row of originals above a row of their reconstructions.
         rows = [part[i : i + COLUMNS] for i in range(0, len(originals), COLUMNS) for part in (originals, rebuilt)]
         return [*written, monitor.show(step, "reconstructions", np.concatenate(rows), COLUMNS)]

@@ -5,94 +5,96 @@ makes the two comparable (Wu et al. 2017). The noise is part of the number.
 """
 
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import jax.typing
 
 from jaxgen import batches, losses, metrics, modules
-from jaxgen.gan import GAN, GANState, gan_generate
+from jaxgen.families import family_of
+from jaxgen.gan import GAN, GANState
 from jaxgen.keys import example_keys, named_key
 from jaxgen.spec import check_latents, check_observation_noise, check_state
-from jaxgen.vae import VAE, VAEState, vae_decode_noise
+from jaxgen.vae import VAE, VAEState
 
 Batch = Mapping[str, Any]
 _SIZES = ("num_chains", "num_temperatures", "num_leapfrog", "chunk_size")
 
 
-class _Family(NamedTuple):
-    """A decoder of standard normal latents with a likelihood, and what is to be known of it here."""
-
-    name: str
-    state: type
-    latent_dim: Callable[[Any], int]
-    networks: Callable[[Any], tuple[Any, ...]]  # that take labels
-    # (spec, state, z [N, D], label, the noise that is asked for or None) -> (parameters [N, ...], their likelihood)
-    decode: Callable[..., tuple[jax.Array, Any]]
-
-
-def _decode_gan(gan: GAN, state: GANState, z: jax.Array, label: Any, likelihood: Any) -> tuple[jax.Array, Any]:
-    return gan_generate(gan, state, z, label), likelihood
-
-
-def _decode_vae(vae: VAE, state: VAEState, z: jax.Array, label: Any, likelihood: Any) -> tuple[jax.Array, Any]:
-    parameters = vae_decode_noise(vae, state, z, label)
-    return (parameters, vae.likelihood) if likelihood is None else (vae.likelihood.mean(parameters), likelihood)
-
-
-_GAN = _Family("gan", GANState, lambda gan: gan.latent_dim, lambda gan: (gan.generator,), _decode_gan)
-_VAE = _Family("vae", VAEState, lambda vae: sum(vae.latent_dims), lambda vae: vae.decoders, _decode_vae)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 4, 5))
+@functools.partial(jax.jit, static_argnums=(0, 3, 4))
 def _draw(
-    family: _Family, spec: Any, state: Any, key: jax.Array, num_samples: int, likelihood: Any, label: jax.Array | None
+    spec: Any, state: Any, key: jax.Array, num_samples: int, likelihood: Any, label: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
+    family = family_of(spec)
     latent_keys = example_keys(named_key(key, f"{family.name} simulate"), num_samples)
-    shape = (family.latent_dim(spec),)
+    shape = (sum(family.latent_dims(spec)),)
     latents = jax.vmap(lambda key: jax.random.normal(key, shape, jnp.float32))(latent_keys)
-    parameters, drawn = family.decode(spec, state, latents, label, likelihood)
+    parameters, drawn = family.observe(spec, state, latents, label, likelihood)
     keys = example_keys(named_key(key, "observation noise"), num_samples)
     return jax.vmap(lambda key, of: drawn.sample(key, of[None])[0])(keys, parameters), latents
 
 
-def _simulate(
-    family: _Family, spec: Any, state: Any, key: jax.Array, num_samples: int, likelihood: Any, label: Any
+def simulate(
+    spec: Any, state: Any, key: jax.Array, num_samples: int, likelihood: losses.Likelihood | None, label: Any = None
 ) -> tuple[dict[str, jax.Array], jax.Array]:
+    """`gan_simulate` or `vae_simulate`, whichever the spec is of: (a batch of N images [N, ...], latents [N, D])."""
+    _check_noise(spec, likelihood)
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}")
-    modules.check_label_range(label, *family.networks(spec))
+    family = family_of(spec)
+    modules.check_label_range(label, *family.networks(spec)[family.decoder])
     label = batches.read_label(label, num_samples)
-    images, latents = _draw(family, spec, state, key, num_samples, likelihood, label)
+    images, latents = _draw(spec, state, key, num_samples, likelihood, label)
     return batches.select({"image": images, "label": label}), latents
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 5, 7))
+def _check_noise(spec: Any, likelihood: losses.Likelihood | None) -> None:
+    if likelihood is not None or family_of(spec).likelihood(spec) is None:
+        check_observation_noise(likelihood)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4, 6))
 def _anneal(
-    family: _Family, spec: Any, state: Any, batch: Batch, key: jax.Array, likelihood: Any, latents: Any, sizes: Any
+    spec: Any, state: Any, batch: Batch, key: jax.Array, likelihood: Any, latents: Any, sizes: Any
 ) -> metrics.AnnealedEstimate:
+    family, options = family_of(spec), dict(zip(_SIZES, sizes, strict=True))
+
     def log_likelihood(z: jax.Array, x: Batch) -> jax.Array:
-        parameters, observed = family.decode(spec, state, z, x.get("label"), likelihood)
+        parameters, observed = family.observe(spec, state, z, x.get("label"), likelihood)
         return observed.log_prob(parameters, x["image"])
 
-    options = dict(zip(_SIZES, sizes, strict=True))
     if latents is None:
-        return metrics.annealed_importance_sampling(log_likelihood, batch, family.latent_dim(spec), key, **options)
+        size = sum(family.latent_dims(spec))
+        return metrics.annealed_importance_sampling(log_likelihood, batch, size, key, **options)
     return metrics.reverse_annealed_importance_sampling(log_likelihood, batch, latents, key, **options)
 
 
-def _estimate(
-    family: _Family, spec: Any, state: Any, batch: Batch, key: jax.Array, likelihood: Any, latents: Any, sizes: Any
+def annealed_log_likelihood(
+    spec: Any,
+    state: Any,
+    batch: Batch,
+    key: jax.Array,
+    likelihood: losses.Likelihood | None = None,
+    *,
+    latents: jax.Array | None = None,
+    num_chains: int = 16,
+    num_temperatures: int = 1000,
+    num_leapfrog: int = 10,
+    chunk_size: int | None = None,
 ) -> metrics.AnnealedEstimate:
+    """`gan_log_likelihood` or `vae_annealed_log_likelihood`, whichever the spec is of: nats, [B]."""
+    _check_noise(spec, likelihood)
+    family = family_of(spec)
     check_state(state, family.state)
     batch = batches.select(batch)
-    modules.check_label_range(batch.get("label"), *family.networks(spec))
+    modules.check_label_range(batch.get("label"), *family.networks(spec)[family.decoder])
     batches.read(batch)  # for its checks
     if latents is not None:
-        check_latents(latents, family.latent_dim(spec))
-    return _anneal(family, spec, state, batch, key, likelihood, latents, sizes)
+        check_latents(latents, sum(family.latent_dims(spec)))
+    sizes = (num_chains, num_temperatures, num_leapfrog, chunk_size)
+    return _anneal(spec, state, batch, key, likelihood, latents, sizes)
 
 
 def gan_simulate(
@@ -118,8 +120,7 @@ def gan_simulate(
     Returns:
       (a batch: ``image`` [N, H, W, C], not clipped to [0, 1], and the ``label`` if one was given; latents [N, D]).
     """
-    check_observation_noise(likelihood)
-    return _simulate(_GAN, gan, state, key, num_samples, likelihood, label)
+    return simulate(gan, state, key, num_samples, likelihood, label)
 
 
 def gan_log_likelihood(
@@ -165,9 +166,18 @@ def gan_log_likelihood(
     References:
       Wu, Burda, Salakhutdinov & Grosse 2017, "On the Quantitative Analysis of Decoder-Based Generative Models".
     """
-    check_observation_noise(likelihood)
-    sizes = (num_chains, num_temperatures, num_leapfrog, chunk_size)
-    return _estimate(_GAN, gan, state, batch, key, likelihood, latents, sizes)
+    return annealed_log_likelihood(
+        gan,
+        state,
+        batch,
+        key,
+        likelihood,
+        latents=latents,
+        num_chains=num_chains,
+        num_temperatures=num_temperatures,
+        num_leapfrog=num_leapfrog,
+        chunk_size=chunk_size,
+    )
 
 
 def vae_simulate(
@@ -198,9 +208,7 @@ def vae_simulate(
       TypeError: the likelihood's parameters are not mean images.
       ValueError: the prior is learnt.
     """
-    if likelihood is not None:
-        check_observation_noise(likelihood)
-    return _simulate(_VAE, vae, state, key, num_samples, likelihood, label)
+    return simulate(vae, state, key, num_samples, likelihood, label)
 
 
 def vae_annealed_log_likelihood(
@@ -244,7 +252,15 @@ def vae_annealed_log_likelihood(
       TypeError: the likelihood's parameters are not mean images.
       ValueError: the prior is learnt.
     """
-    if likelihood is not None:
-        check_observation_noise(likelihood)
-    sizes = (num_chains, num_temperatures, num_leapfrog, chunk_size)
-    return _estimate(_VAE, vae, state, batch, key, likelihood, latents, sizes)
+    return annealed_log_likelihood(
+        vae,
+        state,
+        batch,
+        key,
+        likelihood,
+        latents=latents,
+        num_chains=num_chains,
+        num_temperatures=num_temperatures,
+        num_leapfrog=num_leapfrog,
+        chunk_size=chunk_size,
+    )

@@ -21,13 +21,10 @@ import optax
 from flax import linen as nn
 
 from jaxgen import augmentation, losses, networks, schedules
-from jaxgen.gan import GAN, GANState, gan_init
+from jaxgen.families import Spec, State, families, family_of
 from jaxgen.spec import Schedule
-from jaxgen.vae import VAE, VAEState, vae_init
 
 Plain = Any  # None, bool, int, float, str, and lists and dictionaries of them
-Spec = GAN | VAE
-State = GANState | VAEState
 ImageType = Literal["uint8", "bool", "float32"]
 
 _OPTIMIZERS = ("adabelief", "adam", "adamax", "adamw", "amsgrad", "lamb", "lion", "rmsprop", "sgd")
@@ -160,12 +157,20 @@ def _classes_of(module: Any) -> list[type]:
     ]
 
 
-for _class in (GAN, VAE, *(c for m in (augmentation, losses, networks, schedules) for c in _classes_of(m))):
+for _class in (c for m in (augmentation, losses, networks, schedules) for c in _classes_of(m)):
     register(_class.__name__, _class)
 for _function in _FUNCTIONS:
     register(_function.__name__, _function)
 for _name in _LOSSES:
     register(_name, getattr(losses, _name))
+
+
+def _specs() -> tuple[type, ...]:
+    """The specs of all families, which are known by the names of their classes."""
+    specs = tuple(family.spec for family in families())
+    for spec in specs:
+        register(spec.__name__, spec)
+    return specs
 
 
 class _Short(reprlib.Repr):
@@ -393,6 +398,7 @@ def to_plain(value: Any) -> Plain:
       TypeError: it, or a part of it, is not registered.
       ValueError: `from_plain` would refuse it: too deep or too large, or a field is not of the type that it has.
     """
+    _specs()
     plain = _describe(value)
     from_plain(plain)  # what is saved can be read
     return plain
@@ -441,6 +447,7 @@ def from_plain(plain: Plain, name: str = "spec") -> Any:
     Raises:
       ValueError: it names something that is not registered, or fields that do not fit; one line, which names the field.
     """
+    _specs()
     check_size(plain, name, _SPEC_DEPTH, _SPEC_SIZE)
     return _build(plain, name, top=True)
 
@@ -459,8 +466,8 @@ def spec_from_plain(plain: Plain, name: str = "spec") -> Spec:
       ValueError: it is something else, see `from_plain`.
     """
     spec = from_plain(plain, name)
-    if not isinstance(spec, Spec):
-        raise ValueError(f"{name} must be a GAN or a VAE, got {shown(plain)}")
+    if not isinstance(spec, _specs()):
+        raise ValueError(f"{name} must be a {' or a '.join(f.title for f in families())}, got {shown(plain)}")
     return spec
 
 
@@ -479,7 +486,7 @@ def _build(plain: Plain, path: str, *, top: bool = False) -> Any:
         check(plain["optimizer"], Literal[_OPTIMIZERS], f"{path}.optimizer")
         return _made(lambda: optimizer(plain["optimizer"], **arguments), f"optimizer {plain['optimizer']}", path)
     kind = _known(_classes, plain.get("type"), "type", path)
-    if kind in typing.get_args(Spec) and not top:
+    if kind in _specs() and not top:
         raise ValueError(f"{path} must be a part of a model, got a whole {kind.__name__}")
     hints = _fields(kind)
     fields = {}
@@ -545,7 +552,7 @@ def init_state(spec: Spec, key: jax.Array, batch: Mapping[str, Any]) -> State:
     Returns:
       Its state at step 0.
     """
-    return gan_init(spec, key, batch) if isinstance(spec, GAN) else vae_init(spec, key, batch)
+    return family_of(spec).init(spec, key, batch)
 
 
 def state_shapes(spec: Spec, image_shape: Sequence[int], image_type: str, *, labels: bool) -> State:

@@ -16,24 +16,12 @@ import jax.typing
 import numpy as np
 import optax
 
-from jaxgen import batches, latents, losses, modules, weights
-from jaxgen.annealed import gan_log_likelihood, vae_annealed_log_likelihood
+from jaxgen import batches, latents, losses, weights
+from jaxgen.annealed import annealed_log_likelihood
 from jaxgen.data.images import check_images
-from jaxgen.gan import GAN, gan_generate
-from jaxgen.keys import check_key, named_key, numbered_keys
-from jaxgen.plain import Spec
+from jaxgen.families import Family, Spec, family_of
+from jaxgen.keys import check_key, named_key
 from jaxgen.spec import check_latents
-from jaxgen.vae import (
-    VAE,
-    vae_decode,
-    vae_decode_noise,
-    vae_encode,
-    vae_encode_noise,
-    vae_log_likelihood,
-    vae_reconstruct,
-)
-from jaxgen.vae.passes import evaluation, prior_latents
-from jaxgen.vae.spec import check_standard_prior, named
 
 _PRETRAINED = Path(__file__).parent / "pretrained"
 _PIECE = 500  # images at a time that are decoded or encoded
@@ -56,13 +44,7 @@ def prior_noise(spec: Spec, key: jax.Array, numbers: jax.Array) -> jax.Array:
     Raises:
       TypeError: the key is not one typed threefry key.
     """
-    family = "gan sample" if isinstance(spec, GAN) else "vae sample"
-    sizes = (spec.latent_dim,) if isinstance(spec, GAN) else spec.latent_dims
-    layers = []
-    for layer, size in enumerate(sizes):
-        keys = numbered_keys(named_key(key, named(family, layer)), numbers)
-        layers.append(jax.vmap(lambda k, size=size: jax.random.normal(k, (size,), jnp.float32))(keys))
-    return jnp.concatenate(layers, axis=1)
+    return family_of(spec).noise(spec, key, numbers)
 
 
 def decode(spec: Spec, state: Any, z: jax.Array, label: jax.Array | None = None) -> jax.Array:
@@ -78,19 +60,16 @@ def decode(spec: Spec, state: Any, z: jax.Array, label: jax.Array | None = None)
     Returns:
       Images, [N, H, W, C] or [N, D].
     """
-    if isinstance(spec, GAN):
-        return gan_generate(spec, state, z, label)
-    if spec.prior is not None:
-        return vae_decode(spec, state, z, label)
-    return spec.likelihood.mean(vae_decode_noise(spec, state, z, label))
+    return family_of(spec).decode(spec, state, z, label)
 
 
 def _decoder(spec: Spec, state: Any, likelihood: Any, noise: losses.Likelihood) -> tuple[latents.Decoder, Any]:
     """(the decoder, the likelihood whose parameters it gives): where none is asked for, a VAE's own, a GAN's noise."""
-    if isinstance(spec, VAE):
-        check_standard_prior(spec, "a search for latents")
-    if isinstance(spec, VAE) and likelihood is None:
-        return functools.partial(vae_decode_noise, spec, state), spec.likelihood
+    family = family_of(spec)
+    family.check_noise(spec, "a search for latents")
+    own = family.likelihood(spec)
+    if own is not None and likelihood is None:
+        return functools.partial(family.parameters, spec, state), own
     return functools.partial(decode, spec, state), noise if likelihood is None else likelihood
 
 
@@ -100,10 +79,9 @@ _decode = functools.partial(jax.jit, static_argnums=0)(decode)
 
 @functools.partial(jax.jit, static_argnums=0)
 def _sample(spec: Spec, state: Any, key: jax.Array, numbers: jax.Array, label: jax.Array | None) -> jax.Array:
-    z = prior_noise(spec, key, numbers)
-    if isinstance(spec, VAE) and spec.prior is not None:
-        z = prior_latents(evaluation(spec, state), z, key, numbers)
-    return decode(spec, state, z, label)
+    family = family_of(spec)
+    z = family.prior(spec, state, family.noise(spec, key, numbers), key, numbers)
+    return family.decode(spec, state, z, label)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5))
@@ -118,7 +96,8 @@ def _invert(
 ) -> latents.Inversion:
     decoder, likelihood = _decoder(spec, state, likelihood, latents.INVERSION_NOISE)
     # Where pixels are hidden, an encoder would see what is in their place.
-    start = vae_encode_noise(spec, state, rows) if isinstance(spec, VAE) and "mask" not in rows else None
+    encode = family_of(spec).encode
+    start = encode(spec, state, rows) if encode is not None and "mask" not in rows else None
     return latents.invert(
         decoder,
         rows,
@@ -141,7 +120,7 @@ def _complete(
 
 
 def _latent_dim(spec: Spec) -> int:
-    return spec.latent_dim if isinstance(spec, GAN) else sum(spec.latent_dims)
+    return sum(family_of(spec).latent_dims(spec))
 
 
 def _pieces(num: int, most: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -188,15 +167,18 @@ class Trained:
 
     def __repr__(self) -> str:
         classes = "" if self.num_classes is None else f", {self.num_classes} classes"
-        family = type(self.spec).__name__
-        return f"Trained({self.name!r}: {family}, images {list(self.image_shape)}, {self.latent_dim} latents{classes})"
+        title = self.family.title
+        return f"Trained({self.name!r}: {title}, images {list(self.image_shape)}, {self.latent_dim} latents{classes})"
+
+    @property
+    def family(self) -> Family:
+        """The row of its spec in the table of families; no arrays of any shape are involved."""
+        return family_of(self.spec)
 
     @property
     def num_classes(self) -> int | None:
         """Number of classes, labels being 0 to that less 1; None of a model without labels."""
-        return (
-            modules.num_classes(self.spec.generator) if isinstance(self.spec, GAN) else weights.num_classes(self.spec)
-        )
+        return self.family.num_classes(self.spec, *self.family.in_use)
 
     @property
     def latent_dim(self) -> int:
@@ -219,6 +201,8 @@ class Trained:
           ValueError: num_samples is below 1, or the label does not fit.
         """
         check_key(key)
+        if self.family.sample is None:
+            raise TypeError(f"{self.name} is a {self.family.title}, which has no prior to draw from: use reconstruct")
         if num_samples < 1:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}")
         given = self._with_label({"number": np.arange(num_samples, dtype=np.int32)}, label, num_samples)
@@ -268,15 +252,15 @@ class Trained:
           TypeError: it is a GAN, which has no encoder; or the images are of another type.
           ValueError: the images are of another shape or range, or the label does not fit.
         """
-        spec = self.spec
-        if isinstance(spec, GAN):
-            raise TypeError(f"{self.name} is a GAN, which has no encoder: use invert, which searches for the latents")
+        family = self.family
+        if family.encode is None:
+            raise TypeError(
+                f"{self.name} is a {family.title}, which has no encoder: use invert, which searches for the latents"
+            )
         batch = self._batch(images, label)
 
         def run(rows: np.ndarray, _: jax.Array) -> jax.Array:
-            if spec.prior is not None:
-                return vae_encode(spec, self.state, _rows(batch, rows))[0]
-            return vae_encode_noise(spec, self.state, _rows(batch, rows))
+            return family.encode(self.spec, self.state, _rows(batch, rows))
 
         return _by_pieces(run, len(batch["image"]), _PIECE, jax.random.key(0))  # nothing is drawn
 
@@ -297,14 +281,14 @@ class Trained:
           TypeError: the key is no typed key, or the images are of another type.
           ValueError: the images are of another shape or range, or the label does not fit.
         """
-        spec = self.spec
-        if isinstance(spec, GAN):
+        rebuild = self.family.reconstruct
+        if rebuild is None:
             return self.invert(images, key, label).images
         check_key(key)
         batch = self._batch(images, label)
 
         def run(rows: np.ndarray, piece_key: jax.Array) -> jax.Array:
-            return vae_reconstruct(spec, self.state, _rows(batch, rows), piece_key)
+            return rebuild(self.spec, self.state, _rows(batch, rows), piece_key)
 
         return _by_pieces(run, len(batch["image"]), _PIECE, key)
 
@@ -464,10 +448,10 @@ class Trained:
             small, or the label does not fit.
         """
         check_key(key)
-        spec = self.spec
-        if likelihood is None and isinstance(spec, GAN):
+        family = self.family
+        if likelihood is None and family.importance_sampling is None:
             raise ValueError(
-                f"{self.name} is a GAN, whose images have a likelihood only with noise around them: pass "
+                f"{self.name} is a {family.title}, whose images have a likelihood only with noise around them: pass "
                 "likelihood=jaxgen.losses.gaussian(scale=0.1), say, and quote the scale with the number"
             )
         if likelihood is None and annealing:
@@ -477,12 +461,11 @@ class Trained:
 
         def run(rows: np.ndarray, piece_key: jax.Array) -> jax.Array:
             part = _rows(batch, rows)
-            if likelihood is None and isinstance(spec, VAE):
-                chunk_size = _IMPORTANCE_SAMPLES
-                return vae_log_likelihood(spec, self.state, part, piece_key, num_samples, chunk_size=chunk_size)
+            given = self.spec, self.state, part, piece_key
+            if likelihood is None:
+                return family.importance_sampling(*given, num_samples, chunk_size=_IMPORTANCE_SAMPLES).log_likelihood
             settings = {"num_chains": _CHAINS, **annealing}
-            annealed: Any = gan_log_likelihood if isinstance(spec, GAN) else vae_annealed_log_likelihood
-            return annealed(spec, self.state, part, piece_key, likelihood, **settings).log_likelihood
+            return annealed_log_likelihood(*given, likelihood, **settings).log_likelihood
 
         return _by_pieces(run, len(batch["image"]), most, key)
 

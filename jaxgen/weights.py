@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen import modules
-from jaxgen.gan import GAN, GANState
+from jaxgen.families import family_of
 from jaxgen.plain import (
     ImageType,
     Plain,
@@ -32,7 +31,6 @@ from jaxgen.plain import (
 from jaxgen.spec import check_state
 from jaxgen.training import manifest
 from jaxgen.training.files import replacing
-from jaxgen.vae import VAE, VAEState, layers_of
 
 _FORMAT = 1
 FloatType = Literal["float32", "float16"]
@@ -150,57 +148,13 @@ class Weights(NamedTuple):
 
 def num_classes(spec: Spec) -> int | None:
     """Number of classes of a spec's networks; None of a model without labels; no arrays of any shape are involved."""
-    if isinstance(spec, GAN):
-        return modules.num_classes(spec.generator, spec.discriminator)
-    return modules.num_classes(*layers_of(spec, spec.encoder), *layers_of(spec, spec.decoder))
-
-
-def _kept(state: State) -> dict[str, Any]:
-    """What of a state is stored."""
-    if isinstance(state, VAEState):
-        networks = {**state.params, **{f"{name}_collections": tree for name, tree in state.collections.items()}}
-        return {**networks, "hyperparams": state.hyperparams, "step": state.step}
-    generator = {"params": state.generator_params, "collections": state.generator_collections}
-    if state.ema is not None:  # the one that samples; in the types of the network itself
-        generator = jax.tree.map(lambda average, leaf: jnp.asarray(average, leaf.dtype), state.ema, generator)
-    return {
-        "generator": generator["params"],
-        "generator_collections": generator["collections"],
-        "discriminator": state.discriminator_params,
-        "discriminator_collections": state.discriminator_collections,
-        "hyperparams": state.hyperparams,
-        "step": state.step,
-    }
-
-
-def _state(spec: Spec, kept: dict[str, Any]) -> State:
-    """The state of what is stored: optimizers begin anew, and a moving average starts from the stored generator."""
-    hyperparams, step = kept["hyperparams"], kept["step"]
-    if isinstance(spec, VAE):
-        params, collections = (
-            {name: kept[name + suffix] for name in ("encoder", "decoder", "prior") if name + suffix in kept}
-            for suffix in ("", "_collections")
-        )
-        return VAEState(step, params, collections, spec.optimizer.init(params), hyperparams)
-    generator = {"params": kept["generator"], "collections": kept["generator_collections"]}
-    average = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.float32), generator)
-    return GANState(
-        step=step,
-        generator_params=generator["params"],
-        discriminator_params=kept["discriminator"],
-        generator_collections=generator["collections"],
-        discriminator_collections=kept["discriminator_collections"],
-        generator_optimizer_state=spec.generator_optimizer.init(generator["params"]),
-        discriminator_optimizer_state=spec.discriminator_optimizer.init(kept["discriminator"]),
-        ema=None if spec.ema_decay is None else average,
-        hyperparams=hyperparams,
-    )
+    return family_of(spec).num_classes(spec)
 
 
 def _shapes(spec: Spec, image_shape: tuple[int, ...], image_type: str) -> dict[str, Any]:
     """Shapes and types of what is stored of a spec's state, in its tree."""
     state = state_shapes(spec, image_shape, image_type, labels=num_classes(spec) is not None)
-    return jax.eval_shape(_kept, state)
+    return jax.eval_shape(family_of(spec).kept, state)
 
 
 def _stored_type(path: str, leaf: Any, dtype: str) -> str:
@@ -271,7 +225,7 @@ def save_weights(
     """
     if dtype not in _FLOATS:
         raise ValueError(f"floats are stored as {' or '.join(_FLOATS)}, got {dtype!r}")
-    check_state(state, GANState if isinstance(spec, GAN) else VAEState)
+    check_state(state, family_of(spec).state)
     described = {
         "format": _FORMAT,
         "spec": to_plain(spec),
@@ -281,7 +235,7 @@ def save_weights(
         "floats": dtype,
         "record": json.loads(json.dumps(dict(record or {}))),
     }
-    kept = _kept(state)
+    kept = family_of(spec).kept(state)
     wrong = manifest.array_differences(manifest.arrays(kept), manifest.arrays(_shapes(spec, image_shape, image_type)))
     if wrong:
         raise ValueError(
@@ -332,4 +286,4 @@ def load_weights(path: str | Path) -> Weights:
         )
     leaves = [jnp.asarray(arrays[name], leaf.dtype) for name, leaf in manifest.paths(tree).items()]
     kept = jax.tree.unflatten(jax.tree.structure(tree), leaves)
-    return Weights(spec, _state(spec, kept), image_shape, image_type, described["record"])
+    return Weights(spec, family_of(spec).restored(spec, kept), image_shape, image_type, described["record"])

@@ -18,6 +18,7 @@ from jaxgen import (
     augmentation,
     batches,
     data,
+    families,
     keys,
     losses,
     metrics,
@@ -49,7 +50,7 @@ ROOT = Path(jaxgen.__file__).parent
 # Floors from the bottom. A module may import from its own floor and from those below.
 FLOORS = [
     {"losses", "metrics", "networks", "augmentation", "batches", "keys", "schedules"},
-    {"adversary", "annealed", "gan", "vae", "latents", "parallel", "modules", "spec"},
+    {"adversary", "annealed", "families", "gan", "vae", "latents", "parallel", "modules", "spec"},
     {"data", "plain", "training", "evaluation", "weights", "trained"},
 ]
 # What each floor may import besides the standard library.
@@ -110,6 +111,22 @@ def test_imports_go_down_only(path: Path) -> None:
             assert not (here == 1 and rest[0] == "networks"), f"{path} imports networks/"
 
 
+def test_only_the_table_asks_which_family_a_spec_is_of() -> None:
+    """A new family is one file and one row; see `jaxgen.families`."""
+    asked = []
+    for path in (
+        path
+        for folder in (ROOT, *(ROOT.parent / n for n in ("experiments", "benchmarks")))
+        for path in folder.rglob("*.py")
+    ):
+        own = path.parent.name == "vae" or path in (ROOT / "gan.py", ROOT / "families.py")
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance" and not own:
+                kinds = {getattr(part, "attr", getattr(part, "id", "")) for part in ast.walk(node.args[1])}
+                asked += [f"{path}:{node.lineno}"] * bool(kinds & {"GAN", "GANState", "VAE", "VAEState"})
+    assert asked == []
+
+
 def test_the_top_only_reexports() -> None:
     tree = ast.parse((ROOT / "__init__.py").read_text())
     assert not [node for node in tree.body if not isinstance(node, ast.Import | ast.ImportFrom | ast.Assign | ast.Expr)]
@@ -143,7 +160,7 @@ def public() -> Iterator[tuple[str, Any]]:
     lists: list[tuple[ModuleType, list[str]]] = [
         *((module, list(module.__all__)) for module in (jaxgen, losses, metrics, networks, data)),
         *((m, [n for n, v in vars(m).items() if not n.startswith("_") and getattr(v, "__module__", "") == m.__name__])
-          for m in (adversary, augmentation, batches, keys, parallel, schedules, jaxgen.modules, jaxgen.spec,
+          for m in (adversary, augmentation, batches, families, keys, parallel, schedules, jaxgen.modules, jaxgen.spec,
                     extractors, checkpoint, collapse, events, feeds, files, loop, manifest, measures, monitor, plain,
                     population, records, run, sentinel, stopping, streaming, trained, weights)),
     ]  # fmt: skip

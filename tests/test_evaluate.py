@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from experiments import evaluate, evaluation_report, train
-from jaxgen import data
+from jaxgen import GAN, data
 from jaxgen.evaluation import extractors, measures, records
 from jaxgen.evaluation.measures import SAMPLE_MEASURES, Settings, Side, Sides
 from jaxgen.training.run import Run
@@ -243,7 +243,7 @@ def test_the_table_marks_what_is_better_and_parts_what_is_not_comparable() -> No
 
 
 def test_runs_without_labels_or_encoder_say_why() -> None:
-    gan = object.__new__(measures.GAN)
+    gan = object.__new__(GAN)
     assert measures.why_not("elbo", gan, (28, 28, 1), "mnist", True) == "a GAN has no encoder"
     assert measures.why_not("classes", gan, (28, 28, 1), "mnist", False) == "the extractor does not classify"
     assert "stacked" in str(measures.why_not("stacked_modes", gan, (28, 28, 1), "mnist", True))

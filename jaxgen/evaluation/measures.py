@@ -16,24 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen import losses, metrics
-from jaxgen.annealed import gan_log_likelihood, gan_simulate, vae_annealed_log_likelihood, vae_simulate
+from jaxgen.annealed import annealed_log_likelihood, simulate
 from jaxgen.batches import to_float
 from jaxgen.data import spread
 from jaxgen.evaluation.extractors import Extractor, extract, lenet
 from jaxgen.evaluation.records import Parameter
-from jaxgen.gan import GAN, gan_sample
+from jaxgen.families import Family, Spec, family_of
 from jaxgen.keys import named_key
-from jaxgen.training.run import Spec, to_plain
-from jaxgen.vae import (
-    VAE,
-    layers_of,
-    vae_encode,
-    vae_evaluate,
-    vae_importance_sampling,
-    vae_latent_kl,
-    vae_reconstruct,
-    vae_sample,
-)
+from jaxgen.plain import to_plain
 
 Progress = Callable[[int, int], None]
 BATCH = 500  # images at a time
@@ -174,11 +164,9 @@ class Subject:
     settings: Settings
 
     @property
-    def vae(self) -> VAE:
-        """The spec of a VAE."""
-        if not isinstance(self.spec, VAE):
-            raise TypeError("a GAN has no encoder: this measure is for VAEs")
-        return self.spec
+    def family(self) -> Family:
+        """The model's row of the table of families."""
+        return family_of(self.spec)
 
     def sample(self, num_samples: int, labels: np.ndarray | None, binary: bool, progress: Progress) -> np.ndarray:
         """Draw images, of labels int [N] where the model is conditional; binary ones with the model's probabilities.
@@ -192,7 +180,7 @@ class Subject:
         Returns:
           Floats, clipped to [0, 1] where they are images, or bool, [N, ...].
         """
-        draw: Any = gan_sample if isinstance(self.spec, GAN) else vae_sample
+        draw: Any = self.family.sample
         key, pixel_key = named_key(self.key, "samples"), named_key(self.key, "pixels")
         pieces = []
         for i in range(0, num_samples, BATCH):
@@ -377,20 +365,20 @@ def _of_images(metric: str, values: Any, unit: str, better: str, **others: Any) 
     return Number(metric, *_mean(values), unit, better, num_real=len(values), num_generated=0, **others)
 
 
-def _of_likelihood(vae: VAE) -> dict[str, Parameter]:
+def _of_likelihood(subject: Subject) -> dict[str, Parameter]:
     """Likelihoods are comparable on one scale only: probabilities, or densities under the same noise."""
-    return {"likelihood": json.dumps(to_plain(vae.likelihood))}
+    return {"likelihood": json.dumps(to_plain(subject.family.likelihood(subject.spec)))}
 
 
 def _elbo(subject: Subject, test: Mapping[str, np.ndarray], progress: Progress) -> list[Number]:
     found: dict[str, list[np.ndarray]] = {}
     for i, batch in _batches(test, progress):
         key = jax.random.fold_in(named_key(subject.key, "elbo"), i)
-        for name, values in vae_evaluate(subject.vae, subject.state, batch, key).items():
+        for name, values in subject.family.evaluate(subject.spec, subject.state, batch, key).items():
             found.setdefault(name, []).append(np.asarray(values))
     names = {"elbo": ("ELBO", "higher"), "reconstruction": ("reconstruction", "higher"), "kl": ("KL", "neither")}
     return [
-        _of_images(metric, np.concatenate(found[name]), "nats", better, parameters=_of_likelihood(subject.vae))
+        _of_images(metric, np.concatenate(found[name]), "nats", better, parameters=_of_likelihood(subject))
         for name, (metric, better) in names.items()
     ]
 
@@ -403,7 +391,7 @@ def _log_likelihood(subject: Subject, test: Mapping[str, np.ndarray], progress: 
     for i in range(0, len(places), CHUNK):
         batch = {name: array[i : i + CHUNK] for name, array in some.items()}
         key = jax.random.fold_in(named_key(subject.key, "log likelihood"), i)
-        found = vae_importance_sampling(subject.vae, subject.state, batch, key, samples)
+        found = subject.family.importance_sampling(subject.spec, subject.state, batch, key, samples)
         values.append(np.asarray(found.log_likelihood))
         effective.append(np.asarray(found.effective_samples))
         progress(min(i + CHUNK, len(places)), len(places))
@@ -415,7 +403,7 @@ def _log_likelihood(subject: Subject, test: Mapping[str, np.ndarray], progress: 
             np.concatenate(values),
             "nats",
             "higher",
-            parameters={**_of_likelihood(subject.vae), "importance_samples": samples},
+            parameters={**_of_likelihood(subject), "importance_samples": samples},
             warnings=(loose,) * (median < LEAST_EFFECTIVE),
         )
     ]
@@ -425,7 +413,7 @@ def _reconstructions(subject: Subject, test: Mapping[str, np.ndarray], progress:
     errors, similarities = [], []
     for i, batch in _batches(test, progress):
         key = jax.random.fold_in(named_key(subject.key, "reconstructions"), i)
-        rebuilt = np.asarray(vae_reconstruct(subject.vae, subject.state, batch, key))
+        rebuilt = np.asarray(subject.family.reconstruct(subject.spec, subject.state, batch, key))
         # The mean of a Gaussian likelihood is not confined to the images' range.
         rebuilt, originals = rebuilt.clip(0.0, 1.0), np.asarray(to_float(batch["image"]))
         errors.append(_errors(originals, rebuilt))
@@ -468,7 +456,7 @@ def latent_kl(subject: Subject, test: Mapping[str, np.ndarray], progress: Progre
     sums: list[np.ndarray] = []
     for i, batch in _batches(test, progress):
         key = jax.random.fold_in(named_key(subject.key, "latent kl"), i)
-        found = layers_of(subject.vae, vae_latent_kl(subject.vae, subject.state, batch, key))
+        found = subject.family.latent_kl(subject.spec, subject.state, batch, key)
         parts = [np.asarray(layer, np.float64).sum(axis=0) for layer in found]
         sums = [a + b for a, b in zip(sums, parts, strict=True)] if sums else parts
     return [total / len(test["image"]) for total in sums]
@@ -477,7 +465,7 @@ def latent_kl(subject: Subject, test: Mapping[str, np.ndarray], progress: Progre
 def _active_units(subject: Subject, test: Mapping[str, np.ndarray], progress: Progress) -> list[Number]:
     means: list[list[np.ndarray]] = []
     for _, batch in _batches(test, progress):
-        posteriors = layers_of(subject.vae, vae_encode(subject.vae, subject.state, batch))
+        posteriors = subject.family.posteriors(subject.spec, subject.state, batch)
         means.append([np.asarray(posterior[0]) for posterior in posteriors])
     return [
         Number(
@@ -498,15 +486,12 @@ def _annealed(subject: Subject, test: Mapping[str, np.ndarray], progress: Progre
     """Of test images from below; and of images that the model made, how far below the upper bound that is."""
     settings = subject.settings
     noise = losses.gaussian(scale=settings.observation_scale)
-    is_gan = isinstance(subject.spec, GAN)
-    estimate: Any = gan_log_likelihood if is_gan else vae_annealed_log_likelihood
-    simulate: Any = gan_simulate if is_gan else vae_simulate
     key = named_key(subject.key, "annealed")
     sizes = {"num_chains": settings.annealed_chains, "num_temperatures": settings.annealed_temperatures}
 
     def value(batch: Mapping[str, Any], place: int, latents: Any = None) -> float:
         own_key = jax.random.fold_in(key, place)
-        found = estimate(subject.spec, subject.state, batch, own_key, noise, latents=latents, **sizes)
+        found = annealed_log_likelihood(subject.spec, subject.state, batch, own_key, noise, latents=latents, **sizes)
         return float(found.log_likelihood[0])
 
     def rows(batch: Mapping[str, Any], i: int) -> dict[str, Any]:
@@ -548,7 +533,14 @@ MODEL_MEASURES: dict[str, Callable[[Subject, Mapping[str, np.ndarray], Progress]
     "active_units": _active_units,
     "annealed": _annealed,
 }
-NEEDS_ENCODER = ("elbo", "log_likelihood", "reconstructions", "active_units")
+# What of a family a measure is made with.
+NEEDS = {
+    "elbo": "evaluate",
+    "log_likelihood": "importance_sampling",
+    "reconstructions": "reconstruct",
+    "active_units": "posteriors",
+    **dict.fromkeys(SAMPLE_MEASURES, "sample"),
+}
 MEASURES = (*SAMPLE_MEASURES, *MODEL_MEASURES)
 
 
@@ -570,9 +562,10 @@ def why_not(measure: str, spec: Spec, image_shape: tuple[int, ...], dataset: str
     """
     if measure not in MEASURES:
         raise ValueError(f"there is no measure {measure!r}: choose from {', '.join(MEASURES)}")
-    if measure in NEEDS_ENCODER and isinstance(spec, GAN):
-        return "a GAN has no encoder"
-    if measure == "annealed" and isinstance(spec, VAE) and spec.prior is not None:
+    family = family_of(spec)
+    if getattr(family, NEEDS.get(measure, "decode")) is None:
+        return f"a {family.title} has no {'prior' if NEEDS[measure] == 'sample' else 'encoder'}"
+    if measure == "annealed" and not family.standard_prior(spec):
         return "it is for latents with a standard normal prior"
     if measure in ("classifier_score", "classes") and not classifies:
         return "the extractor does not classify"

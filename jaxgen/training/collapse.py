@@ -4,13 +4,13 @@ A warning is a pure function of one evaluation and of the log's last row, so tha
 uninterrupted one says. docs/collapse.md has the measurements behind each threshold.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax.numpy as jnp
 
 from jaxgen import losses
+from jaxgen.families import Spec, family_of
 from jaxgen.gan import GAN
-from jaxgen.training.run import Spec
 from jaxgen.vae import VAE
 
 SATURATION = 0.02  # of an undecided discriminator's loss
@@ -77,7 +77,7 @@ def _gan_remedies(gan: GAN) -> str:
     )
 
 
-def _gan_warnings(gan: GAN, row: Mapping[str, float], measured: Mapping[str, float]) -> list[str]:
+def _gan_warnings(gan: GAN, row: Mapping[str, float], measured: Mapping[str, float], _: int | None) -> list[str]:
     warnings = []
     left = saturation(gan, row)
     if left is not None and left < SATURATION:
@@ -118,7 +118,7 @@ def _upper_remedies(vae: VAE) -> str:
 
 def _layer_sizes(vae: VAE) -> list[tuple[str, str, int]]:
     """(name of the metric, name in words, number of units) of each stochastic layer."""
-    sizes = vae.latent_dim if isinstance(vae.latent_dim, tuple) else (vae.latent_dim,)
+    sizes = vae.latent_dims
     if len(sizes) == 1:
         return [("active_units", "the latent layer", sizes[0])]
     return [
@@ -135,7 +135,7 @@ def _settled(vae: VAE, step: int | None) -> bool:
     return step >= EARLY and not rising
 
 
-def _vae_warnings(vae: VAE, measured: Mapping[str, float], step: int | None) -> list[str]:
+def _vae_warnings(vae: VAE, _: Mapping[str, float], measured: Mapping[str, float], step: int | None) -> list[str]:
     kl, diversity = measured.get("test_kl"), measured.get("sample_diversity")
     if kl is not None and kl < KL:  # the other signs follow from this one
         return [
@@ -161,6 +161,10 @@ def _vae_warnings(vae: VAE, measured: Mapping[str, float], step: int | None) -> 
     return warnings
 
 
+# What is known of each family's collapse; of another one, nothing.
+_WARNINGS: dict[str, Callable[..., list[str]]] = {"gan": _gan_warnings, "vae": _vae_warnings}
+
+
 def collapse_warnings(
     spec: Spec, row: Mapping[str, float], measured: Mapping[str, float], step: int | None = None
 ) -> list[str]:
@@ -177,4 +181,4 @@ def collapse_warnings(
     Returns:
       One sentence each; none for a healthy run.
     """
-    return _gan_warnings(spec, row, measured) if isinstance(spec, GAN) else _vae_warnings(spec, measured, step)
+    return _WARNINGS.get(family_of(spec).name, lambda *_: [])(spec, row, measured, step)

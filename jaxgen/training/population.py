@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxgen import batches
 from jaxgen.data.limits import memory
+from jaxgen.families import family_of
 from jaxgen.training.loop import Loop, Totals
 from jaxgen.training.run import Optimizer, Spec, init_state
 
@@ -131,7 +132,7 @@ def check_members(specs: Sequence[Spec], latent_sizes: Sequence[int] | None = No
 
 def _bottom_dim(spec: Spec) -> int:
     """Latent dimensions of the layer next to the data."""
-    return spec.latent_dim[0] if isinstance(spec.latent_dim, tuple) else spec.latent_dim
+    return family_of(spec).latent_dims(spec)[0]
 
 
 def _write(state: Any, spec: Spec, latent_size: int | None) -> Any:

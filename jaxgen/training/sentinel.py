@@ -11,11 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxgen.gan import GAN, gan_step
+from jaxgen.families import family_of
 from jaxgen.training.checkpoint import Checkpoints
 from jaxgen.training.files import replacing
 from jaxgen.training.manifest import on_host, paths, summary
-from jaxgen.vae import vae_step
 
 FOLDER = "bad_step"
 
@@ -91,7 +90,7 @@ def gradients(spec: Any, state: Any, batch: Mapping[str, Any], key: jax.Array) -
         field: (getattr(state, field), jax.tree.map(jnp.zeros_like, getattr(state, params)))
         for field, params in parameters.items()
     }
-    step: Any = gan_step if isinstance(spec, GAN) else vae_step
+    step = family_of(spec).step
     after, _ = step(recorded, state._replace(**wrapped), batch, key)
     return {params: getattr(after, field)[1] for field, params in parameters.items()}
 
@@ -236,7 +235,7 @@ def replay(spec: Any, bad: BadStep) -> tuple[str, FloatingPointError] | None:
       (``"nan"`` or ``"inf"``, JAX's error, whose traceback leads to the operation), the infinity where no NaN was made;
       None when all was finite this time.
     """
-    step: Any = gan_step if isinstance(spec, GAN) else vae_step
+    step = family_of(spec).step
     for name, debug in (("nan", jax.debug_nans), ("inf", jax.debug_infs)):
         try:
             with debug(True):

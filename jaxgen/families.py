@@ -1,0 +1,335 @@
+"""The table of model families: all that is to be known of one outside its own file. A new family is a file and a row.
+
+`family_of` finds the row of a spec, and `add` adds one.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen import modules
+from jaxgen.gan import GAN, GANState, gan_generate, gan_init, gan_sample, gan_step
+from jaxgen.keys import named_key, numbered_keys
+from jaxgen.vae import (
+    VAE,
+    VAEState,
+    as_given,
+    layers_of,
+    vae_decode,
+    vae_decode_noise,
+    vae_encode,
+    vae_encode_noise,
+    vae_evaluate,
+    vae_importance_sampling,
+    vae_init,
+    vae_latent_kl,
+    vae_reconstruct,
+    vae_sample,
+    vae_step,
+)
+from jaxgen.vae.passes import evaluation, prior_latents
+from jaxgen.vae.spec import check_standard_prior, named
+
+Spec = Any  # a frozen dataclass of one of the families
+State = Any  # a NamedTuple of arrays, of the same family
+Networks = dict[str, tuple[Any, ...]]
+
+
+def _nothing(*_: Any) -> None:
+    """What a family without a likelihood, or whose latents need no check, has in its place."""
+
+
+def _noise_itself(spec: Spec, state: State, noise: jax.Array, key: jax.Array, numbers: jax.Array) -> jax.Array:
+    """The latents [N, D] where the prior is the standard normal."""
+    return noise
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """A row of the table. What a family has not got is None, and whoever would use it says so.
+
+    Args:
+      name: in commands, and in the names of keys: ``"gan"``.
+      title: in sentences: ``"GAN"``.
+      summary: how it works, in a sentence.
+      spec: its spec's class, a frozen dataclass whose ``hyperparams`` are the fields that its state holds, by name; its
+        optimizers' fields end in ``optimizer``.
+      state: its state's class, a NamedTuple of arrays with ``step`` and ``hyperparams``.
+      init: (spec, key [], batch) -> state.
+      step: (spec, state, batch, key []) -> (state, metrics).
+      networks: spec -> its networks by name, one for each stochastic layer.
+      decoder: the name of those that make images of latents.
+      in_use: the names of those that a trained model needs: the others only train it.
+      latent_dims: spec -> the latent dimensions of each stochastic layer, next to the data first.
+      parameters: (spec, state, latents [N, D], label) -> what the likelihood takes, or mean images, [N, ...]. D is the
+        sum of ``latent_dims``, and the latents are standard normal noise of all layers where the prior is.
+      decode: (spec, state, latents [N, D], label) -> mean images, [N, ...].
+      kept: state -> what a file of weights holds of it: networks by name, their collections, ``hyperparams``, ``step``.
+      restored: (spec, what was kept) -> state, its optimizers fresh.
+      to_decode: (spec, state) -> the state with nothing in it that decoding does not need.
+      sample: (spec, state, key [], num_samples, label) -> images [N, ...]; None where there is no prior.
+      prior: (spec, state, noise [N, D], key [], numbers [N]) -> latents as ``decode`` takes them.
+      check_noise: (spec, what) raises ValueError where latents are no standard normal noise, which ``what`` needs.
+      likelihood: spec -> of images given ``parameters``, or None.
+      encode: (spec, state, batch) -> latents [B, D] as ``decode`` takes them.
+      posteriors: (spec, state, batch) -> (mean [B, D_l], logvar [B, D_l], ...) of each stochastic layer.
+      to_encode: (spec, state) -> the state with nothing in it that encoding does not need.
+      reconstruct: (spec, state, batch, key []) -> images [B, ...].
+      evaluate: (spec, state, batch, key []) -> numbers [B] by name, ``elbo`` among them, by which the best is chosen.
+      importance_sampling: (spec, state, batch, key [], num_samples, chunk_size=100) -> `LikelihoodEstimate`.
+      latent_kl: (spec, state, batch, key []) -> nats [B, D_l] of each stochastic layer.
+    """
+
+    name: str
+    title: str
+    summary: str
+    spec: type
+    state: type
+    init: Callable[..., State]
+    step: Callable[..., tuple[State, dict[str, jax.Array]]]
+    networks: Callable[[Spec], Networks]
+    decoder: str
+    in_use: tuple[str, ...]
+    latent_dims: Callable[[Spec], tuple[int, ...]]
+    parameters: Callable[..., jax.Array]
+    decode: Callable[..., jax.Array]
+    kept: Callable[[State], dict[str, Any]]
+    restored: Callable[[Spec, dict[str, Any]], State]
+    to_decode: Callable[[Spec, State], State]
+    sample: Any = None
+    prior: Callable[..., jax.Array] = _noise_itself
+    check_noise: Callable[[Spec, str], None] = _nothing
+    likelihood: Callable[[Spec], Any] = _nothing
+    encode: Any = None
+    posteriors: Any = None
+    to_encode: Any = None
+    reconstruct: Any = None
+    evaluate: Any = None
+    importance_sampling: Any = None
+    latent_kl: Any = None
+
+    def num_classes(self, spec: Spec, *names: str) -> int | None:
+        """Number of classes of the networks of these names, or of all; None of a model without labels."""
+        networks = self.networks(spec)
+        return modules.num_classes(*(network for name in names or networks for network in networks[name]))
+
+    def standard_prior(self, spec: Spec) -> bool:
+        """Whether the latents are standard normal noise: whether `check_noise` lets them pass."""
+        try:
+            self.check_noise(spec, "it")
+        except ValueError:
+            return False
+        return True
+
+    def noise(self, spec: Spec, key: jax.Array, numbers: jax.Array) -> jax.Array:
+        """The standard normal noise of all layers that ``sample`` draws for images of some numbers.
+
+        Args:
+          spec: the spec.
+          key: typed key, [].
+          numbers: of the images, int [N].
+
+        Returns:
+          [N, D], the layer next to the data first.
+        """
+        layers = []
+        for layer, size in enumerate(self.latent_dims(spec)):
+            keys = numbered_keys(named_key(key, named(f"{self.name} sample", layer)), numbers)
+            layers.append(jax.vmap(lambda k, size=size: jax.random.normal(k, (size,), jnp.float32))(keys))
+        return jnp.concatenate(layers, axis=1)
+
+    def observe(self, spec: Spec, state: State, z: jax.Array, label: Any, likelihood: Any) -> tuple[jax.Array, Any]:
+        """(what a likelihood takes [N, ...], that likelihood): the one given, of mean images, or else the model's."""
+        parameters, own = self.parameters(spec, state, z, label), self.likelihood(spec)
+        if own is None or likelihood is None:
+            return parameters, own if likelihood is None else likelihood
+        return own.mean(parameters), likelihood
+
+
+def _kept_of_gan(state: GANState) -> dict[str, Any]:
+    generator = {"params": state.generator_params, "collections": state.generator_collections}
+    if state.ema is not None:  # the one that samples; in the types of the network itself
+        generator = jax.tree.map(lambda average, leaf: jnp.asarray(average, leaf.dtype), state.ema, generator)
+    return {
+        "generator": generator["params"],
+        "generator_collections": generator["collections"],
+        "discriminator": state.discriminator_params,
+        "discriminator_collections": state.discriminator_collections,
+        "hyperparams": state.hyperparams,
+        "step": state.step,
+    }
+
+
+def _restored_gan(gan: GAN, kept: dict[str, Any]) -> GANState:
+    """A moving average starts from the stored generator."""
+    generator = {"params": kept["generator"], "collections": kept["generator_collections"]}
+    average = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.float32), generator)
+    return GANState(
+        step=kept["step"],
+        generator_params=generator["params"],
+        discriminator_params=kept["discriminator"],
+        generator_collections=generator["collections"],
+        discriminator_collections=kept["discriminator_collections"],
+        generator_optimizer_state=gan.generator_optimizer.init(generator["params"]),
+        discriminator_optimizer_state=gan.discriminator_optimizer.init(kept["discriminator"]),
+        ema=None if gan.ema_decay is None else average,
+        hyperparams=kept["hyperparams"],
+    )
+
+
+def _gan_to_decode(gan: GAN, state: GANState) -> GANState:
+    unused = ["discriminator_params", "discriminator_collections", "discriminator_optimizer_state"]
+    if state.ema is not None:
+        unused += ["generator_params", "generator_collections"]
+    nothing: dict[str, Any] = dict.fromkeys([*unused, "generator_optimizer_state"])
+    return state._replace(**nothing)
+
+
+def _kept_of_vae(state: VAEState) -> dict[str, Any]:
+    collections = {f"{name}_collections": tree for name, tree in state.collections.items()}
+    return {**state.params, **collections, "hyperparams": state.hyperparams, "step": state.step}
+
+
+def _restored_vae(vae: VAE, kept: dict[str, Any]) -> VAEState:
+    params, collections = (
+        {name: kept[name + suffix] for name in ("encoder", "decoder", "prior") if name + suffix in kept}
+        for suffix in ("", "_collections")
+    )
+    return VAEState(kept["step"], params, collections, vae.optimizer.init(params), kept["hyperparams"])
+
+
+def _vae_to_decode(vae: VAE, state: VAEState) -> VAEState:
+    params, collections = ({**trees, "encoder": None} for trees in (state.params, state.collections))
+    return state._replace(params=params, collections=collections, optimizer_state=None)
+
+
+def _vae_to_encode(vae: VAE, state: VAEState) -> VAEState:
+    """The decoders above the first say what noise makes the latents."""
+    above = as_given(vae, (None, *layers_of(vae, state.params["decoder"])[1:]))
+    return state._replace(params={**state.params, "decoder": above}, optimizer_state=None)
+
+
+def _decode_vae(vae: VAE, state: VAEState, z: jax.Array, label: jax.Array | None = None) -> jax.Array:
+    if vae.prior is not None:
+        return vae_decode(vae, state, z, label)
+    return vae.likelihood.mean(vae_decode_noise(vae, state, z, label))
+
+
+def _encode_vae(vae: VAE, state: VAEState, batch: Any) -> jax.Array:
+    return vae_encode_noise(vae, state, batch) if vae.prior is None else vae_encode(vae, state, batch)[0]
+
+
+def _prior_of_vae(vae: VAE, state: VAEState, noise: jax.Array, key: jax.Array, numbers: jax.Array) -> jax.Array:
+    return noise if vae.prior is None else prior_latents(evaluation(vae, state), noise, key, numbers)
+
+
+_TABLE = [
+    Family(
+        name="vae",
+        title="VAE",
+        summary=(
+            "An encoder writes each image as a few numbers, a decoder reads them back; random numbers make new images."
+        ),
+        spec=VAE,
+        state=VAEState,
+        init=vae_init,
+        step=vae_step,
+        networks=lambda vae: {"encoder": vae.encoders, "decoder": vae.decoders},
+        decoder="decoder",
+        in_use=("encoder", "decoder"),
+        latent_dims=lambda vae: vae.latent_dims,
+        parameters=vae_decode_noise,
+        decode=_decode_vae,
+        kept=_kept_of_vae,
+        restored=_restored_vae,
+        to_decode=_vae_to_decode,
+        sample=vae_sample,
+        prior=_prior_of_vae,
+        check_noise=check_standard_prior,
+        likelihood=lambda vae: vae.likelihood,
+        encode=_encode_vae,
+        posteriors=lambda vae, state, batch: layers_of(vae, vae_encode(vae, state, batch)),
+        to_encode=_vae_to_encode,
+        reconstruct=vae_reconstruct,
+        evaluate=vae_evaluate,
+        importance_sampling=vae_importance_sampling,
+        latent_kl=lambda vae, state, batch, key: layers_of(vae, vae_latent_kl(vae, state, batch, key)),
+    ),
+    Family(
+        name="gan",
+        title="GAN",
+        summary="A generator learns to make images that a discriminator cannot tell from real ones.",
+        spec=GAN,
+        state=GANState,
+        init=gan_init,
+        step=gan_step,
+        networks=lambda gan: {"generator": (gan.generator,), "discriminator": (gan.discriminator,)},
+        decoder="generator",
+        in_use=("generator",),
+        latent_dims=lambda gan: (gan.latent_dim,),
+        parameters=gan_generate,
+        decode=gan_generate,
+        kept=_kept_of_gan,
+        restored=_restored_gan,
+        to_decode=_gan_to_decode,
+        sample=gan_sample,
+    ),
+]
+_families: dict[str, Family] = {family.name: family for family in _TABLE}
+
+
+def add(family: Family) -> None:
+    """Add a row to the table; its spec is then saved, restored, trained, measured and used as the others are.
+
+    Args:
+      family: the row; no arrays of any shape are involved.
+
+    Raises:
+      ValueError: there is another family of that name.
+    """
+    if _families.setdefault(family.name, family) != family:
+        raise ValueError(f"there is a family of the name {family.name!r} already: choose another")
+
+
+def families() -> tuple[Family, ...]:
+    """The rows of the table."""
+    return tuple(_families.values())
+
+
+def named_family(name: str) -> Family:
+    """The row of a name.
+
+    Args:
+      name: such as ``"gan"``.
+
+    Returns:
+      The row; no arrays of any shape are involved.
+
+    Raises:
+      ValueError: there is none; the error lists those that there are.
+    """
+    if name not in _families:
+        raise ValueError(f"unknown family {name!r}: use one of {', '.join(_families)}")
+    return _families[name]
+
+
+def family_of(spec: Spec) -> Family:
+    """The row of a spec, by its class.
+
+    Args:
+      spec: the GAN, the VAE, or whatever is in the table.
+
+    Returns:
+      The row; no arrays of any shape are involved.
+
+    Raises:
+      TypeError: it is of no family.
+    """
+    for family in _families.values():
+        if isinstance(spec, family.spec):
+            return family
+    titles = " or a ".join(family.title for family in _families.values())
+    raise TypeError(f"expected the spec of a {titles}, got {type(spec).__name__}: add its family to jaxgen.families")
