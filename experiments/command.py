@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +39,7 @@ def silence_what_orbax_leaves() -> None:
                 sys.__unraisablehook__(told)
 
         sys.excepthook, sys.unraisablehook = uncaught, unraisable
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
 
 
 def exit_status(command: Callable[[], object], go_on: str = "go on with --resume") -> int:

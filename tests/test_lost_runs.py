@@ -343,7 +343,7 @@ def test_a_folder_that_cannot_be_made_ends_the_run_at_once(
     assert time.monotonic() - began < 15 + 15  # to import and compile, and to give up
     error = done.stderr.replace("\r", "\n").splitlines()[-1]
     assert done.returncode == 1, done.stderr
-    assert error.startswith("error: "), done.stderr
+    assert error.startswith("error: checkpoint 40 could not be written in "), done.stderr
     assert str(workdir) in error
     assert "Traceback" not in done.stderr
     (workdir / "checkpoints").chmod(0o777)

@@ -140,7 +140,9 @@ class Checkpoints:
         finally:
             for used in (self._reader, self._opened):
                 if used is not None:
-                    used.close()
+                    # Whether all is on the disk is known by now; Orbax would raise an error of its own once more.
+                    with contextlib.suppress(OSError, ValueError, RuntimeError):
+                        used.close()
             self._opened = self._reader = None
 
     def _read_scores(self) -> None:
