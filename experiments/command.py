@@ -11,6 +11,7 @@ from typing import Any
 
 from experiments.compiled import keep_compiled_programs
 from experiments.streams import outlive_readers
+from jaxgen.cli.options import UsageError
 from jaxgen.training.stopping import Stopped
 
 
@@ -43,8 +44,8 @@ def silence_what_orbax_leaves() -> None:
 
 
 def exit_status(command: Callable[[], object], go_on: str = "go on with --resume") -> int:
-    """Run a command: 0; 1 and one line on the standard error for what the person who called it can put right; or 128
-    and the number of the signal that stopped it."""
+    """Run a command: 0; 1 and one line on the standard error for what the person who called it can put right, 2 where
+    that is the command line itself; or 128 and the number of the signal that stopped it."""
     outlive_readers()
     silence_what_orbax_leaves()
     keep_compiled_programs()
@@ -55,5 +56,5 @@ def exit_status(command: Callable[[], object], go_on: str = "go on with --resume
         return stopped.status
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
     return 0

@@ -366,7 +366,7 @@ def compare(options: Options) -> Path:
         began = time.perf_counter()
         for entry in entries:
             if entry.options is not None:
-                train.train(entry.options)  # type: ignore[arg-type]
+                train.train(entry.options)
         spent = {} if options.runs else {"training": time.perf_counter() - began}
         path = build(options, entries, spent)
     print(", ".join(f"{what} {seconds:.0f} s" for what, seconds in spent.items()))

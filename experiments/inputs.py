@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from experiments import topology
-from experiments.options import GANOptions, VAEOptions
+from experiments.options import Options
 from experiments.watching import Dataset
 from jaxgen import data
 from jaxgen.data import limits
@@ -40,7 +40,7 @@ def dataset_name(dataset: str) -> str:
     return f"stacked:{dataset_name(rest)}" if kind == "stacked" else kind
 
 
-def why_stream(options: VAEOptions | GANOptions, source: data.Source, blocks: int) -> str | None:
+def why_stream(options: Options, source: data.Source, blocks: int) -> str | None:
     """Why the training split is to be streamed to a mesh of so many blocks of data; None when it is to be loaded."""
     if options.streaming != "auto":
         return "--streaming always" if options.streaming == "always" else None
@@ -57,7 +57,7 @@ def why_stream(options: VAEOptions | GANOptions, source: data.Source, blocks: in
     return None
 
 
-def load_data(options: VAEOptions | GANOptions, mesh: jax.sharding.Mesh | None) -> Data:
+def load_data(options: Options, mesh: jax.sharding.Mesh | None) -> Data:
     """Load the test split and this process's share of the training split, or open the latter to be streamed.
 
     Either way the examples are the same, binarised where that is asked for.

@@ -141,7 +141,7 @@ class Config(NamedTuple):
         """What makes its numbers what they are, as plain data."""
         options = dataclasses.asdict(self.options)
         kept = {name: value for name, value in options.items() if name not in NOT_IDENTITY}
-        family = "vae" if isinstance(self.options, VAEOptions) else "gan"
+        family = self.options.family
         measures = (self.reproduction.measure, self.reproduction.on_the_way)
         plain = {
             "family": family,
@@ -158,8 +158,9 @@ class Config(NamedTuple):
         """Where a record is of another config; an option that is newer than the record has its default in it."""
         now, then = self.identity(), json.loads(json.dumps(record.identity))
         defaults = {field.name: field.default for field in dataclasses.fields(self.options)}
-        for name in now["options"]:
-            then.get("options", {}).setdefault(name, json.loads(json.dumps(defaults[name])))
+        # Older records have the options of all architectures.
+        old = then.get("options", {})
+        then["options"] = {name: old.get(name, json.loads(json.dumps(defaults[name]))) for name in now["options"]}
         flat, other = _flat(now), _flat(then)
         return [
             f"{name}: {other.get(name)!r} in the record, {flat.get(name)!r} in the config"

@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments import topology
-from experiments.options import GANOptions, VAEOptions
+from experiments.options import Options
 from experiments.watching import Evaluation, Pictures
 from jaxgen.training import collapse, loop, sentinel
 from jaxgen.training.checkpoint import Checkpoints
@@ -42,7 +42,7 @@ class Session:
     def __init__(
         self,
         *,
-        options: VAEOptions | GANOptions,
+        options: Options,
         spec: Any,
         run: Run,
         training: loop.Loop,

@@ -9,7 +9,6 @@ One program trains all members. Left behind are results.json, sweep.png, and a r
 members/, which sample.py, plot.py and train.py --resume open.
 """
 
-import dataclasses
 import json
 import sys
 import time
@@ -141,8 +140,7 @@ def sweep_identity(plan: Plan, loaded: Data) -> dict[str, Any]:
 
 def settings(plan: Plan, options: Any) -> dict[str, Any]:
     """Options as they stand in a run's config."""
-    saved = {name: str(v) if isinstance(v, Path) else v for name, v in dataclasses.asdict(options).items()}
-    return {"family": plan.family, "options": {**saved, **train.NOT_SAVED}}
+    return {"family": plan.family, "options": options.saved()}
 
 
 def create(plan: Plan, identity: dict[str, Any], held: ExitStack) -> Run:

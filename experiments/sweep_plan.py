@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from experiments.options import FAMILIES, GANOptions, VAEOptions, parse, value_of
+from experiments.options import Options, parse, value_of
 from jaxgen.keys import named_key, step_key
 from jaxgen.training import population
 from jaxgen.training.loop import Members
@@ -40,7 +40,7 @@ class Member:
     """
 
     setting: dict[str, float]
-    options: VAEOptions | GANOptions
+    options: Options
     spec: Spec
 
     @property
@@ -149,7 +149,7 @@ class Plan:
       listed: settings, numbers by option, the same options in all; instead of a grid.
     """
 
-    options: VAEOptions | GANOptions
+    options: Options
     over: dict[str, tuple[float, ...]]
     seeds: int
     how: Members | None = None
@@ -158,7 +158,7 @@ class Plan:
     @property
     def family(self) -> str:
         """``"vae"`` or ``"gan"``."""
-        return next(name for name, kind in FAMILIES.items() if isinstance(self.options, kind))
+        return self.options.family
 
     def check(self) -> None:
         """Refuse what no data set could make right."""
@@ -221,13 +221,11 @@ class Plan:
                 )
 
 
-def _with(options: VAEOptions | GANOptions, changes: dict[str, Any]) -> VAEOptions | GANOptions:
+def _with(options: Options, changes: dict[str, Any]) -> Options:
     return dataclasses.replace(options, **changes)
 
 
-def dynamic_options(
-    options: VAEOptions | GANOptions, image_shape: tuple[int, ...], num_classes: int | None
-) -> list[str]:
+def dynamic_options(options: Options, image_shape: tuple[int, ...], num_classes: int | None) -> list[str]:
     """Options that are nothing but numbers in a state: they may differ between members of one program."""
     found = [LATENT]
     for name, kind in typing.get_type_hints(type(options)).items():

@@ -16,7 +16,6 @@ if __name__ == "__main__":
     outlive_readers()
     refuse_if_held(sys.argv[1:])
 
-import dataclasses
 import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -30,7 +29,7 @@ import numpy as np
 from experiments import topology
 from experiments.command import exit_status
 from experiments.inputs import Data, dataset_name, load_data
-from experiments.options import FAMILIES, GANOptions, VAEOptions, parse
+from experiments.options import Options, parse
 from experiments.session import Session, Start
 from experiments.watching import Evaluation, Pictures, extractor_of
 from jaxgen import data
@@ -43,11 +42,8 @@ from jaxgen.training.monitor import Monitor, read_rows
 from jaxgen.training.run import Run, Spec, State, differences, init_state, to_plain
 from jaxgen.training.stopping import StopRequest
 
-# What belongs to one invocation of the command and not to the run.
-NOT_SAVED = {"resume": False, "mesh": None, "coordinator": None, "num_processes": None, "process_id": None}
 
-
-def identity(options: VAEOptions | GANOptions, spec: Spec, loaded: Data) -> dict[str, Any]:
+def identity(options: Options, spec: Spec, loaded: Data) -> dict[str, Any]:
     """What makes a run this run, as plain data. Paths are no part of it: the images themselves are, by a sample."""
     return {
         "model": to_plain(spec),
@@ -99,12 +95,11 @@ def dynamic_binarization(batch: dict[str, jax.Array], key: jax.Array, step: jax.
     return {**batch, "image": data.binarize(batch["image"], step_key(key, "binarization", step))}
 
 
-def train(options: VAEOptions | GANOptions) -> Path:
+def train(options: Options) -> Path:
     """Train as the options say; returns the run directory."""
     options.check()
     topology.connect(options)
     mesh = topology.build_mesh(options.mesh)
-    family = next(name for name, kind in FAMILIES.items() if isinstance(options, kind))
     with ExitStack() as held:
         run = Run.open(options.workdir) if options.workdir is not None and Run.exists(options.workdir) else None
         if run is not None:
@@ -128,10 +123,10 @@ def train(options: VAEOptions | GANOptions) -> Path:
         totals = training.zero_totals(state)
         device, say = jax.devices()[0], print if topology.is_primary() else lambda *_: None
         where = f"{device.platform} ({device.device_kind})" + (f", mesh {dict(mesh.shape)}" if mesh is not None else "")
-        say(f"{family} on {options.dataset}: {loaded.num_examples} images, {where}")
+        say(f"{options.family} on {options.dataset}: {loaded.num_examples} images, {where}")
         if loaded.streams is not None:
             say(f"streaming the training images from where they are: {loaded.streams}")
-        run = create_together(run, run_identity, family, options, held)
+        run = create_together(run, run_identity, options, held)
         say(f"run directory: {run.directory}")
         stop = held.enter_context(StopRequest())
         checkpoints = held.enter_context(
@@ -172,15 +167,17 @@ def train(options: VAEOptions | GANOptions) -> Path:
     return run.directory
 
 
-def starting_point(
-    options: VAEOptions | GANOptions, run: Run, loaded: Data, fresh: Start, checkpoints: Checkpoints, say: Any
-) -> Start:
+def starting_point(options: Options, run: Run, loaded: Data, fresh: Start, checkpoints: Checkpoints, say: Any) -> Start:
     """Where a session begins: at the newest whole checkpoint, or afresh."""
     if not checkpoints.steps():
-        if (step := checkpoints.newest_saved()) is not None:
+        # The folder is made before the first step.
+        gone = not checkpoints.was_there and any(log.stat().st_size for log in run.directory.rglob("metrics.jsonl"))
+        step = checkpoints.newest_saved()
+        if gone or step is not None:
+            what = "its checkpoints" if step is None else f"its checkpoint of step {step}"
             raise FileNotFoundError(
-                f"{run.directory} had a checkpoint of step {step} and has none now: put {checkpoints.directory} back "
-                "from a copy, or start again in another --workdir"
+                f"{run.directory} was trained, and {what} cannot be found: put {checkpoints.directory} back from a "
+                "copy, or start again in another --workdir"
             )
         if options.resume:
             say("no completed checkpoint: starting at step 0")
@@ -220,7 +217,7 @@ def note(monitor: Monitor, run: Run, start: Start) -> None:
             monitor.write(step, {"warning": text})
 
 
-def build_loop(options: VAEOptions | GANOptions, spec: Any, loaded: Data, mesh: jax.sharding.Mesh | None) -> loop.Loop:
+def build_loop(options: Options, spec: Any, loaded: Data, mesh: jax.sharding.Mesh | None) -> loop.Loop:
     """The compiled loop of a run."""
     key = jax.random.key(options.seed)
     step: Any = partial(family_of(spec).step, spec)
@@ -230,9 +227,7 @@ def build_loop(options: VAEOptions | GANOptions, spec: Any, loaded: Data, mesh: 
     return loop.Loop(step, loaded.train, key, options.batch_size, transform, mesh, loaded.num_examples, sentinel)
 
 
-def initial_state(
-    options: VAEOptions | GANOptions, spec: Spec, loaded: Data, training: loop.Loop, steps: list[int] | None
-) -> Any:
+def initial_state(options: Options, spec: Spec, loaded: Data, training: loop.Loop, steps: list[int] | None) -> Any:
     """A fresh state in its place on the mesh, with borrowed weights where they are asked for and still matter."""
     key = named_key(jax.random.key(options.seed), "init")
     state = init_state(spec, key, loaded.example)
@@ -243,18 +238,15 @@ def initial_state(
     return jax.jit(training.place)(jax.device_get(state))
 
 
-def create_together(
-    run: Run | None, run_identity: dict[str, Any], family: str, options: VAEOptions | GANOptions, held: ExitStack
-) -> Run:
+def create_together(run: Run | None, run_identity: dict[str, Any], options: Options, held: ExitStack) -> Run:
     """The run, made and held by one process after all have looked, and opened by the others after it is made."""
     topology.wait_for_all("looked for a run")
     if run is not None:
         return run
     directory = options.workdir
     if topology.is_primary():
-        directory = claim(directory, family, held)
-        saved = {name: str(v) if isinstance(v, Path) else v for name, v in dataclasses.asdict(options).items()}
-        Run.create(directory, run_identity, {"family": family, "options": {**saved, **NOT_SAVED}})
+        directory = claim(directory, options.family, held)
+        Run.create(directory, run_identity, {"family": options.family, "options": options.saved()})
     return Run.open(Path(topology.agree_on_text(str(directory))))
 
 

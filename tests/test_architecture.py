@@ -52,12 +52,14 @@ FLOORS = [
     {"losses", "metrics", "networks", "augmentation", "batches", "keys", "schedules"},
     {"adversary", "annealed", "families", "gan", "vae", "latents", "parallel", "modules", "spec"},
     {"data", "plain", "training", "evaluation", "weights", "trained"},
+    {"cli"},
 ]
 # What each floor may import besides the standard library.
 PACKAGES = [
     {"jax", "flax", "optax", "chex", "jaxgen"},
     {"jax", "flax", "optax", "chex", "jaxgen"},
     {"jax", "flax", "optax", "chex", "jaxgen", "orbax", "numpy"},
+    {"jax", "jaxgen", "tyro"},
 ]
 # What floors import inside the functions that use it, so that the core imports without it: floor 3, and the metrics.
 WHERE_USED = {"PIL", "tensorflow", "tensorflow_datasets", "requests", "tensorboardX", "grain", "safetensors"}

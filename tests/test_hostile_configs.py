@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 
 import jaxgen
 from experiments import sample, train
-from experiments.options import FAMILIES, GANOptions, VAEOptions, saved_options
+from experiments.options import FAMILIES, GANOptions, MLPVAEOptions, VAEOptions, saved_options
 from jaxgen import losses, networks, plain, schedules, weights
 from jaxgen.training import run as runs
 from jaxgen.training.run import Run
@@ -29,7 +29,7 @@ from tests.test_weights import SPECS as MODELS
 from tests.test_weights import saved_run
 
 ADAM = {"optimizer": "adam", "learning_rate": 1e-3}
-VAE = VAEOptions(hidden=(16,)).spec((4, 4, 1))
+VAE = MLPVAEOptions(hidden=(16,)).spec((4, 4, 1))
 PLAIN = plain.to_plain(VAE)
 CONFIG: dict[str, Any] = {
     "format": 1,
@@ -262,7 +262,7 @@ def test_the_good_ones_load(file: Path, tmp_path: Path) -> None:
     run = Run.open(write(tmp_path, CONFIG))
     assert run.spec == VAE
     run.shapes()
-    assert saved_options(run) == VAEOptions(hidden=(16,), data_dir=Path("/somewhere"), seed=3)
+    assert saved_options(run) == MLPVAEOptions(hidden=(16,), data_dir=Path("/somewhere"), seed=3)
 
 
 @pytest.mark.parametrize("name", MODEL)

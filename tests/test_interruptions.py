@@ -239,14 +239,18 @@ def start(
     environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
     environment["XDG_CACHE_HOME"] = os.environ["JAX_COMPILATION_CACHE_DIR"]
     environment["PYTHONUNBUFFERED"] = ""
-    return subprocess.Popen(
-        ["sh", "-c", f'{before} exec "$@" {redirect}', "sh", sys.executable, train.__file__, *arguments],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=session,
-    )
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup, which is inherited
+    try:
+        return subprocess.Popen(
+            ["sh", "-c", f'{before} exec "$@" {redirect}', "sh", sys.executable, train.__file__, *arguments],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=session,
+        )
+    finally:
+        signal.signal(signal.SIGHUP, hangup)
 
 
 @pytest.fixture
@@ -547,12 +551,16 @@ def test_a_full_disk(
 @pytest.mark.parametrize("signum", ASKING)
 def test_stop_requests(signum: signal.Signals) -> None:
     assert signum in stopping.SIGNALS  # it would end this process
-    with stopping.StopRequest() as stop:
-        stop.check()
-        os.kill(os.getpid(), signum)
-        wait_for(lambda: stop.signum is not None)
-        with pytest.raises(stopping.Stopped, match=f"stopped by {signum.name}$") as stopped:
+    before = signal.signal(signum, signal.default_int_handler)  # these tests may run under nohup
+    try:
+        with stopping.StopRequest() as stop:
             stop.check()
+            os.kill(os.getpid(), signum)
+            wait_for(lambda: stop.signum is not None)
+            with pytest.raises(stopping.Stopped, match=f"stopped by {signum.name}$") as stopped:
+                stop.check()
+    finally:
+        signal.signal(signum, before)
     assert stopped.value.status == 128 + signum
     seen = []
     thread = threading.Thread(target=lambda: seen.append(stopping.StopRequest().__enter__().signum))

@@ -394,7 +394,8 @@ def test_bad_sweeps_get_one_clear_line_and_leave_nothing(
 
 def test_the_plan_of_a_command() -> None:
     plan = sweep_plan.parse_plan(["gan", "--over", "latent-dim=4,16", "--over=b1=0.0,0.5", "--seeds=2", "--seed", "7"])
-    assert plan.options.latent_dim == 16  # the model has the largest, the masks do the rest
+    chosen: Any = plan.options
+    assert chosen.latent_dim == 16  # the model has the largest, the masks do the rest
     assert plan.seeds == 2
     members = plan.members((28, 28, 1), None)
     assert [str(member) for member in members[:3]] == [

@@ -12,7 +12,7 @@ import pytest
 
 from experiments import reproduce, reproduction, reproduction_report
 from experiments.configs import burda_vae_1
-from experiments.options import VAEOptions
+from experiments.options import MLPVAEOptions
 from experiments.reproduction import Config, Published, Record, Reproduction, Row
 from experiments.reproduction_measures import NegativeELBO, NegativeLogLikelihood
 from experiments.sweep_plan import Range, Search
@@ -91,7 +91,7 @@ def test_what_counts_as_a_published_number(published: Published, value: float, c
     assert published.reached_by(value) is counts
 
 
-OPTIONS = VAEOptions(
+OPTIONS = MLPVAEOptions(
     dataset="fashion_mnist_small",
     binarization="dynamic",
     batch_size=100,

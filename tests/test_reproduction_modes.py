@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from experiments import lucic_protocol, reproduction_mode_measures, sweep, sweep_plan, sweep_results, train
-from experiments.options import GANOptions, load_config
+from experiments.options import GANOptions, InfoGANOptions, load_config
 from experiments.reproduction_mode_measures import FeatureDistance, Modes, StackedModes, mixture_modes
 from experiments.sweep_plan import Plan, Range, draw_settings
 from jaxgen import data, metrics, modules, networks
@@ -199,7 +199,7 @@ def test_the_networks_of_infogan() -> None:
 
 
 def test_infogan_by_name() -> None:
-    options = GANOptions(architecture="infogan", width=8, discriminator_normalization="none")
+    options = InfoGANOptions(width=8, discriminator_normalization="none")
     spec: Any = options.spec((28, 28, 1))
     assert spec.generator == networks.InfoGANGenerator((28, 28, 1), 8)
     assert spec.discriminator == networks.InfoGANDiscriminator(8, batch_norm=False)

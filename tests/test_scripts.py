@@ -226,7 +226,7 @@ def test_every_option_becomes_plain_data_and_back(arguments: str) -> None:
         ("gan --architecture dcgan", "makes images, this data set has examples of shape \\[6\\]"),
         ("gan --augmentation diffaugment", "--augmentation is for images"),
         ("vae --architecture conv --covariance rank_one", "use --architecture mlp"),
-        ("vae --architecture conv --logvar-bounds -6 2", "--logvar-bounds and --initialization are for fully"),
+        ("vae --architecture conv --logvar-bounds -6 2", "--logvar-bounds is an option of mlp, not of conv"),
         ("vae --prior vamp --upper-latent-dims 5", "a learnt prior is for one stochastic layer"),
     ],
 )
@@ -330,7 +330,7 @@ def test_bad_commands_get_one_clear_line_and_leave_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     arguments, message = BAD_COMMANDS[name]
-    assert train.main(arguments) == 1
+    assert train.main(arguments) == (2 if "unknown family" in message or "unknown configuration" in message else 1)
     error = capsys.readouterr().err
     assert re.search(message, error)
     assert error.startswith("error: ")

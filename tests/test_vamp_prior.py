@@ -13,7 +13,7 @@ import pytest
 from flax import linen as nn
 
 import jaxgen
-from experiments.options import VAEOptions
+from experiments.options import MLPVAEOptions
 from jaxgen import losses, networks
 from jaxgen.keys import named_key
 from jaxgen.trained import Trained
@@ -287,7 +287,7 @@ def test_gated_layers_bounds_and_initialisation(key: jax.Array) -> None:
 @pytest.mark.parametrize("size", [1e-5, 1e-2])
 def test_rmsprop_is_that_of_the_card(size: float) -> None:
     """PyTorch's: v = 0.99 v + 0.01 g^2, step lr g / (sqrt(v) + 1e-8); 1e-8 under the root stops small gradients."""
-    options = VAEOptions(optimizer="rmsprop", learning_rate=1e-4, hidden=(8,))
+    options = MLPVAEOptions(optimizer="rmsprop", learning_rate=1e-4, hidden=(8,))
     optimizer = options.spec(models.IMAGE_SHAPE).optimizer
     params = {"w": jnp.zeros(3)}
     state, second = optimizer.init(params), 0.0

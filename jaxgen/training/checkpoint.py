@@ -119,11 +119,13 @@ class Checkpoints:
         self._asynchronous = asynchronous
         self._record = record
         self._retention = _Retention(keep, keep_every)
+        self.was_there = True  # whether the folder was, before this opened it
         self._saving: int | None = None
         self._opened: ocp.CheckpointManager | None = None
         self._reader: ocp.Checkpointer | None = None
 
     def __enter__(self) -> "Checkpoints":
+        self.was_there = self.directory.exists()
         steps = self.steps()
         if not self._read_only:
             self._recover(steps)
@@ -175,8 +177,8 @@ class Checkpoints:
         )
         try:
             return ocp.CheckpointManager(directory, options=options)
-        except ValueError as error:
-            raise OSError(f"{directory} cannot hold checkpoints: {_first_line(error)}") from error
+        except (OSError, ValueError, RuntimeError) as error:
+            raise OSError(f"{directory} cannot be opened to hold checkpoints: {_first_line(error)}") from error
 
     @property
     def _manager(self) -> ocp.CheckpointManager:

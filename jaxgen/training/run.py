@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 _FORMAT = 1
-_NEWEST = ".newest_checkpoint"
+_NEWEST = ".newest"  # the step of the newest checkpoint that was ever saved
 _LARGEST = 1_000_000  # bytes of a config: that of a sweep over a thousand listed settings has a tenth
 
 
@@ -237,7 +237,7 @@ class Run:
         Returns:
           The checkpoints; no shapes involved.
         """
-        return Checkpoints(self.directory / "checkpoints", record=self.directory / _NEWEST, **options)
+        return Checkpoints(self.directory / "checkpoints", record=self.directory / "checkpoints" / _NEWEST, **options)
 
     def steps(self) -> list[int]:
         """Steps of the completed checkpoints, ascending; none before the first one."""

@@ -1,0 +1,203 @@
+"""What the options of all families have in common: their fields, what is said of each at the field, and their checks.
+
+A family's options are a dataclass; each of its architectures is a subclass with the fields that it alone has, and
+builds its own networks. An option that has a meaning only beside a choice of another one says so at its field.
+"""
+
+import ast
+import dataclasses
+import functools
+import inspect
+import math
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+FLOAT32_MAX = 3.4028234e38
+Activation = Literal["elu", "gelu", "glu", "leaky_relu", "relu", "silu", "softplus", "tanh"]
+DType = Literal["float32", "bfloat16"]
+Topic = Literal["basics", "data", "model", "optimisation", "training", "checkpoints", "devices"]
+TOPICS: tuple[Topic, ...] = ("basics", "data", "model", "optimisation", "training", "checkpoints", "devices")
+
+
+def option(
+    default: Any = dataclasses.MISSING,
+    topic: Topic = "model",
+    *,
+    needs: str | None = None,
+    where: Callable[[Any], bool] | None = None,
+    least: int | None = None,
+    saved: bool = True,
+) -> Any:
+    """A field of options.
+
+    Args:
+      default: its value when nothing is given.
+      topic: under which ``--help`` lists it.
+      needs: the option beside which it has a meaning, in words.
+      where: whether options are such that it has one; always when None.
+      least: the smallest number that makes sense, of it or of each of its numbers.
+      saved: whether it belongs to the run, and not to one invocation of the command.
+    """
+    told = {"topic": topic, "needs": needs, "where": where, "least": least, "saved": saved}
+    return dataclasses.field(default=default, metadata=told)
+
+
+def flag(name: str) -> str:
+    """An option as it is typed."""
+    return f"--{name.replace('_', '-')}"
+
+
+def _is_of_tfds(options: Any) -> bool:
+    """Whether the data set is one that TFDS prepares."""
+    name = options.dataset.removeprefix("stacked:")
+    return ":" not in name and name not in ("fashion_mnist_small", "gaussians")
+
+
+_OF_TFDS: dict[str, Any] = {"needs": "sets of TFDS", "where": _is_of_tfds}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of every family."""
+
+    family: ClassVar[str]
+    architectures: ClassVar[dict[str, type["Options"]]] = {}  # of a family, the default one first
+
+    config: str | None = option(None, "basics")
+    """A named configuration to start from; other options override it."""
+    dataset: str = option("fashion_mnist_small", "basics")
+    """fashion_mnist_small (embedded), a TFDS image set, folder:PATH, npz:PATH, idx:DIR, stacked:SET or gaussians."""
+    steps: int = option(topic="basics", least=1)
+    """Number of steps in all."""
+    batch_size: int = option(topic="basics", least=1)
+    """Number of (real) images in a batch, of all discriminator steps and packs together."""
+    seed: int = option(0, "basics")
+    """Fixes initialisation, the order of the data and all noise."""
+    workdir: Path | None = option(None, "basics")
+    """The run directory; the next free runs/FAMILY-NNN when not given."""
+    resume: bool = option(default=False, topic="basics", saved=False)
+    """Continue the run in --workdir from its newest checkpoint."""
+    data_dir: Path | None = option(None, "data", **_OF_TFDS)
+    """Where TFDS keeps prepared sets."""
+    manual_dir: Path | None = option(None, "data", **_OF_TFDS)
+    """Folder with the original files of a TFDS set, used instead of the network."""
+    image_size: int | None = option(None, "data")
+    """Crop and resize images to this many pixels."""
+    color: Literal["grey", "rgb"] | None = option(None, "data")
+    """Make all images grey or RGB."""
+    train_split: str = option("train", "data")
+    """The split to train on, or a slice such as train[:90%] or train[:50000]."""
+    test_split: str = option("test", "data")
+    """The split to evaluate on."""
+    streaming: Literal["auto", "always", "never"] = option("auto", "data")
+    """Read images as they are needed, where they do not fit the memory (auto); the run is the same."""
+    log_every: int = option(100, "training", least=1)
+    """Steps between rows of the log."""
+    eval_every: int = option(1000, "training", least=1)
+    """Steps between evaluations on the test split."""
+    extractor: str = option("none", "training")
+    """Then also Frechet distance, precision and recall: lenet_mnist, pixels, inception:PATH, auto."""
+    sample_every: int = option(1000, "training", least=1)
+    """Steps between grids of samples."""
+    skip_bad_steps: int = option(0, "training", least=0)
+    """Leave out steps that are not finite, and give up after so many."""
+    init_from: Path | None = option(None, "training")
+    """Start from the weights of another run's newest checkpoint."""
+    checkpoint_every: int = option(1000, "checkpoints", least=1)
+    """Steps between checkpoints."""
+    keep: int = option(2, "checkpoints", least=1)
+    """How many of the newest checkpoints to keep, besides the best."""
+    keep_every: int | None = option(None, "checkpoints", least=1)
+    """Keep for good the checkpoints whose step is a multiple of this."""
+    checkpointing: Literal["asynchronous", "synchronous"] = option("asynchronous", "checkpoints")
+    """Write checkpoints while the training goes on, or wait for each."""
+    mesh: str | None = option(None, "devices", saved=False)
+    """Devices by axis, such as data=8 or data=4,model=2."""
+    coordinator: str | None = option(None, "devices", saved=False)
+    """HOST:PORT of process 0, to train in several processes."""
+    num_processes: int | None = option(None, "devices", saved=False)
+    """Number of processes, with --coordinator."""
+    process_id: int | None = option(None, "devices", saved=False)
+    """Number of this process, from 0, with --coordinator."""
+
+    def __new__(cls, **fields: Any) -> Self:
+        """Of a family itself, options of the architecture that is asked for."""
+        kinds = {name: kind for name, kind in cls.architectures.items() if issubclass(kind, cls) and kind is not cls}
+        if not kinds:
+            return super().__new__(cls)
+        chosen = fields.get("architecture", next(iter(kinds)))
+        if chosen not in kinds:
+            raise ValueError(f"unknown architecture {chosen!r} for {cls.family}: use one of {', '.join(kinds)}")
+        return super().__new__(kinds[chosen])
+
+    def __post_init__(self) -> None:
+        kind = self.architectures.get(getattr(self, "architecture", ""), type(self))
+        if kind is not type(self):
+            raise ValueError(f"this architecture has options of its own, {kind.__name__}, not {type(self).__name__}")
+
+    def spec(self, image_shape: tuple[int, ...], num_classes: int | None = None) -> Any:
+        """The model for images of this shape, and labels of so many classes (None: without labels)."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Refuse numbers that make no sense, before anything is read or written."""
+        for field in dataclasses.fields(self):
+            value, least = getattr(self, field.name), field.metadata["least"]
+            numbers = [x for x in (value if isinstance(value, tuple) else (value,)) if isinstance(x, int | float)]
+            if least is not None and any(number < least for number in numbers):
+                sizes = "sizes of " if isinstance(value, tuple) else ""
+                raise ValueError(f"{flag(field.name)} must be {sizes}at least {least}, got {value}")
+            real = [number for number in numbers if isinstance(number, float)]
+            if any(math.isnan(x) or (abs(x) > FLOAT32_MAX and field.name != "logvar_bounds") for x in real):
+                raise ValueError(f"{flag(field.name)} must be finite, in float32 too, got {value}")
+        given = [self.coordinator, self.num_processes, self.process_id]
+        if any(value is None for value in given) and any(value is not None for value in given):
+            raise ValueError("--coordinator, --num-processes and --process-id go together: pass all of them or none")
+        if self.resume and self.workdir is None:
+            raise ValueError("--resume needs the --workdir of the run to continue")
+
+    def check_given(self, names: set[str]) -> None:
+        """Refuse an option that was given and has no meaning beside the others: it would be ignored."""
+        for field in dataclasses.fields(self):
+            where = field.metadata["where"]
+            if field.name in names and where is not None and not where(self):
+                raise UsageError(
+                    f"{flag(field.name)} would have no effect: it is for {field.metadata['needs']}; leave it out, or "
+                    "pass that too"
+                )
+
+    def saved(self) -> dict[str, Any]:
+        """What the run's config keeps of them, as plain data: what is of one invocation has its default."""
+        kept = {
+            field.name: getattr(self, field.name) if field.metadata["saved"] else field.default
+            for field in dataclasses.fields(self)
+        }
+        return {name: str(value) if isinstance(value, Path) else value for name, value in kept.items()}
+
+
+class UsageError(ValueError):
+    """A command line that cannot be meant: status 2."""
+
+
+@functools.cache
+def documentation(kind: Any) -> dict[str, str]:
+    """What is said of each field of a dataclass, by its name: the string below it."""
+    found: dict[str, str] = {}
+    for parent in reversed(kind.__mro__[:-1]):
+        body = ast.parse(textwrap.dedent(inspect.getsource(parent))).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for line, below in zip(body.body, body.body[1:], strict=False):
+            if isinstance(line, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(line.target, ast.Name):
+                found[line.target.id] = " ".join(ast.literal_eval(below.value).split())
+    return found
+
+
+def classes(conditional: bool, num_classes: int | None) -> int | None:
+    """Number of classes of the networks; None of unconditional ones."""
+    if not conditional:
+        return None
+    if num_classes is None:
+        raise ValueError("--conditional needs a data set with labels: this one has none")
+    return num_classes

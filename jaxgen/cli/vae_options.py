@@ -1,0 +1,217 @@
+"""The options of a VAE, and the VAE that they describe."""
+
+import dataclasses
+from typing import Any, ClassVar, Literal
+
+import jax
+
+from jaxgen import data, losses, networks, schedules
+from jaxgen.cli.options import Activation, DType, Options, classes, option
+from jaxgen.plain import from_plain, optimizer
+from jaxgen.vae import VAE
+
+_LIKELIHOODS: dict[str, Any] = {
+    "gaussian": lambda options: losses.gaussian(scale=options.scale),
+    "gaussian_learned_variance": lambda options: losses.gaussian_learned_variance(),
+    "discretized_logistic_mixture": lambda options: losses.discretized_logistic_mixture(options.num_components),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VAEOptions(Options):
+    """Train a variational autoencoder."""
+
+    family: ClassVar[str] = "vae"
+    architectures: ClassVar[dict[str, type[Options]]] = {}
+
+    steps: int = option(6000, "basics", least=1)
+    """Number of steps in all."""
+    batch_size: int = option(128, "basics", least=1)
+    """Number of images in a batch."""
+    architecture: Literal["mlp", "conv"] = option("mlp", "basics")
+    """Fully connected, or convolutions (the DCGAN's); each has options of its own."""
+    binarization: data.Binarization = option("none", "data")
+    """Binarise images once (static) or anew at every step (dynamic)."""
+    latent_dim: int = option(16)
+    """Number of latent dimensions."""
+    conditional: bool = option(default=False)
+    """Condition encoder and decoder on the label."""
+    prior: Literal["standard", "vamp"] = option("standard")
+    """The standard normal, or a mixture of the posteriors of learnt pseudo-inputs."""
+    num_pseudo_inputs: int = option(500, least=1, needs="--prior vamp", where=lambda o: o.prior == "vamp")
+    """Components of the prior vamp."""
+    upper_latent_dims: tuple[int, ...] = option((), least=1)
+    """Latent dimensions of further stochastic layers, from below (a deep latent Gaussian model)."""
+    upper_hidden: tuple[int, ...] = option(
+        (100, 100), least=1, needs="--upper-latent-dims", where=lambda o: bool(o.upper_latent_dims)
+    )
+    """Sizes of the hidden layers between stochastic layers."""
+    likelihood: Literal[
+        "bernoulli",
+        "continuous_bernoulli",
+        "gaussian",
+        "gaussian_learned_variance",
+        "discretized_logistic",
+        "discretized_logistic_mixture",
+    ] = option("bernoulli")
+    """What the decoder's output means."""
+    scale: float = option(0.1, needs="--likelihood gaussian", where=lambda o: o.likelihood == "gaussian")
+    """Standard deviation of the Gaussian likelihood."""
+    num_components: int = option(
+        5,
+        least=1,
+        needs="--likelihood discretized_logistic_mixture",
+        where=lambda o: o.likelihood == "discretized_logistic_mixture",
+    )
+    """Components of the mixture of discretised logistics."""
+    dtype: DType = option("float32")
+    """Compute type of the networks; parameters stay float32."""
+    objective: Literal["elbo", "sampled_elbo", "iwae", "stl", "dreg"] = option("elbo", "optimisation")
+    """What is maximised; iwae and dreg want --num-samples above 1."""
+    beta: float = option(1.0, "optimisation")
+    """Weight of the KL divergence."""
+    beta_warmup: int = option(0, "optimisation", least=0)
+    """Steps over which the weight of the KL divergence rises from 0."""
+    free_bits: float | None = option(None, "optimisation")
+    """Nats of KL divergence that each latent dimension has for free."""
+    num_samples: int = option(1, "optimisation")
+    """Latent samples per image in training."""
+    optimizer: Literal["adam", "rmsprop"] = option("adam", "optimisation")
+    """Adam, or RMSprop with a decay of 0.99."""
+    learning_rate: float = option(1e-3, "optimisation")
+    """The optimizer's learning rate."""
+    learning_rate_boundaries: tuple[int, ...] = option((), "optimisation")
+    """Steps at which the learning rate changes, to those of --later-learning-rates."""
+    later_learning_rates: tuple[float, ...] = option((), "optimisation")
+    """The learning rate from each of the boundaries on."""
+    b1: float = option(0.9, "optimisation", needs="--optimizer adam", where=lambda o: o.optimizer == "adam")
+    """Adam's decay of the first moment."""
+    epsilon: float = option(1e-8, "optimisation")
+    """What is added to the root of the second moment."""
+    log_likelihood_samples: int | None = option(None, "training", least=1)
+    """At each evaluation also estimate log p(x), by so many importance samples per image."""
+
+    def networks(self, image_shape: tuple[int, ...], shape: tuple[int, ...], common: dict[str, Any]) -> tuple[Any, Any]:
+        """The encoder of images and the decoder of likelihood parameters of a shape."""
+        raise NotImplementedError
+
+    def spec(self, image_shape: tuple[int, ...], num_classes: int | None = None) -> VAE:
+        """The VAE for images of this shape, and labels of so many classes (None: without labels)."""
+        likelihood = _LIKELIHOODS.get(self.likelihood, lambda options: getattr(losses, options.likelihood))(self)
+        shape = (*image_shape[:-1], image_shape[-1] * likelihood.parameters_per_value)
+        common = {"num_classes": classes(self.conditional, num_classes), "dtype": self.dtype}
+        encoder, decoder = self.networks(image_shape, shape, common)
+        latent_dim: Any = self.latent_dim
+        if self.upper_latent_dims:
+            latent_dim = (self.latent_dim, *self.upper_latent_dims)
+            upper, lower = self.upper_networks(latent_dim, common)
+            encoder, decoder = (encoder, *upper), (decoder, *lower)
+        # Images are in [0, 1]; vectors are anywhere.
+        bounds = (0.0, 1.0) if len(image_shape) == 3 else None
+        prior = networks.VampPrior(image_shape, self.num_pseudo_inputs, bounds=bounds) if self.prior == "vamp" else None
+        return VAE(
+            encoder=encoder,
+            decoder=decoder,
+            optimizer=self._optimizer(),
+            latent_dim=latent_dim,
+            likelihood=likelihood,
+            objective=getattr(losses, self.objective),
+            num_samples=self.num_samples,
+            beta=schedules.Linear(0.0, self.beta, self.beta_warmup) if self.beta_warmup else self.beta,
+            free_bits=self.free_bits,
+            prior=prior,
+        )
+
+    def upper_networks(self, dims: tuple[int, ...], common: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+        """The encoders above the first, and the decoders above the first."""
+        activation, hidden = self.activation_function(), self.upper_hidden
+        mlp = {**common, **self.mlp()}
+        posterior = {**mlp, **self.posterior()}
+        upper = [networks.MLPEncoder(dim, hidden, activation, **posterior) for dim in dims[1:]]
+        lower = [networks.MLPGaussian(dim, hidden[::-1], activation, **mlp) for dim in dims[:-1]]
+        return upper, lower
+
+    def activation_function(self) -> Any:
+        """That of fully connected networks."""
+        return from_plain({"named": self.activation})  # type: ignore[attr-defined]
+
+    def mlp(self) -> dict[str, Any]:
+        """What fully connected networks are built with."""
+        return {}
+
+    def posterior(self) -> dict[str, Any]:
+        """What fully connected encoders are built with besides."""
+        return {}
+
+    def output_activation(self) -> Any:
+        """What bounds a Gaussian's mean; the other likelihoods take logits."""
+        return jax.nn.sigmoid if self.likelihood == "gaussian" else None
+
+    def _optimizer(self) -> Any:
+        """Adam or RMSprop, with a learning rate in stages where there are boundaries; of a number that is Adam's own,
+        nothing is said, so that the identity of older runs stays what it was."""
+        boundaries, later = self.learning_rate_boundaries, self.later_learning_rates
+        if len(boundaries) != len(later):
+            raise ValueError(
+                f"--later-learning-rates must be one for each of the {len(boundaries)} --learning-rate-boundaries, "
+                f"got {later}"
+            )
+        rate: Any = self.learning_rate
+        if boundaries:
+            rate = schedules.Piecewise(boundaries, (rate, *later))
+        if self.optimizer == "rmsprop":
+            if self.b1 != 0.9:
+                raise ValueError(f"--b1 is for adam, got {self.b1}: leave it out with --optimizer rmsprop")
+            # As PyTorch has it, which adds epsilon to the root: under it, where optax adds it, its square is as much.
+            return optimizer("rmsprop", learning_rate=rate, decay=0.99, eps=self.epsilon**2)
+        own = {"b1": (self.b1, 0.9), "eps": (self.epsilon, 1e-8)}
+        changed = {name: value for name, (value, usual) in own.items() if value != usual}
+        return optimizer("adam", learning_rate=rate, **changed)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MLPVAEOptions(VAEOptions):
+    """Train a variational autoencoder of fully connected networks."""
+
+    hidden: tuple[int, ...] = option((128, 128), least=1)
+    """Sizes of the encoder's hidden layers; the decoder has them in reverse."""
+    activation: Activation = option("leaky_relu")
+    """Activation of the hidden layers; glu for gated ones, of two linear maps each."""
+    initialization: Literal["lecun", "he", "pytorch"] = option("lecun")
+    """Variance of the initial weights: 1 (lecun), 2 (he) or 1/3 (pytorch, uniform) over the number of inputs."""
+    logvar_bounds: tuple[float, float] | None = option(None)
+    """What the encoder's log-variances are clipped to."""
+    covariance: Literal["diagonal", "rank_one"] = option("diagonal")
+    """Posterior covariance of every stochastic layer."""
+
+    def mlp(self) -> dict[str, Any]:
+        return {"initialization": None if self.initialization == "lecun" else self.initialization}
+
+    def posterior(self) -> dict[str, Any]:
+        return {"covariance": self.covariance, "logvar_bounds": self.logvar_bounds}
+
+    def networks(self, image_shape: tuple[int, ...], shape: tuple[int, ...], common: dict[str, Any]) -> tuple[Any, Any]:
+        activation, mlp = self.activation_function(), {**common, **self.mlp()}
+        encoder = networks.MLPEncoder(self.latent_dim, self.hidden, activation, **mlp, **self.posterior())
+        return encoder, networks.MLPDecoder(shape, self.hidden[::-1], activation, self.output_activation(), **mlp)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConvVAEOptions(VAEOptions):
+    """Train a variational autoencoder of convolutions."""
+
+    architecture: Literal["mlp", "conv"] = option("conv", "basics")
+    width: int = option(64, least=1)
+    """Channels next to the image."""
+    activation: Activation = option(
+        "leaky_relu", needs="--upper-latent-dims", where=lambda o: bool(o.upper_latent_dims)
+    )
+    """Activation of the hidden layers between stochastic layers."""
+
+    def networks(self, image_shape: tuple[int, ...], shape: tuple[int, ...], common: dict[str, Any]) -> tuple[Any, Any]:
+        encoder = networks.ConvEncoder(self.latent_dim, self.width, **common)
+        bounded = self.output_activation()
+        return encoder, networks.ConvDecoder(shape, self.width, output_activation=bounded, **common)
+
+
+VAEOptions.architectures.update(mlp=MLPVAEOptions, conv=ConvVAEOptions)
