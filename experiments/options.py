@@ -1,16 +1,14 @@
 """The typed options of ``train.py``."""
 
 import dataclasses
-import importlib
 import math
-import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict, get_args, get_type_hints
 
 import tyro
 
-from experiments import models
+from experiments import configs, models
 from jaxgen import GAN, VAE, data
 from jaxgen.plain import check, one_line
 from jaxgen.training.run import Run
@@ -315,25 +313,24 @@ FAMILIES: dict[str, type[VAEOptions] | type[GANOptions]] = {"vae": VAEOptions, "
 
 
 def load_config(name: str, family: str) -> VAEOptions | GANOptions:
-    """Find a named configuration.
+    """The options of a named configuration.
 
     Args:
-      name: a file of experiments/configs, without its ending.
+      name: one of experiments/configs.
       family: ``"vae"`` or ``"gan"``.
 
     Returns:
       Its options.
 
     Raises:
-      ValueError: there is none of that name for the family; the error lists those that there are.
+      ValueError: there is none of that name for the family; the error lists the nearest ones.
     """
-    package = importlib.import_module("experiments.configs")
-    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
-    configs = {n: importlib.import_module(f"experiments.configs.{n}").options for n in names}
-    known = sorted(n for n, options in configs.items() if isinstance(options, FAMILIES[family]))
-    if name not in known:
-        raise ValueError(f"unknown configuration {name!r} for {family}: use one of {', '.join(known)}")
-    return dataclasses.replace(configs[name], config=name)
+    if name not in configs.FILES:
+        raise ValueError(f"unknown configuration {name!r} for {family}: the nearest are {configs.nearest(name)}")
+    options, _ = configs.load(name)
+    if not isinstance(options, FAMILIES[family]):
+        raise ValueError(f"unknown configuration {name!r} for {family}: it is one of the other family")
+    return dataclasses.replace(options, config=name)
 
 
 def parse(arguments: Sequence[str], program: str = "train.py") -> VAEOptions | GANOptions:

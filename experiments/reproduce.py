@@ -38,7 +38,7 @@ class Options:
     """Get a published number again."""
 
     name: Annotated[str | None, tyro.conf.Positional] = None
-    """Which: a file of experiments/configs with a reproduction."""
+    """Which: a config of experiments/configs with a reproduction."""
     list: bool = False
     """List what there is, with what was reached."""
     results: bool = False

@@ -1,20 +1,19 @@
 """What it is to reproduce a published number: the paper, its protocol, what it says, and the record of what came out.
 
-A file of experiments/configs whose result is a published one holds, besides its ``options``, a ``reproduction``.
-``reproduce.py NAME`` trains and measures it, and writes the record.
+A config of experiments/configs whose result is a published one has, besides its options, a reproduction. ``reproduce.py
+NAME`` trains and measures it, and writes the record.
 """
 
 import dataclasses
-import importlib
 import json
 import math
-import pkgutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from experiments import configs as named
 from experiments.options import GANOptions, VAEOptions
 from experiments.sweep_plan import Search
 from jaxgen.training.files import replacing
@@ -135,7 +134,6 @@ class Config(NamedTuple):
     name: str
     options: VAEOptions | GANOptions
     reproduction: Reproduction
-    docstring: str
 
     def identity(self) -> dict[str, Any]:
         """What makes its numbers what they are, as plain data."""
@@ -243,13 +241,11 @@ class Record:
 
 def configs() -> dict[str, Config]:
     """Every reproduction of experiments/configs, by name."""
-    package = importlib.import_module("experiments.configs")
     found = {}
-    for module_info in pkgutil.iter_modules(package.__path__):
-        module = importlib.import_module(f"experiments.configs.{module_info.name}")
-        if hasattr(module, "reproduction"):
-            options = dataclasses.replace(module.options, config=module_info.name)
-            found[module_info.name] = Config(module_info.name, options, module.reproduction, module.__doc__ or "")
+    for name in sorted(named.FILES):
+        options, reproduction = named.load(name)
+        if reproduction is not None:
+            found[name] = Config(name, dataclasses.replace(options, config=name), reproduction)
     return found
 
 
@@ -257,11 +253,11 @@ def find(name: str) -> Config:
     """The reproduction of a name.
 
     Raises:
-      ValueError: there is none; the error lists those that there are.
+      ValueError: there is none; the error lists the nearest ones.
     """
     known = configs()
     if name not in known:
-        raise ValueError(f"unknown reproduction {name!r}: use one of {', '.join(known)}")
+        raise ValueError(f"unknown reproduction {name!r}: the nearest are {named.nearest(name, known)}")
     return known[name]
 
 

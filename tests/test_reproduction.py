@@ -4,14 +4,16 @@ import dataclasses
 import importlib
 import json
 import pkgutil
+import re
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from experiments import reproduce, reproduction, reproduction_report
-from experiments.configs import burda_vae_1
+from experiments import configs, reproduce, reproduction, reproduction_report
+from experiments.configs import burda
 from experiments.options import VAEOptions
 from experiments.reproduction import Config, Published, Record, Reproduction, Row
 from experiments.reproduction_measures import NegativeELBO, NegativeLogLikelihood
@@ -28,9 +30,32 @@ CONFIGS = reproduction.configs()
 
 
 def test_every_config_is_a_reproduction_or_a_recipe() -> None:
-    package = importlib.import_module("experiments.configs")
-    names = {module.name for module in pkgutil.iter_modules(package.__path__)}
-    assert names == {*CONFIGS, *RECIPES}
+    assert set(configs.FILES) == {*CONFIGS, *RECIPES}
+
+
+def test_every_file_holds_the_names_of_the_table() -> None:
+    """Protects: no file and no variant is forgotten, and no name is in two files."""
+    assert {module.name for module in pkgutil.iter_modules(configs.__path__)} == set(configs.NAMES)
+    assert len(configs.FILES) == sum(map(len, configs.NAMES.values()))
+    for file, names in configs.NAMES.items():
+        module = importlib.import_module(f"experiments.configs.{file}")
+        assert list(getattr(module, "VARIANTS", names)) == list(names)
+        assert hasattr(module, "VARIANTS") or len(names) == 1
+
+
+@pytest.mark.parametrize("file", configs.NAMES)
+def test_a_configuration_imports_one_file(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects: the others are left alone; but a recipe may be a change of another one."""
+
+    def imported() -> set[str]:
+        return {name for name in sys.modules if name.startswith("experiments.configs.")}
+
+    for name in imported():
+        monkeypatch.delitem(sys.modules, name)
+    for name in configs.NAMES[file]:
+        configs.load(name)
+    others = {name.rpartition(".")[2] for name in imported()} - {file}
+    assert others <= (RECIPES if file in RECIPES else set())
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -46,10 +71,18 @@ def test_every_reproduction_has_a_record_that_is_of_it(name: str) -> None:
         assert all(np.isfinite(value) for values in row.values.values() for value in values)
 
 
+def docstring(name: str) -> str:
+    """What the docstring of its file says of a config: all of it, or from its command to that of the next one."""
+    text = importlib.import_module(f"experiments.configs.{configs.FILES[name]}").__doc__ or ""
+    _, *parts = re.split(r"^(?=    uv run experiments/reproduce\.py )", text, flags=re.MULTILINE)
+    (part,) = [part for part in parts if part.splitlines()[0].endswith(f"/reproduce.py {name}")]
+    return text if len(parts) == 1 else part
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_docstring_says_what_is_published_and_what_its_record_says(name: str) -> None:
     config = CONFIGS[name]
-    words = " ".join(config.docstring.split())
+    words = " ".join(docstring(name).split())
     record = Record.read(reproduction.RECORDS / f"{name}.json")
     assert reproduction_report.docstring_line(config, record) in words
     for number in config.reproduction.published:
@@ -67,9 +100,9 @@ def test_every_record_is_of_a_config() -> None:
 
 
 def test_the_stages_of_burda_are_those_of_the_paper() -> None:
-    assert burda_vae_1.STAGES == (1, 4, 13, 40, 121, 364, 1093, 3280)
-    np.testing.assert_allclose(burda_vae_1.RATES[-1], 1e-4, rtol=1e-9)
-    spec = burda_vae_1.options.spec((28, 28, 1))
+    assert burda.STAGES == (1, 4, 13, 40, 121, 364, 1093, 3280)
+    np.testing.assert_allclose(burda.RATES[-1], 1e-4, rtol=1e-9)
+    spec = burda.VARIANTS["burda_vae_1"][0].spec((28, 28, 1))
     (rate,) = [value for name, value in spec.optimizer.arguments if name == "learning_rate"]
     np.testing.assert_allclose(rate(3 * 3000), 1e-3 * 10 ** (-1 / 7), rtol=1e-6)
     np.testing.assert_allclose(rate(1092 * 3000), 1e-3 * 10 ** (-6 / 7), rtol=1e-6)
@@ -119,7 +152,7 @@ SMALL = Reproduction(
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> Config:
     """A reproduction that takes a second."""
-    config = Config("small", OPTIONS, SMALL, "")
+    config = Config("small", OPTIONS, SMALL)
     monkeypatch.setattr(reproduction, "configs", lambda: {"small": config})
     return config
 
@@ -201,7 +234,7 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     [
         ([], "give one of"),
         (["--list", "--results"], "give one of"),
-        (["nothing"], "unknown reproduction 'nothing': use one of small"),
+        (["nothing"], "unknown reproduction 'nothing': the nearest are small"),
         (["small", "--until", "5"], "small ends after 4 epochs"),
         (["small", "--minutes", "0"], "--minutes must be above 0"),
         (["small", "--members", "2"], "--members 2: small trains 1, give at most as many"),
@@ -277,7 +310,7 @@ def test_of_settings_the_best_one_counts() -> None:
     assert reproduction.reached(SEARCH, row, "NLL-20") == "1.00"
     higher = dataclasses.replace(SEARCH, published=(Published("modes", 1.0, better="higher"),))
     assert reproduction.reached(higher, Row(1, {"modes": [3.0, 1.0]}, 1.0, 1.0, ""), "modes") == "3.00"
-    config = Config("small", OPTIONS, SEARCH, "")
+    config = Config("small", OPTIONS, SEARCH)
     assert reproduction_report.after(config, 4, row) == "1 of 4 epochs, 3 of 3 settings, 1 diverged"
     assert not reproduction_report.is_whole(config, SMALL.published[0], row)
     assert reproduction_report.is_whole(config, SMALL.published[0], row._replace(epoch=4))

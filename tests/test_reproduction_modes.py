@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import lucic_protocol, reproduction_mode_measures, sweep, sweep_plan, sweep_results, train
+from experiments import reproduction_mode_measures, sweep, sweep_plan, sweep_results, train
+from experiments.configs import lucic
 from experiments.options import GANOptions, load_config
 from experiments.reproduction_mode_measures import FeatureDistance, Modes, StackedModes, mixture_modes
 from experiments.sweep_plan import Plan, Range, draw_settings
@@ -275,10 +276,10 @@ def test_the_identity_of_a_grid_is_what_it_was() -> None:
     assert plan.identity() == {"over": {"b1": [0.0, 0.5]}, "seeds": 3}
 
 
-@pytest.mark.parametrize("name", lucic_protocol.LOSSES)
+@pytest.mark.parametrize("name", lucic.LOSSES)
 def test_the_protocol_of_lucic(name: str) -> None:
     """What is searched are numbers in the state; the discriminator sees the same number of images an epoch."""
-    options, reproduction = lucic_protocol.protocol(name, "mnist")
+    options, reproduction = lucic.protocol(name, "mnist")
     search = reproduction.search
     assert search is not None
     settings = search.settings(4)
@@ -317,7 +318,7 @@ def test_points_are_trained_saved_measured_and_resumed_like_images(tmp_path: Pat
 
 def test_random_settings_are_drawn_as_points(tmp_path: Path) -> None:
     """A line and a legend for each would leave no room for the panels, of which Matplotlib warns."""
-    settings = lucic_protocol.protocol("dragan", "mnist")[1].search
+    settings = lucic.protocol("dragan", "mnist")[1].search
     assert settings is not None
     rows = [
         {"setting": setting, "scores": {name: {"mean": 1.0, "standard_error": None} for name in ("first", "second")}}
