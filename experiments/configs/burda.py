@@ -62,8 +62,8 @@ import dataclasses
 from typing import Literal
 
 from experiments.options import VAEOptions
-from experiments.reproduction import Published, Reproduction
-from experiments.reproduction_measures import NegativeLogLikelihood
+from experiments.reproduction.protocol import Published, Reproduction
+from experiments.reproduction.vae_measures import NegativeLogLikelihood
 
 EPOCH = 60_000 // 20  # steps
 STAGES = tuple((3 ** (i + 1) - 1) // 2 for i in range(8))  # their ends, in epochs: stage i has 3^i

@@ -13,8 +13,8 @@ needs ``uv run --extra tensorflow ...`` once; without a network, ``--manual-dir`
 """
 
 from experiments.options import VAEOptions
-from experiments.reproduction import Published, Reproduction
-from experiments.reproduction_measures import NegativeELBO
+from experiments.reproduction.protocol import Published, Reproduction
+from experiments.reproduction.vae_measures import NegativeELBO
 
 EPOCH = 390  # steps
 

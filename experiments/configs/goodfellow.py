@@ -38,8 +38,8 @@ takes 48 ms of a core of its own, 40 minutes in all; the record's time is of a c
 import dataclasses
 
 from experiments.options import GANOptions
-from experiments.reproduction import Published, Reproduction
-from experiments.reproduction_gan_measures import Parzen
+from experiments.reproduction.gan_measures import Parzen
+from experiments.reproduction.protocol import Published, Reproduction
 
 EPOCH = 500  # steps
 

@@ -64,8 +64,8 @@ Fashion-MNIST: DRAGAN. Published numbers: FID 27.7. Reached: FD-LeNet-FashionMNI
 from typing import Any, Literal, NamedTuple
 
 from experiments.options import GANOptions
-from experiments.reproduction import Published, Reproduction
-from experiments.reproduction_mode_measures import FeatureDistance
+from experiments.reproduction.mode_measures import FeatureDistance
+from experiments.reproduction.protocol import Published, Reproduction
 from experiments.sweep_plan import Range, Search
 
 Images = Literal["mnist", "fashion_mnist"]

@@ -101,8 +101,8 @@ import dataclasses
 from typing import Any
 
 from experiments.options import GANOptions
-from experiments.reproduction import Published, Reproduction
-from experiments.reproduction_mode_measures import Modes, StackedModes
+from experiments.reproduction.mode_measures import Modes, StackedModes
+from experiments.reproduction.protocol import Published, Reproduction
 
 EPOCH = 1000  # steps
 LAST = 400  # epochs

@@ -25,8 +25,8 @@ pythae's VampPrior of 500 pseudo-inputs on fixed binarised MNIST (Tomczak & Well
 import dataclasses
 
 from experiments.options import VAEOptions
-from experiments.reproduction import Published, Reproduction
-from experiments.reproduction_measures import NegativeELBO, NegativeLogLikelihood
+from experiments.reproduction.protocol import Published, Reproduction
+from experiments.reproduction.vae_measures import NegativeELBO, NegativeLogLikelihood
 
 EPOCH = 50_000 // 100  # steps
 MILESTONES = (200, 350, 500, 750, 1000)

@@ -23,8 +23,8 @@ are worse than those that have not.
 """
 
 from experiments.options import GANOptions
-from experiments.reproduction import Published, Reproduction
-from experiments.reproduction_gan_measures import LinearFeatures
+from experiments.reproduction.gan_measures import LinearFeatures
+from experiments.reproduction.protocol import Published, Reproduction
 
 EPOCH = 50_000 // 64  # steps
 

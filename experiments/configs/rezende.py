@@ -9,8 +9,8 @@ A core of its own does 165 steps a second, all of it in half an hour; the record
 """
 
 from experiments.options import VAEOptions
-from experiments.reproduction import Published, Reproduction
-from experiments.reproduction_measures import NegativeLogLikelihood
+from experiments.reproduction.protocol import Published, Reproduction
+from experiments.reproduction.vae_measures import NegativeLogLikelihood
 
 EPOCH = 60_000 // 100  # steps
 

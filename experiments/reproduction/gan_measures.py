@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.reproduction_measures import SEED, Progress, load_split
+from experiments.reproduction.vae_measures import SEED, Progress, load_split
 from jaxgen import GAN, gan_init, gan_sample, metrics, modules
 from jaxgen.batches import to_float
 from jaxgen.data import labelled_subset

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxgen
-from experiments.comparison_curves import training_seconds
-from experiments.comparison_models import all_parameters, decoder_parameters
+from experiments.comparison.curves import training_seconds
+from experiments.comparison.models import all_parameters, decoder_parameters
 from experiments.watching import class_rows
 from jaxgen.training.run import Run, Spec
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.comparison_charts import Chart, Line
+from experiments.comparison.charts import Chart, Line
 from jaxgen.training.monitor import read_rows
 
 

@@ -7,11 +7,11 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.comparison_charts import Chart, Dot, Dots, dot_chart, line_chart
-from experiments.comparison_choices import Choice, bytes_text, plain_number, rows, seconds_text
-from experiments.comparison_costs import SAMPLES, Cost
-from experiments.comparison_metrics import explain
-from experiments.comparison_pictures import KINDS, Picture, png
+from experiments.comparison.charts import Chart, Dot, Dots, dot_chart, line_chart
+from experiments.comparison.choices import Choice, bytes_text, plain_number, rows, seconds_text
+from experiments.comparison.costs import SAMPLES, Cost
+from experiments.comparison.metrics import explain
+from experiments.comparison.pictures import KINDS, Picture, png
 from experiments.evaluation_report import best_of, rows_of
 from jaxgen.evaluation.records import Protocol, Record
 

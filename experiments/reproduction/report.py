@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from experiments.reproduction import RECORDS, Config, Published, Record, Row, reached
+from experiments.reproduction.protocol import RECORDS, Config, Published, Record, Row, reached
 from jaxgen.training.files import replacing
 
-PATH = Path(__file__).parent / "RESULTS.md"
+PATH = RECORDS.with_name("RESULTS.md")
 HEAD = """# Published numbers, and what jaxgen reaches
 
 Made by `uv run experiments/reproduce.py --results` from experiments/records: do not edit. Each row is a file of

@@ -35,32 +35,6 @@ class Filtered(NamedTuple):
     passed: np.ndarray
 
 
-def labelled_subset(labels: np.ndarray, per_class: int, key: jax.Array) -> np.ndarray:
-    """Choose equally many examples of every class; with the same key, fewer are some of more.
-
-    Args:
-      labels: from 0, int [N].
-      per_class: number of examples of each class, L.
-      key: typed key of the choice, [].
-
-    Returns:
-      Their places, ascending, int [K L].
-
-    Raises:
-      ValueError: per_class is below 1, or a class has fewer examples; the error names it.
-    """
-    if per_class < 1:
-        raise ValueError(f"per_class must be at least 1, got {per_class}")
-    order = np.asarray(jax.random.permutation(key, len(labels)))
-    chosen = []
-    for number in range(int(labels.max()) + 1):
-        places = order[labels[order] == number]
-        if len(places) < per_class:
-            raise ValueError(f"class {number} has {len(places)} examples, {per_class} are wanted: take fewer a class")
-        chosen.append(places[:per_class])
-    return np.sort(np.concatenate(chosen))
-
-
 def draw_confident(
     sample: Sampler,
     classify: Classifier,

@@ -20,7 +20,7 @@ from jaxgen.training.files import replacing
 from jaxgen.training.monitor import read_rows
 from jaxgen.training.run import Run
 
-RECORDS = Path(__file__).parent / "records"
+RECORDS = Path(__file__).parents[1] / "records"
 # What changes neither what is trained nor what is measured.
 NOT_IDENTITY = (
     *("config", "data_dir", "manual_dir", "streaming", "steps", "log_every", "eval_every", "sample_every", "keep"),

@@ -7,7 +7,7 @@ from typing import Literal
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.reproduction_measures import Progress, load_split, subject_of
+from experiments.reproduction.vae_measures import Progress, load_split, subject_of
 from experiments.watching import choose_extractor
 from jaxgen import data, metrics
 from jaxgen.evaluation import extractors

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from experiments.comparison_costs import SAMPLES, Cost
+from experiments.comparison.costs import SAMPLES, Cost
 from experiments.evaluation_report import number_text
 from jaxgen.evaluation import records
 from jaxgen.evaluation.records import Record
