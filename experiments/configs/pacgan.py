@@ -255,7 +255,7 @@ SMALL_STACKED = (
         milestones=(1, 2),
     ),
 )
-GAN, DCGAN = {"source": "plain GAN of the paper"}, {"source": "plain DCGAN of the paper"}
+GAN, DCGAN = "plain GAN of the paper", "plain DCGAN of the paper"
 R1: dict[str, Any] = {"penalty": "r1", "penalty_weight": 0.1}
 STACKED_R1: dict[str, Any] = {"penalty": "r1", "penalty_weight": 2.5}
 
@@ -265,7 +265,7 @@ VARIANTS = {
         GAUSSIANS, "packs of 2", modes(23.8, standard_error=0.7, within=(1.4, None)), packing=2
     ),
     "pacgan_gaussians_packing_4": change(GAUSSIANS, "packs of 4", modes(24.8, within=(0.4, None)), packing=4),
-    "pacgan_gaussians_r1": change(GAUSSIANS, "R1, not in the paper", modes(17.3, standard_error=0.8, **GAN), **R1),
+    "pacgan_gaussians_r1": change(GAUSSIANS, "R1, not in the paper", modes(17.3, standard_error=0.8, source=GAN), **R1),
     "pacgan_stacked_plain": STACKED,
     "pacgan_stacked_packing_2": change(
         STACKED, "DCGAN, packs of 2", modes(1000.0, 0.06, within=(10.0, 0.02)), packing=2
@@ -273,7 +273,7 @@ VARIANTS = {
     "pacgan_stacked_r1": change(
         STACKED,
         "DCGAN with R1, not in the paper",
-        modes(99.0, 3.40, **DCGAN),
+        modes(99.0, 3.40, source=DCGAN),
         discriminator_normalization="none",
         **STACKED_R1,
     ),
@@ -281,8 +281,10 @@ VARIANTS = {
     "small_gaussians_packing_2": change(
         SMALL_GAUSSIANS, "packs of 2, small networks", modes(23.8, standard_error=0.7), packing=2
     ),
-    "small_gaussians_r1": change(SMALL_GAUSSIANS, "R1, not in the paper, small networks", modes(17.3, **GAN), **R1),
+    "small_gaussians_r1": change(
+        SMALL_GAUSSIANS, "R1, not in the paper, small networks", modes(17.3, source=GAN), **R1
+    ),
     "small_stacked_plain": SMALL_STACKED,
     "small_stacked_packing_2": change(SMALL_STACKED, "packs of 2, small networks", modes(1000.0, 0.06), packing=2),
-    "small_stacked_r1": change(SMALL_STACKED, "R1, small networks", modes(99.0, 3.40, **DCGAN), **STACKED_R1),
+    "small_stacked_r1": change(SMALL_STACKED, "R1, small networks", modes(99.0, 3.40, source=DCGAN), **STACKED_R1),
 }
