@@ -129,18 +129,6 @@ def test_an_enlarged_set_by_hand(kind: Any) -> None:
         np.testing.assert_allclose(np.sort(values[6 * number :][:6]), np.sort(numbers), atol=0.002)
 
 
-def test_labelled_subsets(key: jax.Array) -> None:
-    """Protects: equally many of each class, fewer are some of more, seeds differ."""
-    labels = np.random.default_rng(0).integers(0, 4, 200)
-    few, many = (data.labelled_subset(labels, num, key) for num in (3, 20))
-    assert np.bincount(labels[few]).tolist() == [3] * 4
-    assert np.bincount(labels[many]).tolist() == [20] * 4
-    assert set(few) <= set(many)
-    assert set(data.labelled_subset(labels, 3, jax.random.key(1))) != set(few)
-    with pytest.raises(ValueError, match=r"class \d has \d+ examples, 90 are wanted"):
-        data.labelled_subset(labels, 90, key)
-
-
 # -- The experiment ---------------------------------------------------------------------------------------------------
 
 
