@@ -25,20 +25,13 @@ import numpy as np
 import tyro
 
 import jaxgen
-from experiments import (
-    comparison_choices,
-    comparison_costs,
-    comparison_curves,
-    comparison_page,
-    comparison_pictures,
-    evaluate,
-    train,
-)
+from experiments import evaluate, train
 from experiments.command import exit_status
-from experiments.comparison_costs import Cost
-from experiments.comparison_models import TITLES, plan
-from experiments.comparison_page import COLORS, REAL, Model, Report
-from experiments.comparison_pictures import Picture
+from experiments.comparison import choices, curves, page
+from experiments.comparison.costs import Cost, cost_of
+from experiments.comparison.models import TITLES, plan
+from experiments.comparison.page import COLORS, REAL, Model, Report
+from experiments.comparison.pictures import Picture, baselines, floats, glance, hold_back, show, write
 from experiments.inputs import Data, dataset_name, load_data
 from experiments.options import Options as TrainOptions
 from experiments.options import saved_options
@@ -257,21 +250,21 @@ def look_at(
 ) -> tuple[list[Picture], list[Record], dict[str, float], str]:
     """(pictures, further records, seconds of search an image where there is no encoder, a note on completions)."""
     loaded = load_data(saved_options(Run.open(entries[0].directory)), None)
-    held = comparison_pictures.hold_back(loaded.test, known_images(loaded))
+    held = hold_back(loaded.test, known_images(loaded))
     key = named_key(jax.random.key(options.seed), "comparison")
-    pictures = [comparison_pictures.glance(REAL, comparison_pictures.floats(held.images))]
+    pictures = [glance(REAL, floats(held.images))]
     further: list[Record] = []
     searching: dict[str, float] = {}
     which: Any = int(options.checkpoint) if options.checkpoint.isdecimal() else options.checkpoint
     for entry in entries:
         print(f"pictures of {entry.title}", flush=True)
         template = next(record for record in found if record.model == entry.title)
-        shown = comparison_pictures.show(entry.title, trained.load(entry.directory, which), held, key, template)
+        shown = show(entry.title, trained.load(entry.directory, which), held, key, template)
         pictures += shown.pictures
         further += shown.records
         if shown.search_seconds is not None:
             searching[entry.title] = shown.search_seconds
-    guesses = comparison_pictures.baselines(held)
+    guesses = baselines(held)
     told = ", ".join(f"{name} has {value:.4f}" for name, value in guesses.items())
     return pictures, further, searching, f"To beat, by the squared error of the hidden half: {told}."
 
@@ -288,7 +281,7 @@ def notes(entries: Sequence[Entry], options: Options, spent: Mapping[str, float]
     device, versions = jax.devices()[0], manifest.versions()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     where = f"{device.device_kind}, {cores} cores" if device.platform == "cpu" else device.device_kind
-    took = ", ".join(f"{what} {comparison_choices.seconds_text(seconds)}" for what, seconds in spent.items())
+    took = ", ".join(f"{what} {choices.seconds_text(seconds)}" for what, seconds in spent.items())
     made = f"jaxgen {jaxgen.__version__}, {', '.join(f'{name} {version}' for name, version in versions.items())}"
     kept = "The runs: " + ", ".join(
         f"{entry.title} ({entry.directory.name}, checkpoint {options.checkpoint})" for entry in entries
@@ -310,7 +303,7 @@ def build(options: Options, entries: Sequence[Entry], spent: dict[str, float]) -
     costs, models, is_gan = {}, [], {}
     for entry in entries:
         run, state = restore(entry, options)
-        costs[entry.title] = cost = comparison_costs.cost_of(run, state)
+        costs[entry.title] = cost = cost_of(run, state)
         models.append(Model(entry.title, summary(run.spec), facts(run, cost)))
         is_gan[entry.title] = family_of(run.spec).name == "gan"
     spent["measuring"] = time.perf_counter() - began
@@ -330,22 +323,22 @@ def build(options: Options, entries: Sequence[Entry], spent: dict[str, float]) -
             f"{height} by {width} pixels and judged on images that none of them has seen."
         ),
         models=tuple(models),
-        families=tuple(comparison_choices.families(found, is_gan)),
-        choices=tuple(comparison_choices.choices(found, costs, [n for n, gan in is_gan.items() if not gan], searching)),
-        cautions=tuple(comparison_choices.cautions(found)),
+        families=tuple(choices.families(found, is_gan)),
+        choices=tuple(choices.choices(found, costs, [n for n, gan in is_gan.items() if not gan], searching)),
+        cautions=tuple(choices.cautions(found)),
         pictures=tuple(pictures),
         completion_note=completion_note,
-        curves=tuple(comparison_curves.curves({entry.title: entry.directory for entry in entries})),
+        curves=tuple(curves.curves({entry.title: entry.directory for entry in entries})),
         records=tuple(found),
         costs=costs,
         notes=notes(entries, options, spent),
     )
     records.write(options.out / "records.json", found)
     for picture in pictures:
-        comparison_pictures.write(options.out / "pictures", picture)
+        write(options.out / "pictures", picture)
     path = options.out / "report.html"
     with replacing(path) as partial:
-        partial.write_text(comparison_page.page(report), encoding="utf-8")
+        partial.write_text(page.page(report), encoding="utf-8")
     return path
 
 

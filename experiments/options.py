@@ -1,11 +1,10 @@
 """The options of the scripts: those of the package, and the named configurations of experiments/configs."""
 
 import dataclasses
-import importlib
-import pkgutil
 from collections.abc import Sequence
 from typing import Any
 
+from experiments import configs
 from jaxgen.cli import parsing
 from jaxgen.cli.gan_options import (
     DCGANOptions,
@@ -38,26 +37,25 @@ __all__ = [
 ]
 
 
-def load_config(name: str, family: str) -> VAEOptions | GANOptions:
-    """Find a named configuration.
+def load_config(name: str, family: str) -> Any:
+    """The options of a named configuration.
 
     Args:
-      name: a file of experiments/configs, without its ending.
+      name: one of experiments/configs.
       family: ``"vae"`` or ``"gan"``.
 
     Returns:
       Its options.
 
     Raises:
-      UsageError: there is none of that name for the family; the error lists those that there are.
+      UsageError: there is none of that name for the family; the error lists the nearest ones.
     """
-    package = importlib.import_module("experiments.configs")
-    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
-    configs = {n: importlib.import_module(f"experiments.configs.{n}").options for n in names}
-    known = sorted(n for n, options in configs.items() if isinstance(options, FAMILIES[family]))
-    if name not in known:
-        raise UsageError(f"unknown configuration {name!r} for {family}: use one of {', '.join(known)}")
-    return dataclasses.replace(configs[name], config=name)
+    if name not in configs.FILES:
+        raise UsageError(f"unknown configuration {name!r} for {family}: the nearest are {configs.nearest(name)}")
+    options, _ = configs.load(name)
+    if options.family != family:
+        raise UsageError(f"unknown configuration {name!r} for {family}: it is one of {options.family}")
+    return dataclasses.replace(options, config=name)
 
 
 def parse(arguments: Sequence[str], program: str = "train.py") -> Any:

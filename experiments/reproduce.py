@@ -23,10 +23,11 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments import machine, reproduction, reproduction_report, sweep, train
+from experiments import machine, sweep, train
 from experiments.command import exit_status
 from experiments.evaluate import Bars
-from experiments.reproduction import Config, Record, Row
+from experiments.reproduction import protocol, report
+from experiments.reproduction.protocol import Config, Record, Row
 from experiments.sweep_plan import Plan
 from jaxgen.training import manifest
 from jaxgen.training.run import Run
@@ -38,7 +39,7 @@ class Options:
     """Get a published number again."""
 
     name: Annotated[str | None, tyro.conf.Positional] = None
-    """Which: a file of experiments/configs with a reproduction."""
+    """Which: a config of experiments/configs with a reproduction."""
     list: bool = False
     """List what there is, with what was reached."""
     results: bool = False
@@ -75,7 +76,7 @@ class Options:
 def reproduce(options: Options) -> Record:
     """Train and measure from where it is to where it is to go; returns the record."""
     assert options.name is not None
-    config = reproduction.find(options.name)
+    config = protocol.find(options.name)
     directory = options.workdir or Path("runs/reproductions") / config.name
     milestones = wanted(config, options.until)
     most = config.reproduction.members
@@ -98,8 +99,8 @@ def reproduce(options: Options) -> Record:
         record.versions = manifest.versions()
         record.write(directory / "record.json")
         if options.publish:
-            record.write(reproduction.RECORDS / f"{config.name}.json")
-        print(reproduction_report.line(config, record.rows[-1]), flush=True)
+            record.write(protocol.RECORDS / f"{config.name}.json")
+        print(report.line(config, record.rows[-1]), flush=True)
     return record
 
 
@@ -184,7 +185,7 @@ def measure(config: Config, directory: Path, epoch: float, in_full: bool) -> Row
             found = {name: value for one in measures for name, value in one(run, progress).items()}
             for name, value in found.items():
                 values.setdefault(name, []).append(float(value))
-    seconds = reproduction.training_seconds(runs[0].directory)
+    seconds = protocol.training_seconds(runs[0].directory)
     measuring = time.perf_counter() - began
     return Row(epoch, values, round(seconds, 1), round(measuring, 1), machine.chip(), len(runs) - len(whole))
 
@@ -193,11 +194,11 @@ def command(options: Options) -> None:
     """Do what the options say."""
     options.check()
     if options.list or options.results:
-        found = reproduction_report.published(reproduction.configs())
+        found = report.published(protocol.configs())
         if options.list:
-            print(reproduction_report.listed(found))
+            print(report.listed(found))
         else:
-            print(reproduction_report.write(found))
+            print(report.write(found))
     else:
         reproduce(options)
 

@@ -157,6 +157,35 @@ else:
     assert done.returncode == 0, done.stderr
 
 
+EXPERIMENTS = ROOT.parent / "experiments"
+
+
+def imported_experiments() -> dict[str, set[str]]:
+    """Which modules of experiments/ each of them imports, inside functions and for types too."""
+    files = {".".join(path.relative_to(EXPERIMENTS.parent).with_suffix("").parts): path
+             for path in sorted(EXPERIMENTS.rglob("*.py"))}  # fmt: skip
+    modules = {name.removesuffix(".__init__"): path for name, path in files.items()}
+    found: dict[str, set[str]] = {name: set() for name in modules}
+    for name, path in modules.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module in modules:
+                whole = {f"{node.module}.{alias.name}" for alias in node.names}
+                # ``from package import name`` takes a module where there is one, or else what __init__ holds.
+                found[name] |= {one if one in modules else node.module for one in whole}
+            elif isinstance(node, ast.Import):
+                found[name] |= {alias.name for alias in node.names if alias.name in modules}
+    return found
+
+
+def test_experiments_import_in_no_circle() -> None:
+    """Protects: each file can be read after those that it imports, those that it imports for types too."""
+    left = imported_experiments()
+    assert sum(map(len, left.values())) > 100
+    while free := {name for name, others in left.items() if not others}:
+        left = {name: others - free for name, others in left.items() if name not in free}
+    assert not left, f"a circle of imports among {sorted(left)}"
+
+
 def public() -> Iterator[tuple[str, Any]]:
     """Every public function and class, by its full name."""
     lists: list[tuple[ModuleType, list[str]]] = [

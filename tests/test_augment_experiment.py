@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 
 from experiments import augment
-from experiments.augment import Cell, Method, Options
+from experiments.augmentation import cell as cells
+from experiments.augmentation import enlarging
+from experiments.augmentation.cell import Cell, Family, Method, Options, methods
 from jaxgen import data
 from jaxgen.networks import LeNet
 
@@ -45,7 +47,7 @@ class Rigged:
 def test_what_is_kept_is_sure_of_its_own_class(key: jax.Array) -> None:
     """Protects: the probability of the class it was made for decides, not the likeliest's; the counts are true."""
     rigged = Rigged()
-    found = data.draw_confident(rigged.sample, rigged.classify, key, 200, 3, 0.3)
+    found = enlarging.draw_confident(rigged.sample, rigged.classify, key, 200, 3, 0.3)
     assert np.bincount(found.label).tolist() == [200, 200, 200]
     classes, u = np.divmod(found.image[:, 0, 0, 0], 1.0)
     np.testing.assert_array_equal(classes, found.label)
@@ -62,18 +64,18 @@ def test_what_is_kept_is_sure_of_its_own_class(key: jax.Array) -> None:
 
 def test_no_threshold_keeps_all_and_the_same_key_the_same(key: jax.Array) -> None:
     rigged = Rigged()
-    found, again = (data.draw_confident(rigged.sample, rigged.classify, key, 5, 3, 0.0) for _ in range(2))
+    found, again = (enlarging.draw_confident(rigged.sample, rigged.classify, key, 5, 3, 0.0) for _ in range(2))
     assert found.drawn.tolist() == found.passed.tolist() == [5, 5, 5]
     assert not len(found.rejected_image)
     np.testing.assert_array_equal(found.image, again.image)
-    other = data.draw_confident(rigged.sample, rigged.classify, jax.random.key(1), 5, 3, 0.0)
+    other = enlarging.draw_confident(rigged.sample, rigged.classify, jax.random.key(1), 5, 3, 0.0)
     assert not np.isin(other.image, found.image).any()
 
 
 def test_a_class_that_does_not_pass_ends_the_drawing(key: jax.Array) -> None:
     """Protects: no endless loop; later rounds draw what is missing; nothing at all is an error."""
     rigged = Rigged(hopeless=(1,))
-    found = data.draw_confident(rigged.sample, rigged.classify, key, 50, 3, 0.5, most_draws=4)
+    found = enlarging.draw_confident(rigged.sample, rigged.classify, key, 50, 3, 0.5, most_draws=4)
     assert found.drawn.sum() == 4 * 3 * 50
     assert np.bincount(found.label, minlength=3).tolist() == [50, 0, 50]
     assert found.passed[1] == 0
@@ -81,7 +83,7 @@ def test_a_class_that_does_not_pass_ends_the_drawing(key: jax.Array) -> None:
     assert set(rigged.labels[-1]) == {1}
     rigged = Rigged(hopeless=(0, 1, 2))
     with pytest.raises(ValueError, match=r"of 90 generated images none is of its class with a probability of 0.5"):
-        data.draw_confident(rigged.sample, rigged.classify, key, 10, 3, 0.5, most_draws=3)
+        enlarging.draw_confident(rigged.sample, rigged.classify, key, 10, 3, 0.5, most_draws=3)
 
 
 def test_draws_that_are_refused(key: jax.Array) -> None:
@@ -92,7 +94,7 @@ def test_draws_that_are_refused(key: jax.Array) -> None:
         ((5, 2, 0.5), r"classify must return probabilities \[10, 2\], got \[10, 3\]"),
     ):
         with pytest.raises(ValueError, match=message):
-            data.draw_confident(rigged.sample, rigged.classify, key, *arguments)
+            enlarging.draw_confident(rigged.sample, rigged.classify, key, *arguments)
 
 
 @pytest.mark.parametrize(
@@ -101,11 +103,11 @@ def test_draws_that_are_refused(key: jax.Array) -> None:
 )
 def test_repeats_and_generated_images(labels: int, share: float, least: int, expected: tuple[int, int]) -> None:
     """Protects: every labelled image is as frequent as any other, and the share is the one that was asked for."""
-    repeats, generated = data.generated_per_class(labels, share, least)
+    repeats, generated = enlarging.generated_per_class(labels, share, least)
     assert (repeats, generated) == expected
     assert generated / (generated + repeats * labels) == share
     with pytest.raises(ValueError, match="inside"):
-        data.generated_per_class(labels, 1.0, least)
+        enlarging.generated_per_class(labels, 1.0, least)
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.float32, np.bool_])
@@ -116,8 +118,8 @@ def test_an_enlarged_set_by_hand(kind: Any) -> None:
     made = np.array([0.5, 0.61, 0.9], np.float32)[:, None, None, None]
     none = np.zeros((0, 1, 1, 1), np.float32)
     counts = np.ones(2, int)
-    generated = data.Filtered(made, np.array([0, 0, 1], np.int32), none, np.zeros(0, np.int32), counts, counts)
-    joined = data.enlarge(real, generated, repeats=2, per_class=2)
+    generated = enlarging.Filtered(made, np.array([0, 0, 1], np.int32), none, np.zeros(0, np.int32), counts, counts)
+    joined = enlarging.enlarge(real, generated, repeats=2, per_class=2)
     assert joined["label"].tolist() == [0] * 6 + [1] * 6
     assert joined["image"].dtype == (np.uint8 if kind == np.uint8 else np.float32)
     values = joined["image"][:, 0, 0, 0] / (255 if kind == np.uint8 else 1)
@@ -125,18 +127,6 @@ def test_an_enlarged_set_by_hand(kind: Any) -> None:
     expected = (third, (1, 1, 1, 1, 1, 0.9)) if kind == np.bool_ else (first, second)
     for number, numbers in enumerate(expected):
         np.testing.assert_allclose(np.sort(values[6 * number :][:6]), np.sort(numbers), atol=0.002)
-
-
-def test_labelled_subsets(key: jax.Array) -> None:
-    """Protects: equally many of each class, fewer are some of more, seeds differ."""
-    labels = np.random.default_rng(0).integers(0, 4, 200)
-    few, many = (data.labelled_subset(labels, num, key) for num in (3, 20))
-    assert np.bincount(labels[few]).tolist() == [3] * 4
-    assert np.bincount(labels[many]).tolist() == [20] * 4
-    assert set(few) <= set(many)
-    assert set(data.labelled_subset(labels, 3, jax.random.key(1))) != set(few)
-    with pytest.raises(ValueError, match=r"class \d has \d+ examples, 90 are wanted"):
-        data.labelled_subset(labels, 90, key)
 
 
 # -- The experiment ---------------------------------------------------------------------------------------------------
@@ -160,7 +150,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def options(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Options:
     """A run of seconds, with a small classifier."""
-    monkeypatch.setattr(augment, "LeNet", functools.partial(LeNet, channels=(2, 3), num_features=5))
+    monkeypatch.setattr(cells, "LeNet", functools.partial(LeNet, channels=(2, 3), num_features=5))
     return Options(
         dataset=f"npz:{images}",
         labels=(4,),
@@ -195,7 +185,7 @@ def test_an_experiment_goes_on_after_a_kill(
     monkeypatch.setattr(augment, "train_and_measure", dies_once)
     with pytest.raises(KeyboardInterrupt):
         augment.run(options)
-    assert done[2] == (4, 0, augment.methods(options)[2])
+    assert done[2] == (4, 0, methods(options)[2])
     augment.run(options)
     assert done[3] == done[2]
     assert len(done) == len(set(done)) + 1 == 2 * 3 + 1, "done twice, or not at all"
@@ -217,7 +207,7 @@ def test_an_experiment_goes_on_after_a_kill(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["vae", "gan"])
-def test_nothing_but_the_labelled_images_is_learnt_from(options: Options, family: augment.Family) -> None:
+def test_nothing_but_the_labelled_images_is_learnt_from(options: Options, family: Family) -> None:
     """Protects: generator, filter and classifier of a cell do not change with any other image, to the bit."""
     options = dataclasses.replace(options, families=(family,))
     training, test, num_classes = augment.load(options)
@@ -227,7 +217,7 @@ def test_nothing_but_the_labelled_images_is_learnt_from(options: Options, family
     changed = {**training, "image": training["image"].copy()}
     changed["image"][others] = 0
     twin = Cell(options, changed, num_classes, 4, seed=0)
-    for method in augment.methods(options):
+    for method in methods(options):
         for one, other in zip(*map(jax.tree.leaves, (cell.params(method), twin.params(method))), strict=True):
             np.testing.assert_array_equal(one, other)
     elsewhere = augment.held_out(dataclasses.replace(options, measure_on="training"), training, test, cell)
@@ -241,7 +231,7 @@ def test_gains_are_paired(options: Options) -> None:
     accuracies = {"none": (0.5, 0.7), "ordinary": (0.6, 0.8), "VAE": (0.5, 0.74), "ordinary + VAE": (0.58, 0.82)}
     runs = [
         {"labels": 4, "seed": seed, "method": dataclasses.asdict(method), "accuracy": accuracy, "share_kept": 0.25}
-        for method in augment.methods(options)
+        for method in methods(options)
         for seed, accuracy in enumerate(accuracies[method.name.partition(" (")[0]])
     ]
     rows = {row["method"].partition(" (")[0]: row for row in augment.summarize(options, runs)}

@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import compare, comparison_charts, comparison_choices, comparison_models, comparison_page
-from experiments.comparison_charts import Chart, Line
-from experiments.comparison_costs import Cost
-from experiments.comparison_curves import read_log, training_seconds
-from experiments.comparison_page import REAL, Model, Report
-from experiments.comparison_pictures import KINDS, Picture, glance, grid
+from experiments import compare
+from experiments.comparison import charts, choices, page
+from experiments.comparison.charts import Chart, Line
+from experiments.comparison.costs import Cost
+from experiments.comparison.curves import read_log, training_seconds
+from experiments.comparison.models import LATENTS, _size_of, _with_steps, plan
+from experiments.comparison.page import REAL, Model, Report
+from experiments.comparison.pictures import KINDS, Picture, glance, grid
 from experiments.options import GANOptions
 from jaxgen import data
 from jaxgen.evaluation.records import Protocol, Record
@@ -70,7 +72,7 @@ def report() -> Report:
         lead="Made up for a test.",
         models=tuple(Model(name, "What it is.", (("latents", "32"),)) for name in NAMES),
         families=("By Fréchet distance the VAEs are ahead.",),
-        choices=tuple(comparison_choices.choices(found, costs, ["VAE"], {"DCGAN": 1.5})),
+        choices=tuple(choices.choices(found, costs, ["VAE"], {"DCGAN": 1.5})),
         cautions=("Look at the neighbours.",),
         pictures=tuple(pictures),
         completion_note="To beat: 0.05.",
@@ -95,7 +97,7 @@ class Tags(HTMLParser):
 
 def test_the_page_needs_nothing_but_itself(report: Report) -> None:
     """No script, no address to load from, every picture inside and described, every link of the contents somewhere."""
-    text = comparison_page.page(report)
+    text = page.page(report)
     tags = Tags(text).found
     assert not {"script", "iframe", "object"} & {tag for tag, _ in tags}
     for tag, attributes in tags:
@@ -116,7 +118,7 @@ def test_the_page_needs_nothing_but_itself(report: Report) -> None:
 
 
 def test_every_record_is_in_the_table_with_its_protocol(report: Report) -> None:
-    tags = Tags(comparison_page.page(report)).found
+    tags = Tags(page.page(report)).found
     assert sum(tag == "details" for tag, _ in tags) == len({r.protocol for r in report.records})
     assert sum(tag == "td" for tag, _ in tags) == 5 * (len(NAMES) + 1) + 6 * len(NAMES)
 
@@ -147,7 +149,7 @@ def test_the_page_in_a_browser(width: int, report: Report, tmp_path: Path) -> No
     browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if browser is None:
         pytest.skip(f"no browser here: looked for {', '.join(BROWSERS)}")
-    text = comparison_page.page(report).replace("</body>", f"{LOOK}</body>")
+    text = page.page(report).replace("</body>", f"{LOOK}</body>")
     (tmp_path / "report.html").write_text(text, encoding="utf-8")
     frame, shot = tmp_path / "frame.html", tmp_path / "shot.png"
     frame.write_text(FRAME.replace("WIDTH", str(width)).replace("HEIGHT", str(HEIGHT)))
@@ -182,15 +184,15 @@ def test_the_page_in_a_browser(width: int, report: Report, tmp_path: Path) -> No
 @pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3)])
 def test_the_decoders_are_of_equal_size(shape: tuple[int, ...]) -> None:
     """Within two per cent, and with as many latents."""
-    models = comparison_models.plan(shape, dataset="some", seed=3)
-    sizes = [comparison_models._size_of(options, shape) for options in models.values()]
+    models: dict[str, Any] = plan(shape, dataset="some", seed=3)
+    sizes = [_size_of(options, shape) for options in models.values()]
     assert max(sizes) < 1.02 * min(sizes)
     for options in models.values():
-        assert options.latent_dim + sum(getattr(options, "upper_latent_dims", ())) == comparison_models.LATENTS
+        assert options.latent_dim + sum(getattr(options, "upper_latent_dims", ())) == LATENTS
         assert options.batch_size == 64
         assert (options.dataset, options.seed) == ("some", 3)
-    assert len(models["dlgm"].upper_latent_dims) == 1  # type: ignore[union-attr]
-    few = comparison_models._with_steps(models["vae"], "vae", 1e-6, {})
+    assert len(models["dlgm"].upper_latent_dims) == 1
+    few = _with_steps(models["vae"], "vae", 1e-6, {})
     assert few.steps == few.eval_every == few.log_every == 1
 
 
@@ -199,9 +201,9 @@ def test_what_to_choose_follows_from_the_numbers() -> None:
     costs = {name: cost_of(sampling_seconds=s) for name, s in (("a", 1.0), ("b", 1.05), ("c", 4.0))}
     values = {"a": 80.0, "b": 80.5, "c": 95.0}
 
-    def chosen(signs: float, error: float | None = 1.0, better: str = "lower") -> comparison_choices.Choice:
+    def chosen(signs: float, error: float | None = 1.0, better: str = "lower") -> choices.Choice:
         found = [record_of(name, "FD-LeNet", signs * v, error, better) for name, v in values.items()]
-        return comparison_choices.choices(found, costs, ["c"], {"a": 2.0, "b": 3.0})[0]
+        return choices.choices(found, costs, ["c"], {"a": 2.0, "b": 3.0})[0]
 
     assert chosen(1.0).models == ("a", "b")
     assert "not told apart" in chosen(1.0).because
@@ -210,13 +212,13 @@ def test_what_to_choose_follows_from_the_numbers() -> None:
     assert chosen(-1.0).models == ("c",)
     assert chosen(1.0, better="higher").models == ("c",)
     assert chosen(1.0, None).models == ("a", "b", "c")  # nothing to judge by
-    made = {c.wish: c for c in comparison_choices.choices([], costs, ["c"], {"a": 2.0, "b": 3.0})}
+    made = {c.wish: c for c in choices.choices([], costs, ["c"], {"a": 2.0, "b": 3.0})}
     assert made["The latents of your own images"].models == ("c",)
     assert "3 s an image" in made["The latents of your own images"].because
     assert made["Many samples quickly"].models == ("a", "b")
     assert "4.0 times" in made["Many samples quickly"].because
     likely = [record_of("c", "log-likelihood", -2.0, better="higher")]
-    (first, *_) = comparison_choices.choices(likely, costs, ["c"], {"a": 2.0, "b": 3.0})
+    (first, *_) = choices.choices(likely, costs, ["c"], {"a": 2.0, "b": 3.0})
     assert first.models == ("c",)
     assert "none for a and b" in first.because
 
@@ -224,15 +226,13 @@ def test_what_to_choose_follows_from_the_numbers() -> None:
 def test_families_and_cautions_follow_from_the_numbers() -> None:
     found = [record_of("g", "FD-x", 80.0, 1.0), record_of("v", "FD-x", 90.0, 1.0), record_of("w", "FD-x", 99.0, 1.0)]
     is_gan = {"g": True, "v": False, "w": False}
-    assert comparison_choices.families(found, is_gan) == [
-        "By Fréchet distance the GANs are ahead (g 80.0 ± 1.0, v 90.0 ± 1.0)."
-    ]
-    flipped = comparison_choices.families(found, {name: not gan for name, gan in is_gan.items()})
+    assert choices.families(found, is_gan) == ["By Fréchet distance the GANs are ahead (g 80.0 ± 1.0, v 90.0 ± 1.0)."]
+    flipped = choices.families(found, {name: not gan for name, gan in is_gan.items()})
     assert "the VAEs are ahead" in flipped[0]
     near, far = record_of("g", "nearest-MSE", 0.010, 0.001), record_of("v", "nearest-MSE", 0.019, 0.001)
-    assert [text.partition(":")[0] for text in comparison_choices.cautions([near, far])] == ["g"]
+    assert [text.partition(":")[0] for text in choices.cautions([near, far])] == ["g"]
     little, enough = (record_of(name, "recall-x", v, real=0.9) for name, v in (("g", 0.2), ("v", 0.25)))
-    assert [text.partition(":")[0] for text in comparison_choices.cautions([little, enough])] == ["g"]
+    assert [text.partition(":")[0] for text in choices.cautions([little, enough])] == ["g"]
 
 
 def test_precision_is_not_counted_without_recall() -> None:
@@ -240,7 +240,7 @@ def test_precision_is_not_counted_without_recall() -> None:
     found = [record_of(name, "precision-x", p, better="higher") for name, p in (("a", 1.0), ("b", 0.8))]
     found += [record_of(name, "recall-x", r, better="higher", real=0.9) for name, r in (("a", 0.01), ("b", 0.3))]
     costs = {"a": cost_of(), "b": cost_of()}
-    made = {choice.wish: choice for choice in comparison_choices.choices(found, costs, [], {})}
+    made = {choice.wish: choice for choice in choices.choices(found, costs, [], {})}
     convincing = made["Few samples out of place"]
     assert convincing.models == ("b",)
     assert "too little recall to count for a" in convincing.because
@@ -256,11 +256,11 @@ def test_training_time_is_read_from_the_log(tmp_path: Path) -> None:
 
 
 def test_ticks_are_round_and_inside() -> None:
-    assert comparison_charts.ticks(0.0, 10.0) == [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
-    np.testing.assert_allclose(comparison_charts.ticks(-251.0, -243.0), [-250.0, -248.0, -246.0, -244.0])
-    assert comparison_charts.logarithmic_ticks(40.0, 600.0) == [50.0, 100.0, 200.0, 500.0]
+    assert charts.ticks(0.0, 10.0) == [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
+    np.testing.assert_allclose(charts.ticks(-251.0, -243.0), [-250.0, -248.0, -246.0, -244.0])
+    assert charts.logarithmic_ticks(40.0, 600.0) == [50.0, 100.0, 200.0, 500.0]
     with pytest.raises(ValueError, match="no number to draw"):
-        comparison_charts.line_chart(Chart("t", "", "x", "y", (Line("a", 0, [1.0], [float("nan")]),)))
+        charts.line_chart(Chart("t", "", "x", "y", (Line("a", 0, [1.0], [float("nan")]),)))
 
 
 def fake_run(directory: Path, **changes: Any) -> Path:

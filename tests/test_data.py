@@ -253,3 +253,15 @@ def test_fingerprint_tells_data_apart() -> None:
     }
     assert len(prints) == 5
     assert data.fingerprint({"image": image[:, ::-1]}) == data.fingerprint({"image": image})
+
+
+def test_labelled_subsets(key: jax.Array) -> None:
+    """Protects: equally many of each class, fewer are some of more, seeds differ."""
+    labels = np.random.default_rng(0).integers(0, 4, 200)
+    few, many = (data.labelled_subset(labels, num, key) for num in (3, 20))
+    assert np.bincount(labels[few]).tolist() == [3] * 4
+    assert np.bincount(labels[many]).tolist() == [20] * 4
+    assert set(few) <= set(many)
+    assert set(data.labelled_subset(labels, 3, jax.random.key(1))) != set(few)
+    with pytest.raises(ValueError, match=r"class \d has \d+ examples, 90 are wanted"):
+        data.labelled_subset(labels, 90, key)

@@ -4,17 +4,20 @@ import dataclasses
 import importlib
 import json
 import pkgutil
+import re
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from experiments import reproduce, reproduction, reproduction_report
-from experiments.configs import burda_vae_1
+from experiments import configs, reproduce
+from experiments.configs import burda
 from experiments.options import MLPVAEOptions
-from experiments.reproduction import Config, Published, Record, Reproduction, Row
-from experiments.reproduction_measures import NegativeELBO, NegativeLogLikelihood
+from experiments.reproduction import protocol, report
+from experiments.reproduction.protocol import Config, Published, Record, Reproduction, Row
+from experiments.reproduction.vae_measures import NegativeELBO, NegativeLogLikelihood
 from experiments.sweep_plan import Range, Search
 from jaxgen.training.run import Run
 from jaxgen.training.stopping import Stopped
@@ -24,52 +27,83 @@ RECIPES = {
     *("binarized_iwae", "binarized_two_layers", "binarized_vae", "conv_vae", "dcgan", "dcgan_64", "dcgan_conditional"),
     "r3gan",
 }
-CONFIGS = reproduction.configs()
+CONFIGS = protocol.configs()
 
 
 def test_every_config_is_a_reproduction_or_a_recipe() -> None:
-    package = importlib.import_module("experiments.configs")
-    names = {module.name for module in pkgutil.iter_modules(package.__path__)}
-    assert names == {*CONFIGS, *RECIPES}
+    assert set(configs.FILES) == {*CONFIGS, *RECIPES}
+
+
+def test_every_file_holds_the_names_of_the_table() -> None:
+    """Protects: no file and no variant is forgotten, and no name is in two files."""
+    assert {module.name for module in pkgutil.iter_modules(configs.__path__)} == set(configs.NAMES)
+    assert len(configs.FILES) == sum(map(len, configs.NAMES.values()))
+    for file, names in configs.NAMES.items():
+        module = importlib.import_module(f"experiments.configs.{file}")
+        assert list(getattr(module, "VARIANTS", names)) == list(names)
+        assert hasattr(module, "VARIANTS") or len(names) == 1
+
+
+@pytest.mark.parametrize("file", configs.NAMES)
+def test_a_configuration_imports_one_file(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects: the others are left alone; but a recipe may be a change of another one."""
+
+    def imported() -> set[str]:
+        return {name for name in sys.modules if name.startswith("experiments.configs.")}
+
+    for name in imported():
+        monkeypatch.delitem(sys.modules, name)
+    for name in configs.NAMES[file]:
+        configs.load(name)
+    others = {name.rpartition(".")[2] for name in imported()} - {file}
+    assert others <= (RECIPES if file in RECIPES else set())
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_reproduction_has_a_record_that_is_of_it(name: str) -> None:
-    record = Record.read(reproduction.RECORDS / f"{name}.json")
+    record = Record.read(protocol.RECORDS / f"{name}.json")
     assert CONFIGS[name].differences(record) == []
     assert record.name == name
     assert record.rows
     assert len(record.data_sha256) == 64
     for row in record.rows:
-        assert 1 <= reproduction_report.members(row) <= CONFIGS[name].reproduction.members
+        assert 1 <= report.members(row) <= CONFIGS[name].reproduction.members
         assert len({len(values) for values in row.values.values()}) == 1
         assert all(np.isfinite(value) for values in row.values.values() for value in values)
+
+
+def docstring(name: str) -> str:
+    """What the docstring of its file says of a config: all of it, or from its command to that of the next one."""
+    text = importlib.import_module(f"experiments.configs.{configs.FILES[name]}").__doc__ or ""
+    _, *parts = re.split(r"^(?=    uv run experiments/reproduce\.py )", text, flags=re.MULTILINE)
+    (part,) = [part for part in parts if part.splitlines()[0].endswith(f"/reproduce.py {name}")]
+    return text if len(parts) == 1 else part
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_docstring_says_what_is_published_and_what_its_record_says(name: str) -> None:
     config = CONFIGS[name]
-    words = " ".join(config.docstring.split())
-    record = Record.read(reproduction.RECORDS / f"{name}.json")
-    assert reproduction_report.docstring_line(config, record) in words
+    words = " ".join(docstring(name).split())
+    record = Record.read(protocol.RECORDS / f"{name}.json")
+    assert report.docstring_line(config, record) in words
     for number in config.reproduction.published:
         assert f"{number.value:g}" in words
     assert record.command in words
 
 
 def test_the_table_is_what_the_records_say() -> None:
-    found = reproduction_report.published(CONFIGS)
-    assert reproduction_report.PATH.read_text() == reproduction_report.render(found)
+    found = report.published(CONFIGS)
+    assert report.PATH.read_text() == report.render(found)
 
 
 def test_every_record_is_of_a_config() -> None:
-    assert {path.stem for path in reproduction.RECORDS.glob("*.json")} == set(CONFIGS)
+    assert {path.stem for path in protocol.RECORDS.glob("*.json")} == set(CONFIGS)
 
 
 def test_the_stages_of_burda_are_those_of_the_paper() -> None:
-    assert burda_vae_1.STAGES == (1, 4, 13, 40, 121, 364, 1093, 3280)
-    np.testing.assert_allclose(burda_vae_1.RATES[-1], 1e-4, rtol=1e-9)
-    spec = burda_vae_1.options.spec((28, 28, 1))
+    assert burda.STAGES == (1, 4, 13, 40, 121, 364, 1093, 3280)
+    np.testing.assert_allclose(burda.RATES[-1], 1e-4, rtol=1e-9)
+    spec = burda.VARIANTS["burda_vae_1"][0].spec((28, 28, 1))
     (rate,) = [value for name, value in spec.optimizer.arguments if name == "learning_rate"]
     np.testing.assert_allclose(rate(3 * 3000), 1e-3 * 10 ** (-1 / 7), rtol=1e-6)
     np.testing.assert_allclose(rate(1092 * 3000), 1e-3 * 10 ** (-6 / 7), rtol=1e-6)
@@ -119,8 +153,8 @@ SMALL = Reproduction(
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> Config:
     """A reproduction that takes a second."""
-    config = Config("small", OPTIONS, SMALL, "")
-    monkeypatch.setattr(reproduction, "configs", lambda: {"small": config})
+    config = Config("small", OPTIONS, SMALL)
+    monkeypatch.setattr(protocol, "configs", lambda: {"small": config})
     return config
 
 
@@ -145,7 +179,7 @@ def test_slices_make_the_record_of_an_unbroken_run(small: Config, tmp_path: Path
 @pytest.mark.slow
 def test_seeds_are_trained_as_one_population(small: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     several = small._replace(reproduction=dataclasses.replace(SMALL, seeds=2))
-    monkeypatch.setattr(reproduction, "configs", lambda: {"small": several})
+    monkeypatch.setattr(protocol, "configs", lambda: {"small": several})
     record = reproduce.reproduce(options(tmp_path, until=1))
     values = record.rows[0].values["-ELBO"]
     assert len(values) == 2
@@ -201,7 +235,7 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     [
         ([], "give one of"),
         (["--list", "--results"], "give one of"),
-        (["nothing"], "unknown reproduction 'nothing': use one of small"),
+        (["nothing"], "unknown reproduction 'nothing': the nearest are small"),
         (["small", "--until", "5"], "small ends after 4 epochs"),
         (["small", "--minutes", "0"], "--minutes must be above 0"),
         (["small", "--members", "2"], "--members 2: small trains 1, give at most as many"),
@@ -222,13 +256,13 @@ def test_a_pause_is_no_training(tmp_path: Path) -> None:
         {"step": 50, "time_steps_per_second": 10.0},
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert reproduction.training_seconds(tmp_path) == pytest.approx(50 / 5.0)
+    assert protocol.training_seconds(tmp_path) == pytest.approx(50 / 5.0)
     with (tmp_path / "metrics.jsonl").open("a") as log:
         log.write('{"step": 60, "time_st')  # cut short by a kill
-    assert reproduction.training_seconds(tmp_path) == pytest.approx(50 / 5.0)
+    assert protocol.training_seconds(tmp_path) == pytest.approx(50 / 5.0)
     (tmp_path / "metrics.jsonl").unlink()
     with pytest.raises(ValueError, match="has no log of its speed"):
-        reproduction.training_seconds(tmp_path)
+        protocol.training_seconds(tmp_path)
 
 
 def test_the_table_of_a_record(small: Config) -> None:
@@ -237,17 +271,17 @@ def test_the_table_of_a_record(small: Config) -> None:
         Row(1, {"-ELBO": [250.123], "KL": [2.0]}, 45.0, 1.0, "a machine"),
     ]
     record = Record("small", small.identity(), "", rows, {}, "uv run experiments/reproduce.py small")
-    text = reproduction_report.render([(small, record)])
+    text = report.render([(small, record)])
     assert "| a small VAE | NLL-20 | 300 (within 1) | (-ELBO 210.00) | on the way | 2 of 4 epochs | 2 min |" in text
     assert "| a small VAE | -ELBO | 200 | 250.12 |  | 1 of 1 epochs | 45 s |" in text
     assert "| -ELBO after epoch | 1 | 2 |" in text
     assert "| a small VAE | 250.12 | 210.00 |" in text
     assert "    uv run experiments/reproduce.py small\n" in text
     done = [*rows, Row(4, {"-ELBO": [200.0], "KL": [3.0], "NLL-20": [300.9]}, 5400.0, 1.0, "a machine")]
-    text = reproduction_report.render([(small, dataclasses.replace(record, rows=done))])
+    text = report.render([(small, dataclasses.replace(record, rows=done))])
     assert "| a small VAE | NLL-20 | 300 (within 1) | 300.90 | yes | 4 of 4 epochs | 1 h 30 min |" in text
     missed = [*rows, Row(4, {"-ELBO": [200.0], "KL": [3.0], "NLL-20": [301.1]}, 5400.0, 1.0, "a machine")]
-    text = reproduction_report.render([(small, dataclasses.replace(record, rows=missed))])
+    text = report.render([(small, dataclasses.replace(record, rows=missed))])
     assert "301.10 | **no** |" in text
 
 
@@ -255,7 +289,7 @@ def test_curves_of_different_metrics_stand_apart(small: Config) -> None:
     def record(metric: str) -> Record:
         return Record("small", small.identity(), "", [Row(e, {metric: [e]}, 1.0, 1.0, "") for e in (1.0, 2.0)], {}, "")
 
-    text = reproduction_report.render([(small, record("-ELBO")), (small, record("other"))])
+    text = report.render([(small, record("-ELBO")), (small, record("other"))])
     assert (
         "| -ELBO after epoch | 1 | 2 |\n|---|---|---|\n| a small VAE | 1.00 | 2.00 |\n\n| other after epoch |" in text
     )
@@ -263,8 +297,8 @@ def test_curves_of_different_metrics_stand_apart(small: Config) -> None:
 
 def test_the_mean_over_seeds_has_its_error() -> None:
     row = Row(1, {"NLL": [1.0, 2.0, 3.0]}, 1.0, 1.0, "")
-    assert reproduction.reached(SMALL, row, "NLL") == "2.00 +- 0.58"
-    assert reproduction.reached(SMALL, Row(1, {"NLL": [1.0]}, 1.0, 1.0, ""), "NLL") == "1.00"
+    assert protocol.reached(SMALL, row, "NLL") == "2.00 +- 0.58"
+    assert protocol.reached(SMALL, Row(1, {"NLL": [1.0]}, 1.0, 1.0, ""), "NLL") == "1.00"
 
 
 SEARCH = dataclasses.replace(
@@ -274,24 +308,24 @@ SEARCH = dataclasses.replace(
 
 def test_of_settings_the_best_one_counts() -> None:
     row = Row(1, {"NLL-20": [3.0, 1.0]}, 1.0, 1.0, "", diverged=1)
-    assert reproduction.reached(SEARCH, row, "NLL-20") == "1.00"
+    assert protocol.reached(SEARCH, row, "NLL-20") == "1.00"
     higher = dataclasses.replace(SEARCH, published=(Published("modes", 1.0, better="higher"),))
-    assert reproduction.reached(higher, Row(1, {"modes": [3.0, 1.0]}, 1.0, 1.0, ""), "modes") == "3.00"
-    config = Config("small", OPTIONS, SEARCH, "")
-    assert reproduction_report.after(config, 4, row) == "1 of 4 epochs, 3 of 3 settings, 1 diverged"
-    assert not reproduction_report.is_whole(config, SMALL.published[0], row)
-    assert reproduction_report.is_whole(config, SMALL.published[0], row._replace(epoch=4))
-    assert not reproduction_report.is_whole(config, SMALL.published[0], row._replace(epoch=4, diverged=0))
+    assert protocol.reached(higher, Row(1, {"modes": [3.0, 1.0]}, 1.0, 1.0, ""), "modes") == "3.00"
+    config = Config("small", OPTIONS, SEARCH)
+    assert report.after(config, 4, row) == "1 of 4 epochs, 3 of 3 settings, 1 diverged"
+    assert not report.is_whole(config, SMALL.published[0], row)
+    assert report.is_whole(config, SMALL.published[0], row._replace(epoch=4))
+    assert not report.is_whole(config, SMALL.published[0], row._replace(epoch=4, diverged=0))
 
 
 def test_settings_are_trained_as_one_population(small: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     searching = small._replace(reproduction=SEARCH)
-    monkeypatch.setattr(reproduction, "configs", lambda: {"small": searching})
+    monkeypatch.setattr(protocol, "configs", lambda: {"small": searching})
     record = reproduce.reproduce(options(tmp_path, until=1, members=2))
     values = record.rows[0].values["-ELBO"]
     assert len(values) == 2
     usual = small._replace(reproduction=SMALL)
-    monkeypatch.setattr(reproduction, "configs", lambda: {"small": usual})
+    monkeypatch.setattr(protocol, "configs", lambda: {"small": usual})
     alone = reproduce.reproduce(options(tmp_path / "alone", until=1))
     # The usual setting, 1e-3, is the options' own; the other one is drawn.
     np.testing.assert_allclose(values[0], alone.rows[0].values["-ELBO"][0], rtol=1e-5)

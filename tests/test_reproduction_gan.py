@@ -10,8 +10,9 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import options, reproduction_gan_measures
-from experiments.reproduction_gan_measures import (
+from experiments import options
+from experiments.reproduction import gan_measures
+from experiments.reproduction.gan_measures import (
     LinearFeatures,
     Parzen,
     discriminator_features,
@@ -55,7 +56,7 @@ def tiny_gan(**chosen: Any) -> tuple[Any, Any]:
 @pytest.fixture
 def splits(monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
     images = {"valid": random_images(12, seed=1), "test": random_images(5, seed=2)}
-    monkeypatch.setattr(reproduction_gan_measures, "load_split", lambda run, split: {"image": images[split]})
+    monkeypatch.setattr(gan_measures, "load_split", lambda run, split: {"image": images[split]})
     return images
 
 
@@ -188,9 +189,7 @@ def test_the_regularisation_is_chosen_on_the_validation_images(monkeypatch: pyte
     labelled, validation, test = (blobs(30, seed) for seed in range(3))
     sizes = {20: "valid", 30: "test"}
     validation = {name: array[:20] for name, array in validation.items()}
-    monkeypatch.setattr(
-        reproduction_gan_measures, "error_rates", lambda weights, features, labels: per_constant[sizes[len(labels)]]
-    )
+    monkeypatch.setattr(gan_measures, "error_rates", lambda weights, features, labels: per_constant[sizes[len(labels)]])
     errors, constant = linear_errors(lambda x: x, labelled, validation, test, 5, 2, (0.1, 1.0, 10.0))
     assert constant == 1.0
     np.testing.assert_allclose(errors, [0.9, 0.9], rtol=1e-6)
@@ -208,7 +207,7 @@ def test_linear_features_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     label = np.arange(40, dtype=np.int32) % 2
     images[label == 0, :4], images[label == 1, 4:] = 200, 200
     images += np.random.default_rng(0).integers(0, 50, images.shape, dtype=np.uint8)
-    monkeypatch.setattr(reproduction_gan_measures, "load_split", lambda run, split: {"image": images, "label": label})
+    monkeypatch.setattr(gan_measures, "load_split", lambda run, split: {"image": images, "label": label})
     spec, state = tiny_gan(architecture="dcgan", width=2)
     run: Any = FakeRun({1: state}, spec)
     found = LinearFeatures(per_class=5, draws=2, regularizations=(10.0,), grid=2)(run, lambda *_: None)

@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import lucic_protocol, reproduction_mode_measures, sweep, sweep_plan, sweep_results, train
+from experiments import sweep, sweep_plan, sweep_results, train
+from experiments.configs import lucic
 from experiments.options import GANOptions, InfoGANOptions, load_config
-from experiments.reproduction_mode_measures import FeatureDistance, Modes, StackedModes, mixture_modes
+from experiments.reproduction import mode_measures
+from experiments.reproduction.mode_measures import FeatureDistance, Modes, StackedModes, mixture_modes
 from experiments.sweep_plan import Plan, Range, draw_settings
 from jaxgen import data, metrics, modules, networks
 from jaxgen.data.mixtures import NUM_POINTS
@@ -86,7 +88,7 @@ class Stub:
 
     def __init__(self, images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
         self.images = images
-        monkeypatch.setattr(reproduction_mode_measures, "subject_of", lambda run, checkpoint: self)
+        monkeypatch.setattr(mode_measures, "subject_of", lambda run, checkpoint: self)
 
     def sample(self, num: int, labels: Any, binary: bool, progress: Any) -> np.ndarray:
         assert (labels, binary) == (None, False)
@@ -107,7 +109,7 @@ def test_the_measure_of_stacks_reads_each_channel(monkeypatch: pytest.MonkeyPatc
     def read(_: Any, channel: np.ndarray) -> Any:
         return type("Extracted", (), {"probabilities": np.eye(10)[np.rint(10 * channel[:, 0, 0, 0]).astype(int)]})
 
-    monkeypatch.setattr(reproduction_mode_measures.extractors, "extract", read)
+    monkeypatch.setattr(mode_measures.extractors, "extract", read)
     run: Any = Stub(images, monkeypatch)
     found = StackedModes()(run, lambda *_: None)
     assert found["modes"] == 2
@@ -116,7 +118,7 @@ def test_the_measure_of_stacks_reads_each_channel(monkeypatch: pytest.MonkeyPatc
 
 def test_feature_distance_is_named_after_its_features_and_zero_of_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     test = data.load("fashion_mnist_small", "test")["image"]
-    monkeypatch.setattr(reproduction_mode_measures, "load_split", lambda run, split: {"image": test})
+    monkeypatch.setattr(mode_measures, "load_split", lambda run, split: {"image": test})
     run: Any = Stub(test.astype(np.float32) / 255.0, monkeypatch)
     run.config = {"settings": {"options": {"dataset": "fashion_mnist_small"}}}
     same = FeatureDistance(num_samples=500)(run, lambda *_: None)
@@ -275,10 +277,10 @@ def test_the_identity_of_a_grid_is_what_it_was() -> None:
     assert plan.identity() == {"over": {"b1": [0.0, 0.5]}, "seeds": 3}
 
 
-@pytest.mark.parametrize("name", lucic_protocol.LOSSES)
+@pytest.mark.parametrize("name", lucic.LOSSES)
 def test_the_protocol_of_lucic(name: str) -> None:
     """What is searched are numbers in the state; the discriminator sees the same number of images an epoch."""
-    options, reproduction = lucic_protocol.protocol(name, "mnist")
+    options, reproduction = lucic.protocol(name, "mnist")
     search = reproduction.search
     assert search is not None
     settings = search.settings(4)
@@ -317,7 +319,7 @@ def test_points_are_trained_saved_measured_and_resumed_like_images(tmp_path: Pat
 
 def test_random_settings_are_drawn_as_points(tmp_path: Path) -> None:
     """A line and a legend for each would leave no room for the panels, of which Matplotlib warns."""
-    settings = lucic_protocol.protocol("dragan", "mnist")[1].search
+    settings = lucic.protocol("dragan", "mnist")[1].search
     assert settings is not None
     rows = [
         {"setting": setting, "scores": {name: {"mean": 1.0, "standard_error": None} for name in ("first", "second")}}

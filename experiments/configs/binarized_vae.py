@@ -12,11 +12,11 @@ Rapids) virtual machine with the four evaluations:
 With 50 samples -97.92 after 20 epochs and -92.82 after 100. The set is prepared as ``flax_vae`` says.
 """
 
-from experiments.options import VAEOptions
+from experiments.options import MLPVAEOptions
 
 EPOCH = 500  # steps
 
-options = VAEOptions(
+options = MLPVAEOptions(
     dataset="binarized_mnist",
     steps=20 * EPOCH,
     batch_size=100,

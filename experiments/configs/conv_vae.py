@@ -6,10 +6,9 @@ Reached with seed 0 on 3,408 emoji in 23 minutes on one core of an Intel Xeon (S
 docs/results.md, beside the other two.
 """
 
-from experiments.options import VAEOptions
+from experiments.options import ConvVAEOptions
 
-options = VAEOptions(
-    architecture="conv",
+options = ConvVAEOptions(
     image_size=64,
     color="rgb",
     steps=7370,

@@ -10,11 +10,10 @@ Radford et al. 2016: 4 x 4 kernels, BatchNorm, Adam 2e-4 with b1 0.5. The sample
 Reached with seed 0 in 5 minutes on one core of an Intel Xeon (Sapphire Rapids) virtual machine: docs/dcgan_samples.png.
 """
 
-from experiments.options import GANOptions
+from experiments.options import DCGANOptions
 
-options = GANOptions(
+options = DCGANOptions(
     dataset="fashion_mnist",
-    architecture="dcgan",
     steps=6 * 937,
     batch_size=64,
     width=32,

@@ -7,10 +7,9 @@ Reached with seed 0 on 3,408 emoji in 23 minutes on one core of an Intel Xeon (S
 docs/results.md, beside the other two.
 """
 
-from experiments.options import GANOptions
+from experiments.options import DCGANOptions
 
-options = GANOptions(
-    architecture="dcgan",
+options = DCGANOptions(
     image_size=64,
     color="rgb",
     steps=4240,

@@ -12,13 +12,13 @@ An epoch is 390 batches: the last 80 of the 50,000 images wait for another one. 
 needs ``uv run --extra tensorflow ...`` once; without a network, ``--manual-dir`` with the three .amat files.
 """
 
-from experiments.options import VAEOptions
-from experiments.reproduction import Published, Reproduction
-from experiments.reproduction_measures import NegativeELBO
+from experiments.options import MLPVAEOptions
+from experiments.reproduction.protocol import Published, Reproduction
+from experiments.reproduction.vae_measures import NegativeELBO
 
 EPOCH = 390  # steps
 
-options = VAEOptions(
+options = MLPVAEOptions(
     dataset="binarized_mnist",
     steps=21 * EPOCH,
     batch_size=128,

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from jaxgen.data.binarization import Binarization, binarize, binarize_set
-from jaxgen.data.enlarging import Filtered, draw_confident, enlarge, generated_per_class, labelled_subset
 from jaxgen.data.files import load_idx, load_npz, open_idx, open_npz
 from jaxgen.data.folders import Folder
 from jaxgen.data.images import Color, check_dataset, resize_images
@@ -17,7 +16,7 @@ from jaxgen.data.limits import MAX_PIXELS, check_memory
 from jaxgen.data.mixtures import GRID_SCALE, gaussian_points
 from jaxgen.data.order import batch_indices, permute
 from jaxgen.data.sources import LOOKED_AT, Source, binarized, in_memory, of_rows, on_demand, part_of
-from jaxgen.data.splits import Part, parse_slice, spread
+from jaxgen.data.splits import Part, labelled_subset, parse_slice, spread
 from jaxgen.data.stacked import TEST_STACKS, TRAINING_STACKS, draw_stacks, stack_channels, stacked
 
 __all__ = [
@@ -25,18 +24,14 @@ __all__ = [
     "LOOKED_AT",
     "Binarization",
     "Color",
-    "Filtered",
     "Source",
     "batch_indices",
     "binarize",
     "binarize_set",
     "binarized",
-    "draw_confident",
     "draw_stacks",
-    "enlarge",
     "fingerprint",
     "gaussian_points",
-    "generated_per_class",
     "in_memory",
     "labelled_subset",
     "load",

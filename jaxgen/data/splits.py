@@ -1,8 +1,9 @@
-"""What the readers of data sets share: splits, and how errors are put."""
+"""Parts of data sets: splits, slices of them, a few examples of each class; and how errors are put."""
 
 import re
 from collections.abc import Callable
 
+import jax
 import numpy as np
 
 _HELD_OUT = 10
@@ -102,3 +103,29 @@ def spread(num: int, most: int) -> np.ndarray:
     """
     some = min(num, most)
     return np.arange(some, dtype=np.int64) * num // some
+
+
+def labelled_subset(labels: np.ndarray, per_class: int, key: jax.Array) -> np.ndarray:
+    """Choose equally many examples of every class; with the same key, fewer are some of more.
+
+    Args:
+      labels: from 0, int [N].
+      per_class: number of examples of each class, L.
+      key: typed key of the choice, [].
+
+    Returns:
+      Their places, ascending, int [K L].
+
+    Raises:
+      ValueError: per_class is below 1, or a class has fewer examples; the error names it.
+    """
+    if per_class < 1:
+        raise ValueError(f"per_class must be at least 1, got {per_class}")
+    order = np.asarray(jax.random.permutation(key, len(labels)))
+    chosen = []
+    for number in range(int(labels.max()) + 1):
+        places = order[labels[order] == number]
+        if len(places) < per_class:
+            raise ValueError(f"class {number} has {len(places)} examples, {per_class} are wanted: take fewer a class")
+        chosen.append(places[:per_class])
+    return np.sort(np.concatenate(chosen))

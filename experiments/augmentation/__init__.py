@@ -1,0 +1,1 @@
+"""What augment.py is made of: a cell of the experiment, the enlarged sets, and the tables."""
