@@ -228,6 +228,25 @@ def _prior_of_vae(vae: VAE, state: VAEState, noise: jax.Array, key: jax.Array, n
 
 _TABLE = [
     Family(
+        name="gan",
+        title="GAN",
+        summary="A generator learns to make images that a discriminator cannot tell from real ones.",
+        spec=GAN,
+        state=GANState,
+        init=gan_init,
+        step=gan_step,
+        networks=lambda gan: {"generator": (gan.generator,), "discriminator": (gan.discriminator,)},
+        decoder="generator",
+        in_use=("generator",),
+        latent_dims=lambda gan: (gan.latent_dim,),
+        parameters=gan_generate,
+        decode=gan_generate,
+        kept=_kept_of_gan,
+        restored=_restored_gan,
+        to_decode=_gan_to_decode,
+        sample=gan_sample,
+    ),
+    Family(
         name="vae",
         title="VAE",
         summary=(
@@ -257,25 +276,6 @@ _TABLE = [
         evaluate=vae_evaluate,
         importance_sampling=vae_importance_sampling,
         latent_kl=lambda vae, state, batch, key: layers_of(vae, vae_latent_kl(vae, state, batch, key)),
-    ),
-    Family(
-        name="gan",
-        title="GAN",
-        summary="A generator learns to make images that a discriminator cannot tell from real ones.",
-        spec=GAN,
-        state=GANState,
-        init=gan_init,
-        step=gan_step,
-        networks=lambda gan: {"generator": (gan.generator,), "discriminator": (gan.discriminator,)},
-        decoder="generator",
-        in_use=("generator",),
-        latent_dims=lambda gan: (gan.latent_dim,),
-        parameters=gan_generate,
-        decode=gan_generate,
-        kept=_kept_of_gan,
-        restored=_restored_gan,
-        to_decode=_gan_to_decode,
-        sample=gan_sample,
     ),
 ]
 _families: dict[str, Family] = {family.name: family for family in _TABLE}

@@ -124,7 +124,7 @@ def test_what_the_run_reads_is_read() -> None:
         ("vae --packing 2", "--packing is an option of gan, not of vae"),
         ("vae --no-conditonal", "there is no option --no-conditonal: did you mean --conditional"),
         ("gan --architecture dcgn", "unknown architecture 'dcgn', did you mean dcgan"),
-        ("vea", "unknown family 'vea', did you mean vae"),
+        ("vea", "lists the options; did you mean vae?"),
         ("gan --momentum 0.9", "--momentum would have no effect: it is for --optimizer sgd"),
         ("vae --data-dir here", "--data-dir would have no effect: it is for sets of TFDS"),
         ("gan --config dcgan --minibatch-stddev --architecture mlp", "--width is 32 in what this begins from"),

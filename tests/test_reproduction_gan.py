@@ -48,7 +48,9 @@ class FakeRun:
 
 
 def tiny_gan(**chosen: Any) -> tuple[Any, Any]:
-    chosen = {"architecture": "mlp", "generator_hidden": (4,), "discriminator_hidden": (4,), "latent_dim": 2, **chosen}
+    if chosen.get("architecture", "mlp") == "mlp":
+        chosen = {"generator_hidden": (4,), "discriminator_hidden": (4,), **chosen}
+    chosen.setdefault("latent_dim", 2)
     spec = options.GANOptions(**chosen).spec(SHAPE)
     return spec, gan_init(spec, jax.random.key(1), {"image": random_images(2)})
 

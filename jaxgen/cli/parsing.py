@@ -48,8 +48,8 @@ def parse(
     if family not in FAMILIES:
         meant = difflib.get_close_matches(family, FAMILIES, n=1)
         raise UsageError(
-            f"unknown family {family!r}{f', did you mean {meant[0]}?' if meant else ''} usage: {program} "
-            f"{{{','.join(FAMILIES)}}} [options]; {program} vae --help lists the options"
+            f"unknown family {family!r}: usage: {program} {{{','.join(FAMILIES)}}} [options]; {program} vae --help "
+            f"lists the options{f'; did you mean {meant[0]}?' if meant else ''}"
         )
     default = _default(rest, family, load_config)
     kind: Any = _architecture(rest, family, type(default))
@@ -73,7 +73,7 @@ def _default(rest: list[str], family: str, load_config: Callable[[str, str], Any
     if "--resume" in rest and workdir is not None and Run.exists(Path(workdir)):
         default = saved_options(run := Run.open(Path(workdir)))
         if default.family != family:
-            raise UsageError(f"{run.directory} holds a {default.family}: train it as {default.family}, not as {family}")
+            raise ValueError(f"{run.directory} holds a {default.family}: train it as {default.family}, not as {family}")
         return default
     return FAMILIES[family]()
 
