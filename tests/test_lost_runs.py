@@ -191,6 +191,15 @@ def test_what_only_lies_among_the_deleted_is_brought_back(tmp_path: Path) -> Non
         assert list(restored.damaged) == [30]
         checkpoints.save(30, {"state": state_of("vae", 30)})
         assert checkpoints.steps() == [20, 30]
+    # The one that was replaced, where the one in its place is damaged, and no other is left.
+    shutil.rmtree(folder / "20")
+    (folder / "deleted").mkdir(exist_ok=True)
+    shutil.copytree(folder / "30", folder / "deleted" / "30")
+    (folder / "30" / "manifest" / "metadata").unlink()
+    with Checkpoints(folder, keep=3) as checkpoints:
+        restored = checkpoints.restore_newest({"state": state_of("vae")})
+        chex.assert_trees_all_equal(restored.items["state"], state_of("vae", 30))
+        assert checkpoints.steps() == [30]
 
 
 def test_a_run_that_had_a_checkpoint_never_begins_anew(arguments: Arguments, tmp_path: Path, capsys: Any) -> None:

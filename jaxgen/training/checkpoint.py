@@ -66,8 +66,8 @@ class _Retention:
         self.scores: dict[int, _Score] = {}
 
     def best(self, steps: Sequence[int], data: str | None) -> int | None:
-        """The step with the highest score on these data, the latest of equals."""
-        scored = [step for step in steps if step in self.scores and self.scores[step].data == data]
+        """The step with the highest score on these data, the latest of equals; older ones do not say on which."""
+        scored = [step for step in steps if step in self.scores and self.scores[step].data in (data, None)]
         return max(scored, key=lambda step: (self.scores[step].value, step), default=None)
 
     def preserved(self, steps: Sequence[int]) -> set[int]:
@@ -329,7 +329,7 @@ class Checkpoints:
             for thread in threading.enumerate():
                 if type(thread).__module__.startswith("orbax."):
                     threading.Thread.join(thread, max(0.0, until - time.monotonic()))
-            shutil.rmtree(self.directory / _REPLACEMENTS, ignore_errors=True)
+            self._discard_replacements()
             for path in self.directory.glob(f"{step}.*tmp*"):
                 shutil.rmtree(path, ignore_errors=True)
         return OSError(
@@ -359,11 +359,16 @@ class Checkpoints:
             for folder in (self.directory / _REPLACEMENTS, self.directory / _DELETED):
                 for step in {*_steps_in(folder)}.intersection(steps).difference(_steps_in(self.directory)):
                     (folder / str(step)).rename(self.directory / str(step))
-            # The one that was to be replaced is there: it is as good.
-            shutil.rmtree(self.directory / _REPLACEMENTS, ignore_errors=True)
+            self._discard_replacements()
             if steps and self._record is not None and not self._record.exists():
                 self._keep_record(max(steps))
         self._wait_for_all("checkpoints are in their places")
+
+    def _discard_replacements(self) -> None:
+        """Remove what was to take the place of checkpoints that are there: those are as good."""
+        beside = self.directory / _REPLACEMENTS
+        if all(os.path.lexists(self.directory / str(step)) for step in _steps_in(beside)):
+            shutil.rmtree(beside, ignore_errors=True)
 
     def _keep_record(self, step: int) -> None:
         if self._record is not None:
@@ -502,7 +507,11 @@ class Checkpoints:
                 if not self._read_only:
                     self._settle(step, list(damaged))
                 return restored._replace(damaged=damaged)
-            if self.steps() == steps and len(damaged) == len(steps) + len(last):
+            # One that was replaced by a damaged one may be on its way out still.
+            hidden = sorted({*_steps_in(self.directory / _DELETED)}.intersection(damaged).difference(last))
+            if hidden and not self._read_only:
+                self._set_aside(hidden)
+            elif self.steps() == steps and len(damaged) == len(steps) + len(last):
                 raise DamagedCheckpointError(
                     f"no checkpoint in {self.directory} can be used: {'; '.join(damaged.values())}: put one back from "
                     "a copy, or start again in another --workdir"
