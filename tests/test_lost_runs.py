@@ -109,7 +109,7 @@ def assert_the_same_sweep(workdir: Path, expected: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "keep", "finished", "kills"),
     [
-        ("train", 1, False, 2),
+        ("train", 1, False, 1),
         *(
             pytest.param(*case, marks=pytest.mark.slow)
             for case in (
@@ -368,7 +368,7 @@ def test_a_folder_that_cannot_be_made_ends_the_run_at_once(
     assert_the_same_run(workdir, expected, STEPS)
 
 
-@pytest.mark.parametrize("reads", [40, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("reads", [20, pytest.param(1000, marks=pytest.mark.slow)])
 def test_a_run_can_be_read_while_it_trains(reads: int, arguments: Arguments, tmp_path: Path) -> None:
     """The checkpoint that is being read may be deleted at any instant."""
     workdir = tmp_path / "run"
@@ -383,7 +383,7 @@ def test_a_run_can_be_read_while_it_trains(reads: int, arguments: Arguments, tmp
     finally:
         process.kill()
         process.communicate()
-    assert len(seen) > 5, "it went on meanwhile"
+    assert len(seen) > 3, "it went on meanwhile"
     assert all(step % 3 == 0 for step in seen)
 
 
@@ -477,12 +477,9 @@ def damage(workdir: Path) -> None:
 @pytest.mark.parametrize(
     ("checkpointing", "left"),
     [
-        ("asynchronous", 20_000),
-        *(
-            pytest.param(how, left, marks=pytest.mark.slow)
-            for how in ("asynchronous", "synchronous")
-            for left in (0, 100_000, "damaged")
-        ),
+        pytest.param(how, left, marks=pytest.mark.slow)
+        for how in ("asynchronous", "synchronous")
+        for left in (0, 20_000, 100_000, "damaged")
     ],
 )
 def test_what_goes_wrong_is_said_in_one_line(

@@ -10,7 +10,6 @@ import pytest
 from experiments import train
 from jaxgen.cli.options import TOPICS, UsageError, documentation, flag
 from jaxgen.cli.parsing import FAMILIES, describe, parse
-from jaxgen.plain import to_plain
 
 ARCHITECTURES = [(family, name) for family, kind in FAMILIES.items() for name in kind.architectures]
 # What makes neither the model nor the data: who reads it, which the test below holds against the sources.
@@ -18,24 +17,29 @@ OF_THE_RUN = {"basics", "training", "checkpoints", "devices"}
 
 
 def others(hint: Any, value: Any) -> Any:
-    """Other values of an option than the usual one, as they are typed."""
+    """Other values of an option than the usual one."""
     parts = typing.get_args(hint)
     if typing.get_origin(hint) is Literal:
-        return [[str(part)] for part in parts if part != value]
+        return [part for part in parts if part != value]
     if bool in parts:
-        return [["True"], ["False"]]
+        return [True, False]
     if type(None) in parts:
         return others(next(part for part in parts if part is not type(None)), value)
     if typing.get_origin(hint) is tuple:
-        kind = parts[0]
-        return [["-6", "2"]] if parts == (float, float) else [["0.25" if kind is float else "7"]]
-    return {bool: [[]], int: [["2"], ["3"]], float: [["0.25"], ["0.125"]], str: [["other"]], Path: [["somewhere"]]}[
-        hint
-    ]
+        return [(-6.0, 2.0)] if parts == (float, float) else [(0.25,) if parts[0] is float else (7,)]
+    return {bool: [not value], int: [2, 3], float: [0.25, 0.125], str: ["other"], Path: [Path("somewhere")]}[hint]
+
+
+def typed(name: str, value: Any) -> list[str]:
+    """An option on a command line."""
+    if isinstance(value, bool):
+        return [flag(name) if value else f"--no-{flag(name)[2:]}"]
+    return [flag(name), *map(str, value if isinstance(value, tuple) else (value,))]
 
 
 def shown(options: Any) -> Any:
-    return to_plain(options.spec((28, 28, 1), 10))
+    """The model that options describe."""
+    return options.spec((28, 28, 1), 10)
 
 
 @pytest.mark.parametrize(("family", "architecture"), ARCHITECTURES)
@@ -50,9 +54,11 @@ def test_no_option_is_ever_ignored(family: str, architecture: str) -> None:
     for field in dataclasses.fields(usual):
         if field.metadata["topic"] in OF_THE_RUN | {"data"} or field.name == "architecture":
             continue
-        for words in others(hints[field.name], getattr(usual, field.name)):
+        for value in others(hints[field.name], getattr(usual, field.name)):
             try:
-                differs = shown(parse([*begin, flag(field.name), *words])) != plain
+                options = dataclasses.replace(usual, **{field.name: value})
+                options.check_given({field.name})  # as the command line does with what it names
+                differs = shown(options) != plain
             except ValueError:
                 refused.append(field.name)
                 continue
@@ -61,6 +67,20 @@ def test_no_option_is_ever_ignored(family: str, architecture: str) -> None:
     assert {name for name in silent if name not in changed or getattr(usual, name) is not None} == set()
     assert len(set(changed)) > 10, changed
     assert set(refused) >= {"num_pseudo_inputs", "scale"} if family == "vae" else {"penalty_weight", "momentum"}
+
+
+@pytest.mark.parametrize(("family", "architecture"), ARCHITECTURES)
+def test_a_command_line_that_names_every_option_is_understood(family: str, architecture: str) -> None:
+    begin = [family, "--architecture", architecture]
+    usual: Any = parse(begin)
+    hints = typing.get_type_hints(type(usual))
+    chosen = {
+        field.name: others(hints[field.name], getattr(usual, field.name))[-1]
+        for field in dataclasses.fields(usual)
+        if field.name not in ("architecture", "config", "unbounded", "resume") and field.metadata["where"] is None
+    }
+    words = [word for name, value in chosen.items() for word in typed(name, value)]
+    assert parse([*begin, *words]) == dataclasses.replace(usual, **chosen)
 
 
 @pytest.mark.parametrize(
