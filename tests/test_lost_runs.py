@@ -309,7 +309,7 @@ def small_disk(folder: Path, options: str) -> Iterator[Path]:
 @pytest.fixture
 def few_files(tmp_path: Path) -> Iterator[Path]:
     """A disk that holds some hundred files."""
-    yield from small_disk(tmp_path / "disk", "size=20m,nr_inodes=150")
+    yield from small_disk(tmp_path / "disk", "size=20m,nr_inodes=300")
 
 
 REFUSALS = ["not writable", "few descriptors", "no inodes"]
@@ -467,7 +467,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
 
 def damage(workdir: Path) -> None:
     """Flip a bit of the largest file of every checkpoint."""
-    for place in (workdir / "checkpoints").iterdir():
+    for place in (path for path in (workdir / "checkpoints").iterdir() if path.is_dir()):
         largest = max((path for path in place.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
         content = bytearray(largest.read_bytes())
         content[len(content) // 2] ^= 1
