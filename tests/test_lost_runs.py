@@ -109,17 +109,14 @@ def assert_the_same_sweep(workdir: Path, expected: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "keep", "finished", "kills"),
     [
-        ("train", 1, False, 1),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in (
-                ("train", 1, False, 12),
-                ("train", 2, False, 8),
-                ("sweep", 1, False, 8),
-                ("sweep", 2, False, 6),
-                ("sweep", 1, True, 6),
-            )
-        ),
+        pytest.param(*case, marks=pytest.mark.slow)
+        for case in (
+            ("train", 1, False, 12),
+            ("train", 2, False, 8),
+            ("sweep", 1, False, 8),
+            ("sweep", 2, False, 6),
+            ("sweep", 1, True, 6),
+        )
     ],
 )
 def test_kills_while_a_checkpoint_is_replaced_lose_nothing(
@@ -200,6 +197,32 @@ def test_what_only_lies_among_the_deleted_is_brought_back(tmp_path: Path) -> Non
         restored = checkpoints.restore_newest({"state": state_of("vae")})
         chex.assert_trees_all_equal(restored.items["state"], state_of("vae", 30))
         assert checkpoints.steps() == [30]
+
+
+@pytest.mark.parametrize("killed", ["before the swap", "between its renames", "after them"])
+def test_a_swap_that_was_cut_off_is_mended(killed: str, tmp_path: Path) -> None:
+    """What a kill leaves at each of the instants of a replacement's end: a reader finds all, and a run goes on."""
+    folder, beside = tmp_path / "checkpoints", tmp_path / "beside"
+    for place, value in ((folder, 1), (beside, 2)):
+        with Checkpoints(place, keep=1) as checkpoints:
+            checkpoints.save(10, {"state": state_of("vae", value)})
+    if killed == "before the swap":
+        beside.rename(folder / "replacements")
+    else:
+        (folder / "deleted").mkdir()
+        (folder / "10").rename(folder / "deleted" / "10")
+        (beside / "10").rename(folder / "10" if killed == "after them" else beside / "10")
+        beside.rename(folder / "replacements")
+    kept = state_of("vae", 1 if killed == "before the swap" else 2)
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        assert checkpoints.steps() == [10]
+        chex.assert_trees_all_equal(checkpoints.restore(10, {"state": kept}).items["state"], kept)
+    with Checkpoints(folder, keep=1) as checkpoints:
+        chex.assert_trees_all_equal(checkpoints.restore_newest({"state": kept}).items["state"], kept)
+        assert [path.name for path in folder.iterdir()] == ["10"]
+        checkpoints.save(10, {"state": state_of("vae", 3)})
+        checkpoints.save(11, {"state": state_of("vae", 4)})
+    assert [path.name for path in folder.iterdir()] == ["11"]
 
 
 def test_a_run_that_had_a_checkpoint_never_begins_anew(arguments: Arguments, tmp_path: Path, capsys: Any) -> None:
@@ -368,7 +391,7 @@ def test_a_folder_that_cannot_be_made_ends_the_run_at_once(
     assert_the_same_run(workdir, expected, STEPS)
 
 
-@pytest.mark.parametrize("reads", [20, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("reads", [pytest.param(1000, marks=pytest.mark.slow)])
 def test_a_run_can_be_read_while_it_trains(reads: int, arguments: Arguments, tmp_path: Path) -> None:
     """The checkpoint that is being read may be deleted at any instant."""
     workdir = tmp_path / "run"
@@ -385,6 +408,37 @@ def test_a_run_can_be_read_while_it_trains(reads: int, arguments: Arguments, tmp
         process.communicate()
     assert len(seen) > 3, "it went on meanwhile"
     assert all(step % 3 == 0 for step in seen)
+
+
+def test_what_is_deleted_while_it_is_read_is_looked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest is another one then; of a step that is asked for there is none."""
+    folder, beside = tmp_path / "checkpoints", tmp_path / "beside"
+    for place, step in ((folder, 10), (beside, 20)):
+        with Checkpoints(place) as checkpoints:
+            checkpoints.save(step, {"state": state_of("vae", step)}, float(step))
+    read = Checkpoints._read
+
+    def meanwhile(self: Checkpoints, step: int, arguments: Any) -> Any:
+        if step == 10 and "state" in arguments:
+            (beside / "20").rename(folder / "20")
+            shutil.rmtree(folder / "10")
+        return read(self, step, arguments)
+
+    monkeypatch.setattr(Checkpoints, "_read", meanwhile)
+    choices: list[Any] = ["newest", "best", 10]
+    for which in choices:
+        shutil.copytree(folder, tmp_path / "copy")
+        with Checkpoints(folder, read_only=True) as checkpoints:
+            if which == 10:
+                with pytest.raises(FileNotFoundError, match=r"no 10 checkpoint in .*: there are \[20\]"):
+                    checkpoints.restore_one(10, {"state": state_of("vae")})
+            else:
+                restored = checkpoints.restore_one(which, {"state": state_of("vae")})
+                chex.assert_trees_all_equal(restored.items["state"], state_of("vae", 20))
+                assert restored.damaged == {}
+        (folder / "20").rename(beside / "20")
+        shutil.rmtree(folder)
+        (tmp_path / "copy").rename(folder)
 
 
 def test_other_test_images_are_noticed(npz: Path, arguments: Arguments, tmp_path: Path, capsys: Any) -> None:
