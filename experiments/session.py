@@ -13,7 +13,7 @@ from experiments import topology
 from experiments.options import Options
 from experiments.watching import Evaluation, Pictures
 from jaxgen.training import collapse, loop, sentinel
-from jaxgen.training.checkpoint import Checkpoints
+from jaxgen.training.checkpoint import Checkpoints, NotWrittenError
 from jaxgen.training.monitor import Monitor
 from jaxgen.training.run import Run
 from jaxgen.training.stopping import Stopped, StopRequest
@@ -200,8 +200,8 @@ class Session:
         except (OSError, ValueError) as second:
             if isinstance(error, Stopped):
                 raise  # it would say that all is saved
-            if isinstance(error, OSError):
-                return  # of the same disk: it says so
+            if isinstance(error, NotWrittenError):
+                return  # it says the same
             self.bar.write(f"the state of step {self.step} was not saved: {second}", file=sys.stderr)
 
     def bad_step(self, num_steps: int) -> sentinel.NonFiniteError:

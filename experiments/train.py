@@ -257,15 +257,16 @@ def claim(directory: Path | None, name: str, held: ExitStack) -> Path:
         directory = claim_next_free(Path("runs"), name)
     directory.mkdir(parents=True, exist_ok=True)
     held.enter_context(exclusive(directory))
+    theirs = {path.name for path in directory.iterdir()}  # what was there is never touched
 
     def leave(kind: type[BaseException] | None, *_: object) -> None:
         log = directory / "metrics.jsonl"
         began = (directory / "checkpoints").is_dir() and any((directory / "checkpoints").iterdir())
         if kind is None or began or (log.is_file() and log.stat().st_size) or (directory / "bad_step").exists():
             return
-        for name in ("config.json", "metrics.jsonl"):
+        for name in {"config.json", "metrics.jsonl"} - theirs:
             (directory / name).unlink(missing_ok=True)
-        for name in ("checkpoints", "tensorboard", "members"):
+        for name in {"checkpoints", "tensorboard", "members"} - theirs:
             shutil.rmtree(directory / name, ignore_errors=True)
         if made and {path.name for path in directory.iterdir()} == {".lock"}:
             shutil.rmtree(directory)

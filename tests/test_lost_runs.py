@@ -505,12 +505,35 @@ def test_an_error_before_the_first_step_takes_the_directory_away(
         workdir = tmp_path / f"{made}"
         if not made:
             workdir.mkdir()
-            (workdir / "notes.txt").write_text("mine")
+            for name in ("notes.txt", "tensorboard/other", "members/000/config.json"):
+                (workdir / name).parent.mkdir(parents=True, exist_ok=True)
+                (workdir / name).write_text("mine")
         with pytest.raises(ZeroDivisionError):
             train.main(arguments(workdir))
         assert not Run.exists(workdir)
         assert workdir.exists() != made
-        assert made or (workdir / "notes.txt").read_text() == "mine"
+        if not made:
+            kept = {str(path.relative_to(workdir)) for path in workdir.rglob("*") if path.is_file()}
+            assert kept == {".lock", "notes.txt", "tensorboard/other", "members/000/config.json"}
+
+
+def test_a_state_that_is_not_saved_is_said_beside_another_error(
+    arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Whatever the error was, unless it is that of the saving itself."""
+
+    def fail(text: str) -> Callable[..., None]:
+        def raise_it(*_: Any, **__: Any) -> None:
+            raise OSError(text)
+
+        return raise_it
+
+    monkeypatch.setattr(watching.Evaluation, "__call__", fail("the features are gone"))
+    monkeypatch.setattr(Checkpoints, "save", fail("the disk is full"))
+    assert train.main([*arguments(tmp_path / "run"), "--checkpoint-every", "1000"]) == 1
+    error = capsys.readouterr().err
+    assert "the state of step 20 was not saved: the disk is full" in error
+    assert error.splitlines()[-1] == "error: the features are gone"
 
 
 @pytest.fixture

@@ -36,6 +36,10 @@ class DamagedCheckpointError(OSError):
     """A checkpoint cannot be read back as it was saved."""
 
 
+class NotWrittenError(OSError):
+    """A checkpoint could not be written; those before it are intact."""
+
+
 class Restored(NamedTuple):
     """What `Checkpoints.restore_newest` found.
 
@@ -320,7 +324,7 @@ class Checkpoints:
             self._keep_record(step)
             self._remove_deleted()
 
-    def _not_written(self, step: int, error: Exception) -> OSError:
+    def _not_written(self, step: int, error: Exception) -> NotWrittenError:
         self._retention.scores.pop(step, None)
         if jax.process_index() == 0:
             # What was written of it would fill a disk that is full already. Orbax reports the first error while threads
@@ -332,7 +336,7 @@ class Checkpoints:
             self._discard_replacements()
             for path in self.directory.glob(f"{step}.*tmp*"):
                 shutil.rmtree(path, ignore_errors=True)
-        return OSError(
+        return NotWrittenError(
             f"checkpoint {step} could not be written in {self.directory} ({_first_line(error)}): the earlier ones, "
             f"{self.steps() or 'none'}, are intact; make room or repair the disk, then go on with --resume"
         )
