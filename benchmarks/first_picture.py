@@ -11,7 +11,7 @@ from benchmarks.workers import ROOT, WorkerError
 
 
 def first_picture(timeout: float = 120.0) -> float:
-    """Start ``experiments/train.py vae`` in an empty folder; the seconds until a picture of its own lies there.
+    """Start ``jaxgen train vae`` in an empty folder; the seconds until a picture of its own lies there.
 
     Raises:
       WorkerError: it ended, or took too long.
@@ -25,7 +25,7 @@ def first_picture(timeout: float = 120.0) -> float:
             "XDG_CACHE_HOME": str(Path(folder) / "cache"),
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         }
-        command = [sys.executable, str(ROOT / "experiments" / "train.py"), "vae", "--workdir", str(run)]
+        command = [sys.executable, "-m", "jaxgen", "train", "vae", "--workdir", str(run)]
         with (Path(folder) / "output").open("w+") as output:
             start = time.perf_counter()
             process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=folder)

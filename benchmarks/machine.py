@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from experiments.machine import chip
+from jaxgen.training.machine import chip
 
 
 def about() -> dict[str, Any]:

@@ -12,10 +12,11 @@ import jaxgen
 from benchmarks import families, jax_worker, protocol
 from benchmarks.families import Family
 from jaxgen import data, networks, parallel
+from jaxgen.data import feeds
 from jaxgen.families import family_of
 from jaxgen.keys import step_key
 from jaxgen.networks import leaky_relu
-from jaxgen.training import feeds, loop
+from jaxgen.training import loop
 
 ACTIVATIONS = {"relu": jax.nn.relu, "leaky_relu": leaky_relu, "tanh": jnp.tanh}
 Run = Callable[[int], Any]

@@ -185,9 +185,7 @@ class Session:
             self.say(f"skipped: first picture: {error}")
         if seconds:
             self.results["first_picture_seconds"] = seconds
-            print(
-                "\nfirst picture of experiments/train.py vae: " + ", ".join(f"{s:.1f} s" for s in seconds), flush=True
-            )
+            print("\nfirst picture of jaxgen train vae: " + ", ".join(f"{s:.1f} s" for s in seconds), flush=True)
 
     def streaming(self) -> None:
         """Measure the memory and the waiting of a streamed data set, by a command of its own."""

@@ -1,13 +1,5 @@
-"""The commands.
+"""The scripts: what is published, got again, and what was found out with it."""
 
-What is done here is done before any of them opens a file: the first one would get the number of a standard descriptor
-that is closed (``2>&-``), and the messages of native code would be written into it.
-"""
+from jaxgen.cli.standard_streams import open_closed_descriptors
 
-import os
-
-for _number in range(3):
-    try:
-        os.fstat(_number)
-    except OSError:
-        os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets this number, the lowest that is free
+open_closed_descriptors()  # before any script opens a file

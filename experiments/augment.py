@@ -30,12 +30,13 @@ from tqdm import tqdm
 from experiments.augmentation import classifier
 from experiments.augmentation.cell import Cell, Dataset, Options, Record, held_out, methods, train_and_measure
 from experiments.augmentation.results import draw, find, seeds, summarize, table
-from experiments.command import exit_status
 from jaxgen import data
-from jaxgen.plain import differences, to_plain
+from jaxgen.cli.exit_status import exit_status
+from jaxgen.plain import to_plain
 from jaxgen.training import manifest
 from jaxgen.training.files import exclusive, replacing
 from jaxgen.training.monitor import write_png
+from jaxgen.untrusted import differences
 
 
 def fingerprint(dataset: Dataset) -> str:
@@ -146,7 +147,9 @@ def write(path: Path, results: dict[str, Any]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command: returns its exit status."""
-    return exit_status(lambda: print(run(tyro.cli(Options, args=arguments, prog="augment.py"))))
+    return exit_status(
+        lambda: tyro.cli(Options, args=arguments, prog="augment.py"), lambda options: print(run(options))
+    )
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from experiments.command import exit_status
+from jaxgen.cli.exit_status import exit_status
 from jaxgen.evaluation.extractors import weights_of
 from jaxgen.networks import InceptionV3
 from jaxgen.training import manifest
@@ -113,7 +113,9 @@ def run(options: Options) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command: returns its exit status."""
-    return exit_status(lambda: print(run(tyro.cli(Options, args=arguments, prog="convert_inception.py"))))
+    return exit_status(
+        lambda: tyro.cli(Options, args=arguments, prog="convert_inception.py"), lambda options: print(run(options))
+    )
 
 
 if __name__ == "__main__":

@@ -19,13 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments.command import exit_status
-from experiments.inputs import dataset_name
 from jaxgen import data, metrics
 from jaxgen.batches import to_float
+from jaxgen.cli.exit_status import exit_status
 from jaxgen.evaluation import extractors
 from jaxgen.keys import example_keys, named_key
 from jaxgen.training.files import replacing
+from jaxgen.training.run_data import dataset_name
 
 DISTANCES = ("frechet_distance", "kernel_distance")  # rise with every corruption
 SHARES = ("precision", "recall", "density", "coverage")  # fall with some, and say which kind it is
@@ -321,7 +321,9 @@ def run(options: Options) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command: returns its exit status."""
-    return exit_status(lambda: print(run(tyro.cli(Options, args=arguments, prog="corruptions.py"))))
+    return exit_status(
+        lambda: tyro.cli(Options, args=arguments, prog="corruptions.py"), lambda options: print(run(options))
+    )
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ import optax
 import tyro
 
 import jaxgen
-from experiments.command import exit_status
 from jaxgen import losses, metrics, networks
+from jaxgen.cli.exit_status import exit_status
 from jaxgen.keys import named_key, step_key
 from jaxgen.training.monitor import image_grid, write_png
 
@@ -140,7 +140,7 @@ def compare(options: Options) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command: returns its exit status."""
-    return exit_status(lambda: compare(tyro.cli(Options, args=arguments, prog="gaussians.py")))
+    return exit_status(lambda: tyro.cli(Options, args=arguments, prog="gaussians.py"), compare)
 
 
 if __name__ == "__main__":

@@ -17,19 +17,20 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
-from experiments import machine, sweep, train
-from experiments.command import exit_status
-from experiments.evaluate import Bars
 from experiments.reproduction import protocol, report
 from experiments.reproduction.protocol import Config, Record, Row
-from experiments.sweep_plan import Plan
-from jaxgen.training import manifest
+from jaxgen.cli.evaluate import Bars
+from jaxgen.cli.exit_status import exit_status
+from jaxgen.cli.runs import train
+from jaxgen.cli.sweeping.plan import Plan
+from jaxgen.cli.sweeping.training import sweep
+from jaxgen.training import machine, manifest
 from jaxgen.training.run import Run
 from jaxgen.training.stopping import Stopped
 
@@ -155,11 +156,11 @@ def advance(config: Config, options: Options, directory: Path, epoch: float) -> 
     chosen = dataclasses.replace(config.options, steps=steps, workdir=directory, resume=Run.exists(directory), **places)
     what = config.reproduction
     if what.search is not None:
-        sweep.sweep(Plan(chosen, {}, 1, listed=what.search.settings(options.members)))
+        sweep(Plan(chosen, {}, 1, listed=what.search.settings(options.members)))
     elif what.seeds > 1:
-        sweep.sweep(Plan(chosen, {}, options.members or what.seeds))
+        sweep(Plan(chosen, {}, options.members or what.seeds))
     else:
-        train.train(chosen)
+        train(chosen)
     return max(Run.open(directory).steps()) == steps
 
 
@@ -205,8 +206,9 @@ def command(options: Options) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command: returns its exit status."""
-    run: Callable[[], object] = lambda: command(tyro.cli(Options, args=arguments, prog="reproduce.py"))  # noqa: E731
-    return exit_status(run, go_on="the same command goes on")
+    return exit_status(
+        lambda: tyro.cli(Options, args=arguments, prog="reproduce.py"), command, go_on="the same command goes on"
+    )
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import tyro
 from flax import traverse_util
 
 from experiments.augmentation.classifier import accuracy, load, start, train
-from experiments.command import exit_status
+from jaxgen.cli.exit_status import exit_status
 from jaxgen.networks import LeNet
 from jaxgen.training import manifest
 from jaxgen.weights import write_arrays
@@ -121,7 +121,7 @@ def run(options: Options) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command: returns its exit status."""
-    return exit_status(lambda: run(tyro.cli(Options, args=arguments, prog="train_classifier.py")))
+    return exit_status(lambda: tyro.cli(Options, args=arguments, prog="train_classifier.py"), run)
 
 
 if __name__ == "__main__":

@@ -1,86 +1,10 @@
-"""jaxgen: GANs and VAEs in JAX as pure functions."""
+"""jaxgen: GANs and VAEs in JAX as pure functions.
 
-from jaxgen import augmentation, batches, data, keys, latents, losses, metrics, networks, parallel, schedules
-from jaxgen.adversary import discriminator_loss, discriminator_update, generator_loss
-from jaxgen.annealed import gan_log_likelihood, gan_simulate, vae_annealed_log_likelihood, vae_simulate
-from jaxgen.gan import (
-    GAN,
-    GANState,
-    gan_fakes,
-    gan_generate,
-    gan_generated,
-    gan_init,
-    gan_sample,
-    gan_step,
-    generator_update,
-)
-from jaxgen.trained import Trained, load
-from jaxgen.vae import (
-    VAE,
-    LikelihoodEstimate,
-    VAEState,
-    vae_decode,
-    vae_decode_noise,
-    vae_encode,
-    vae_encode_noise,
-    vae_evaluate,
-    vae_importance_sampling,
-    vae_init,
-    vae_latent_kl,
-    vae_log_likelihood,
-    vae_loss,
-    vae_reconstruct,
-    vae_sample,
-    vae_step,
-    vae_update,
-)
+What there is stands in ``__init__.pyi``, and is imported when it is first used.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 __version__ = "0.1.0"
-
-__all__ = [
-    "GAN",
-    "VAE",
-    "GANState",
-    "LikelihoodEstimate",
-    "Trained",
-    "VAEState",
-    "augmentation",
-    "batches",
-    "data",
-    "discriminator_loss",
-    "discriminator_update",
-    "gan_fakes",
-    "gan_generate",
-    "gan_generated",
-    "gan_init",
-    "gan_log_likelihood",
-    "gan_sample",
-    "gan_simulate",
-    "gan_step",
-    "generator_loss",
-    "generator_update",
-    "keys",
-    "latents",
-    "load",
-    "losses",
-    "metrics",
-    "networks",
-    "parallel",
-    "schedules",
-    "vae_annealed_log_likelihood",
-    "vae_decode",
-    "vae_decode_noise",
-    "vae_encode",
-    "vae_encode_noise",
-    "vae_evaluate",
-    "vae_importance_sampling",
-    "vae_init",
-    "vae_latent_kl",
-    "vae_log_likelihood",
-    "vae_loss",
-    "vae_reconstruct",
-    "vae_sample",
-    "vae_simulate",
-    "vae_step",
-    "vae_update",
-]

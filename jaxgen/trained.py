@@ -531,8 +531,8 @@ def load(source: str | Path, checkpoint: Literal["newest", "best"] | int = "newe
         images = model.sample(jax.random.key(0), 16)
 
     Args:
-      source: the name of a pretrained model (`jaxgen.trained.pretrained` lists them), a run directory that ``train.py``
-        wrote, or a .safetensors file that `jaxgen.weights.save_weights` wrote.
+      source: the name of a pretrained model (`jaxgen.trained.pretrained` lists them), a run directory that ``jaxgen
+        train`` wrote, or a .safetensors file that `jaxgen.weights.save_weights` wrote.
       checkpoint: of a run directory: ``"newest"``, ``"best"`` or a step.
 
     Returns:

@@ -14,23 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.families import family_of
-from jaxgen.plain import (
-    ImageType,
-    Plain,
-    Spec,
-    State,
-    check,
-    check_images,
-    one_line,
-    parse,
-    shown,
-    spec_from_plain,
-    state_shapes,
-    to_plain,
-)
+from jaxgen.plain import Spec, State, spec_from_plain, state_shapes, to_plain
 from jaxgen.spec import check_state
 from jaxgen.training import manifest
 from jaxgen.training.files import replacing
+from jaxgen.untrusted import ImageType, Plain, check, check_images, one_line, parse, shown
 
 _FORMAT = 1
 FloatType = Literal["float32", "float16"]

@@ -1,15 +1,16 @@
 """A command in a process that is killed at a file operation: ``python -m tests.killed NUMBER FOLDER TRACE COMMAND``.
 
 Every operation that changes what lies under FOLDER is a line of TRACE; the process kills itself before the one of this
-number (from 0), so that it and all that follow are not done. COMMAND is a module of ``experiments``, then arguments.
+number (from 0), so that it and all that follow are not done. COMMAND is a verb of ``jaxgen``, then arguments.
 """
 
-import importlib
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
+
+from jaxgen.cli.main import main
 
 CHANGES = ("open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate")
 
@@ -36,4 +37,4 @@ def trace(number: int, folder: str, file: str) -> None:
 
 if __name__ == "__main__":
     trace(int(sys.argv[1]), sys.argv[2], sys.argv[3])
-    sys.exit(importlib.import_module(f"experiments.{sys.argv[4]}").main(sys.argv[5:]))
+    sys.exit(main(sys.argv[4:]))

@@ -13,8 +13,8 @@ import optax
 import pytest
 
 import jaxgen
-from experiments.watching import Evaluation
 from jaxgen import augmentation, data, losses, networks, schedules
+from jaxgen.evaluation.during_training import Evaluation
 from jaxgen.training import collapse
 from tests import models
 

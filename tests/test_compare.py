@@ -14,18 +14,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import compare
-from experiments.comparison import charts, choices, page
-from experiments.comparison.charts import Chart, Line
-from experiments.comparison.costs import Cost
-from experiments.comparison.curves import read_log, training_seconds
-from experiments.comparison.models import LATENTS, _size_of, _with_steps, plan
-from experiments.comparison.page import REAL, Model, Report
-from experiments.comparison.pictures import KINDS, Picture, glance, grid
-from experiments.options import GANOptions
 from jaxgen import data
+from jaxgen.cli import compare
+from jaxgen.cli.comparing import charts, choices, page
+from jaxgen.cli.comparing.charts import Chart, Line
+from jaxgen.cli.comparing.costs import Cost
+from jaxgen.cli.comparing.curves import read_log, training_seconds
+from jaxgen.cli.comparing.models import LATENTS, _size_of, _with_steps, plan
+from jaxgen.cli.comparing.page import REAL, Model, Report
+from jaxgen.cli.comparing.pictures import KINDS, Picture, glance, grid
+from jaxgen.cli.gan_options import GANOptions
 from jaxgen.evaluation.records import Protocol, Record
-from jaxgen.training.run import Run
+from jaxgen.training.run import Run, to_plain
 
 NAMES = ("DCGAN", "VAE", 'a <b>bold</b> model & its "name"')
 
@@ -268,7 +268,7 @@ def fake_run(directory: Path, **changes: Any) -> Path:
     spec = GANOptions().spec((28, 28, 1))
     images = {"image_shape": [28, 28, 1], "image_type": "uint8", "labels": True}
     identity: dict[str, Any] = {"name": "fashion_mnist_small", **images, "sha256": "00", **changes}
-    Run.create(directory, {"model": compare.train.to_plain(spec), "data": identity, "seed": 0}, {"family": "gan"})
+    Run.create(directory, {"model": to_plain(spec), "data": identity, "seed": 0}, {"family": "gan"})
     return directory
 
 
@@ -296,7 +296,7 @@ def fake_run(directory: Path, **changes: Any) -> Path:
 def test_what_cannot_be_is_refused_before_any_training(
     arguments: list[str], error: str, tmp_path: Path, capsys: Any, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(compare.train, "train", lambda options: pytest.fail("it trained"))
+    monkeypatch.setattr(compare, "train", lambda options: pytest.fail("it trained"))
     (tmp_path / "else").mkdir()
     (tmp_path / "else" / "file").write_text("mine")
     (tmp_path / "other").mkdir()

@@ -133,7 +133,7 @@ def test_training_on_array_record_imports_no_tensorflow(tfds_dir: Path, tmp_path
     program = f"""
 import sys
 sys.path.insert(0, {str(forbidden.parent)!r})
-from experiments.train import main
+from jaxgen.cli.train import main
 status = main(["vae", "--dataset", "tiny_garments", "--data-dir", {str(tfds_dir)!r}, "--batch-size", "8",
                "--steps", "4", "--workdir", {str(tmp_path / "run")!r}])
 assert "tensorflow" not in sys.modules

@@ -11,9 +11,9 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import evaluate, evaluation_report, train
 from jaxgen import GAN, data
-from jaxgen.evaluation import extractors, measures, records
+from jaxgen.cli import evaluate, train
+from jaxgen.evaluation import extractors, measures, records, report
 from jaxgen.evaluation.measures import SAMPLE_MEASURES, Settings, Side, Sides
 from jaxgen.training.run import Run
 
@@ -233,13 +233,13 @@ def record_of(model: str, value: float, error: float | None, **fields: Any) -> r
 
 def test_the_table_marks_what_is_better_and_parts_what_is_not_comparable() -> None:
     found = [record_of("a", 1.0, 0.1), record_of("b", 2.0, 0.1), record_of("c", 3.0, 0.1, num_real=6)]
-    lines = evaluation_report.table(found).splitlines()
+    lines = report.table(found).splitlines()
     assert "1.00 +- 0.10*" in lines[2]
     assert "2.00 +- 0.10 " in lines[2]
     assert "3.00" not in lines[2]
     assert "3.00 +- 0.10 " in lines[3]
     close = [record_of("a", 1.0, 0.1), record_of("b", 1.1, 0.1)]
-    assert "*" not in evaluation_report.table(close).splitlines()[2]
+    assert "*" not in report.table(close).splitlines()[2]
 
 
 def test_runs_without_labels_or_encoder_say_why() -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import explore
 from jaxgen import weights
+from jaxgen.cli import explore
 from jaxgen.training.run import optimizer
 from tests import models
 

@@ -14,8 +14,8 @@ import pytest
 from jax import export as jax_export
 
 import jaxgen
-from experiments import export
 from jaxgen import weights
+from jaxgen.cli import export
 from tests import models
 from tests.test_weights import save, saved_run, trained
 

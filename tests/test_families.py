@@ -13,18 +13,16 @@ import numpy as np
 import pytest
 
 import jaxgen
-from experiments import topology
-from experiments.options import VAEOptions
-from experiments.session import Session, Start
-from experiments.watching import Evaluation, Pictures, class_rows
 from jaxgen import families, modules, networks
 from jaxgen.batches import to_float
 from jaxgen.evaluation import extractors, measures
+from jaxgen.evaluation.during_training import Evaluation, Pictures, class_rows
 from jaxgen.keys import example_keys, named_key, step_key
 from jaxgen.plain import init_state, optimizer, spec_from_plain, to_plain
 from jaxgen.training import collapse, loop, population, sentinel
 from jaxgen.training.monitor import Monitor
 from jaxgen.training.run import Run
+from jaxgen.training.session import Cadence, Session, Start
 from jaxgen.training.stopping import StopRequest
 from jaxgen.weights import load_weights, save_weights
 
@@ -121,14 +119,15 @@ def train(run: Run, images: dict[str, np.ndarray], steps: int) -> list[Path]:
     key = jax.random.key(0)
     training = loop.Loop(functools.partial(families.family_of(SPEC).step, SPEC), images, key, 20)
     state = jax.jit(training.place)(jax.device_get(init_state(SPEC, named_key(key, "init"), images)))
-    options = VAEOptions(steps=steps, log_every=5, eval_every=10, sample_every=10, checkpoint_every=10)
+    cadence = Cadence(steps, log_every=5, eval_every=10, sample_every=10, checkpoint_every=10)
     start = Start(state, training.zero_totals(state), looked=True, saved=False)
     with run.checkpoints() as checkpoints, Monitor(run.directory, 0) as monitor, StopRequest() as stop:
         if checkpoints.steps():
             found = checkpoints.restore_newest({"state": state, "totals": start.totals})
             start = Start(found.items["state"], found.items["totals"], looked=True, saved=True)
         session = Session(
-            options=options,
+            cadence=cadence,
+            key=key,
             spec=SPEC,
             run=run,
             training=training,
@@ -137,7 +136,7 @@ def train(run: Run, images: dict[str, np.ndarray], steps: int) -> list[Path]:
             monitor=monitor,
             evaluation=Evaluation(SPEC, images, key, extractor=extractors.pixels()),
             pictures=Pictures(SPEC, images, key),
-            mesh=topology.build_mesh(None),
+            mesh=None,
             stop=stop,
             start=start,
         )

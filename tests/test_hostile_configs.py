@@ -19,9 +19,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import jaxgen
-from experiments import sample, train
-from experiments.options import FAMILIES, GANOptions, MLPVAEOptions, VAEOptions, saved_options
 from jaxgen import losses, networks, plain, schedules, weights
+from jaxgen.cli import sample, train
+from jaxgen.cli.gan_options import GANOptions
+from jaxgen.cli.parsing import FAMILIES, saved_options
+from jaxgen.cli.vae_options import MLPVAEOptions, VAEOptions
 from jaxgen.training import run as runs
 from jaxgen.training.run import Run
 from tests import models

@@ -20,10 +20,11 @@ import numpy as np
 import pytest
 from tensorboardX.event_file_writer import EventsWriter
 
-from experiments import session, streams, train, watching
-from experiments.held import refuse_if_held
 from jaxgen import data
-from jaxgen.training import stopping
+from jaxgen.cli import standard_streams, train
+from jaxgen.cli.main import refuse_if_held
+from jaxgen.evaluation import during_training
+from jaxgen.training import session, stopping
 from jaxgen.training.checkpoint import Checkpoints
 from jaxgen.training.events import EventFile, read_events
 from jaxgen.training.files import exclusive
@@ -171,9 +172,9 @@ def test_an_evaluation_is_cut_short_and_done_again(
 ) -> None:
     """The row of the log that was written before, and the one that was not, are both there once in the end."""
     expected, workdir = whole("vae"), tmp_path / "run"
-    evaluate = watching.Evaluation.__call__
+    evaluate = during_training.Evaluation.__call__
 
-    def interrupted(self: watching.Evaluation, state: Any) -> Any:
+    def interrupted(self: during_training.Evaluation, state: Any) -> Any:
         if int(state.step) == 40 and kind == "signal":
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.3)
@@ -182,7 +183,7 @@ def test_an_evaluation_is_cut_short_and_done_again(
         return evaluate(self, state)
 
     with monkeypatch.context() as patch:
-        patch.setattr(watching.Evaluation, "__call__", interrupted)
+        patch.setattr(during_training.Evaluation, "__call__", interrupted)
         if kind == "signal":
             assert train.main(command("vae", workdir)) == 128 + signal.SIGTERM
         else:
@@ -242,7 +243,7 @@ def start(
     hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup, which is inherited
     try:
         return subprocess.Popen(
-            ["sh", "-c", f'{before} exec "$@" {redirect}', "sh", sys.executable, train.__file__, *arguments],
+            ["sh", "-c", f'{before} exec "$@" {redirect}', "sh", sys.executable, "-m", "jaxgen", "train", *arguments],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -426,7 +427,7 @@ def test_prints_outlive_their_reader(early: bool, name: str) -> None:
     """No error, no status, nothing at the end of the interpreter; what nobody reads is written nowhere."""
     program = f"""
 import contextlib, sys
-from experiments.streams import outlive_readers
+from jaxgen.cli.standard_streams import outlive_readers
 if not {early}:
     outlive_readers()
 print("first", file=sys.{name}, flush=True)
@@ -464,7 +465,7 @@ print("unfinished", file=sys.{name}, end="")
 def test_a_full_disk_is_no_reader_that_left() -> None:
     """What a command prints into a file is not lost in silence."""
     with Path("/dev/full").open("w") as full:
-        raw = streams._Outliving(full.fileno(), "w", closefd=False)
+        raw = standard_streams._Outliving(full.fileno(), "w", closefd=False)
         with pytest.raises(OSError, match="No space left"):
             raw.write(b"a result")
 

@@ -17,8 +17,9 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import sweep, train, watching
 from jaxgen import data
+from jaxgen.cli import runs, sweep, train
+from jaxgen.evaluation import during_training
 from jaxgen.training.checkpoint import Checkpoints, DamagedCheckpointError
 from jaxgen.training.run import Run
 from tests.test_checkpoints import state_of
@@ -56,16 +57,16 @@ def arguments(npz: Path) -> Arguments:
 
 def stop_in_the_evaluation(command: str, arguments: list[str], step: int) -> None:
     """Leave a checkpoint of a step that was saved before it was looked at."""
-    evaluate = watching.Evaluation.__call__
+    evaluate = during_training.Evaluation.__call__
 
-    def interrupted(self: watching.Evaluation, state: Any) -> Any:
+    def interrupted(self: during_training.Evaluation, state: Any) -> Any:
         if int(state.step) == step:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.3)
         return evaluate(self, state)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(watching.Evaluation, "__call__", interrupted)
+        patch.setattr(during_training.Evaluation, "__call__", interrupted)
         assert COMMANDS[command].main(arguments) == 128 + signal.SIGTERM
 
 
@@ -295,7 +296,7 @@ def test_what_is_no_folder_is_said_for_what_it_is(kind: str, arguments: Argument
 
 def confined(program: str, *more: str) -> subprocess.CompletedProcess[str]:
     """Run Python as one whom the system refuses something: root without the right to read and write everything."""
-    order = [sys.executable, "-c", f"import sys\nfrom experiments import train\n{program}", *more]
+    order = [sys.executable, "-c", f"import sys\nfrom jaxgen.cli import runs, train\n{program}", *more]
     if os.getuid() == 0:
         order = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *order]
     return subprocess.run(order, capture_output=True, text=True, check=False, timeout=60)
@@ -365,7 +366,7 @@ def test_a_folder_that_cannot_be_made_ends_the_run_at_once(
     elif kind == "few descriptors":
         # Three more than the process has when its first steps are done.
         program = (
-            "import os, resource\nfrom experiments import session\nadvance = session.Session.advance\n"
+            "import os, resource\nfrom jaxgen.training import session\nadvance = session.Session.advance\n"
             "def limited(self):\n    advance(self)\n    used = len(os.listdir('/proc/self/fd'))\n"
             "    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 3, used + 3))\n"
             f"session.Session.advance = limited\n{TRAIN}"
@@ -500,7 +501,7 @@ def test_an_error_before_the_first_step_takes_the_directory_away(
     arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever it was; but not what was there before."""
-    monkeypatch.setattr(train, "starting_point", lambda *_: 1 / 0)
+    monkeypatch.setattr(runs, "starting_point", lambda *_: 1 / 0)
     for made in (True, False):
         workdir = tmp_path / f"{made}"
         if not made:
@@ -528,7 +529,7 @@ def test_a_state_that_is_not_saved_is_said_beside_another_error(
 
         return raise_it
 
-    monkeypatch.setattr(watching.Evaluation, "__call__", fail("the features are gone"))
+    monkeypatch.setattr(during_training.Evaluation, "__call__", fail("the features are gone"))
     monkeypatch.setattr(Checkpoints, "save", fail("the disk is full"))
     assert train.main([*arguments(tmp_path / "run"), "--checkpoint-every", "1000"]) == 1
     error = capsys.readouterr().err

@@ -16,8 +16,11 @@ import pytest
 from PIL import Image
 
 import jaxgen
-from experiments import sample, sweep, sweep_plan, sweep_results, sweep_session, train
 from jaxgen import data, losses, metrics, schedules
+from jaxgen.cli import plot, sample, sweep, train
+from jaxgen.cli.sweeping import plan as sweep_plan
+from jaxgen.cli.sweeping import results as sweep_results
+from jaxgen.cli.sweeping import session as sweep_session
 from jaxgen.training import loop, population
 from jaxgen.training.run import Run, init_state, optimizer
 from tests import models
@@ -259,16 +262,16 @@ def test_a_sweep_leaves_its_answer(whole: tuple[list[str], Path], tmp_path: Path
     with Image.open(whole[1] / "sweep.png") as picture:
         assert min(picture.size) > 300
     out = tmp_path / "chosen.png"
-    assert sweep_results.main([str(whole[1]), "--scores", "test_elbo", "--out", str(out)]) == 0
+    assert plot.main([str(whole[1]), "--metric", "test_elbo", "--out", str(out)]) == 0
     with Image.open(out) as picture:
         assert min(picture.size) > 200
     for arguments, message in (
         ([str(whole[1]), "--scores", "fid"], "no score 'fid': use one of active_units, "),
-        ([str(tmp_path)], "holds no finished sweep"),
+        ([str(tmp_path)], "expected config.json in it"),
         ([str(whole[1]), "--out", "answer.pdf"], "--out must end in .png, got answer.pdf"),
-        ([], "name at least one directory"),
+        ([], "name at least one run directory"),
     ):
-        assert sweep_results.main(arguments) == 1
+        assert plot.main(arguments) == 1
         assert message in capsys.readouterr().err
     assert not [row for row in rows(whole[1] / "members" / "002") if row["step"] > 1]
     assert Run.open(whole[1] / "members" / "002").steps() == [1]
@@ -342,7 +345,7 @@ def test_scores_of_one_seed_have_no_error(tmp_path: Path) -> None:
 
 
 BAD_SWEEPS: dict[str, tuple[str, str]] = {
-    "unknown family": ("vea --over beta=1", "unknown family 'vea': usage: sweep.py"),
+    "unknown family": ("vea --over beta=1", "unknown family 'vea': usage: jaxgen sweep"),
     "unknown field": (
         "vae --over learning_rte=1e-3",
         "no such option; did you mean learning_rate. --over may vary beta, free_bits, latent_dim, learning_rate here",

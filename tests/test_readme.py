@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxgen
-from experiments import export
+from jaxgen.cli import export
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -28,8 +28,8 @@ def test_the_readmes_model_loads() -> None:
 
 def test_the_readmes_export_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the command above it, but for the platforms."""
-    command = next(line for line in README.splitlines() if "experiments/export.py" in line)
-    arguments = command.split("#")[0].split()[3:]
+    command = next(line for line in README.splitlines() if "jaxgen export" in line)
+    arguments = command.split("#")[0].split()[4:]
     monkeypatch.chdir(tmp_path)
     assert export.main([*arguments, "--platforms", "cpu"]) == 0
     names: dict[str, Any] = {}
@@ -51,7 +51,7 @@ def test_the_readmes_program_runs() -> None:
 
 def test_the_two_commands_stand_there() -> None:
     commands = [line.strip() for line in README.splitlines() if line.startswith("    pip install uv && uv run")]
-    assert commands == ["pip install uv && uv run experiments/train.py vae", "pip install uv && uv run pytest"]
+    assert commands == ["pip install uv && uv run jaxgen train vae", "pip install uv && uv run pytest"]
 
 
 def test_the_pictures_are_there() -> None:

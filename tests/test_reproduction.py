@@ -14,11 +14,11 @@ import pytest
 
 from experiments import configs, reproduce
 from experiments.configs import burda
-from experiments.options import MLPVAEOptions
 from experiments.reproduction import protocol, report
 from experiments.reproduction.protocol import Config, Published, Record, Reproduction, Row
 from experiments.reproduction.vae_measures import NegativeELBO, NegativeLogLikelihood
-from experiments.sweep_plan import Range, Search
+from jaxgen.cli.sweeping.plan import Range, Search
+from jaxgen.cli.vae_options import MLPVAEOptions
 from jaxgen.training.run import Run
 from jaxgen.training.stopping import Stopped
 
@@ -37,7 +37,7 @@ def test_every_config_is_a_reproduction_or_a_recipe() -> None:
 def test_every_file_holds_the_names_of_the_table() -> None:
     """Protects: no file and no variant is forgotten, and no name is in two files."""
     assert {module.name for module in pkgutil.iter_modules(configs.__path__)} == set(configs.NAMES)
-    assert len(configs.FILES) == sum(map(len, configs.NAMES.values()))
+    assert len(configs.FILES) == sum(map(len, configs.NAMES.values())) + len(RECIPES)
     for file, names in configs.NAMES.items():
         module = importlib.import_module(f"experiments.configs.{file}")
         assert list(getattr(module, "VARIANTS", names)) == list(names)
@@ -74,7 +74,7 @@ def test_every_reproduction_has_a_record_that_is_of_it(name: str) -> None:
 
 def docstring(name: str) -> str:
     """What the docstring of its file says of a config: all of it, or from its command to that of the next one."""
-    text = importlib.import_module(f"experiments.configs.{configs.FILES[name]}").__doc__ or ""
+    text = importlib.import_module(configs.FILES[name]).__doc__ or ""
     _, *parts = re.split(r"^(?=    uv run experiments/reproduce\.py )", text, flags=re.MULTILINE)
     (part,) = [part for part in parts if part.splitlines()[0].endswith(f"/reproduce.py {name}")]
     return text if len(parts) == 1 else part

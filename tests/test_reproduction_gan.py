@@ -10,7 +10,6 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import options
 from experiments.reproduction import gan_measures
 from experiments.reproduction.gan_measures import (
     LinearFeatures,
@@ -24,6 +23,7 @@ from experiments.reproduction.gan_measures import (
     train_svms,
 )
 from jaxgen import data, gan_init, gan_sample, modules, networks, schedules
+from jaxgen.cli import parsing as options
 from jaxgen.training.run import to_plain
 from tests.test_data import write_idx, write_pictures
 

@@ -10,13 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import sweep, sweep_plan, sweep_results, train
-from experiments.configs import lucic
-from experiments.options import GANOptions, InfoGANOptions, load_config
+from experiments.configs import load_config, lucic
 from experiments.reproduction import mode_measures
 from experiments.reproduction.mode_measures import FeatureDistance, Modes, StackedModes, mixture_modes
-from experiments.sweep_plan import Plan, Range, draw_settings
 from jaxgen import data, metrics, modules, networks
+from jaxgen.cli import runs
+from jaxgen.cli.gan_options import GANOptions, InfoGANOptions
+from jaxgen.cli.sweeping import plan as sweep_plan
+from jaxgen.cli.sweeping import results as sweep_results
+from jaxgen.cli.sweeping.plan import Plan, Range, draw_settings
+from jaxgen.cli.sweeping.training import sweep
 from jaxgen.data.mixtures import NUM_POINTS
 from jaxgen.training.run import Run, differences, from_plain, to_plain
 
@@ -307,13 +310,13 @@ def test_points_are_trained_saved_measured_and_resumed_like_images(tmp_path: Pat
         workdir=tmp_path / "run",
         **cadences,
     )
-    sweep.sweep(Plan(options, {}, 2))
+    sweep(Plan(options, {}, 2))
     run = Run.open(tmp_path / "run" / "members" / "001")
     found = Modes(num_samples=50)(run, lambda *_: None)
     assert found["good samples"] <= 100.0
     assert 0.0 <= found["reverse KL"] <= np.log(25) + 1e-6
     assert run.config["identity"]["data"]["num_examples"] == NUM_POINTS["train"]
-    train.train(dataclasses.replace(options, workdir=run.directory, seed=1, steps=3, resume=True))
+    runs.train(dataclasses.replace(options, workdir=run.directory, seed=1, steps=3, resume=True))
     assert run.steps()[-1] == 3
 
 

@@ -16,8 +16,8 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import replay, train
 from jaxgen import data
+from jaxgen.cli import replay, runs, train
 from jaxgen.training import loop, sentinel
 from jaxgen.training.run import Run
 from tests import models
@@ -202,7 +202,7 @@ TINY = ["vae", "--hidden", "16", "--latent-dim", "3", "--batch-size", "32", "--s
 def test_a_run_that_goes_wrong_stops_and_can_be_replayed(
     npz: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    monkeypatch.setattr(train, "dynamic_binarization", poison_batch)
+    monkeypatch.setattr(runs, "dynamic_binarization", poison_batch)
     workdir = tmp_path / "run"
     arguments = [*TINY, "--binarization", "dynamic", "--dataset", npz, "--workdir", str(workdir)]
     cadences = ["--log-every", "4", "--checkpoint-every", "2"]
@@ -232,7 +232,7 @@ def test_a_run_leaves_out_bad_steps_up_to_a_limit(
     npz: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     """The same run comes to the same place; asked to, it leaves the step out, but not as often as one likes."""
-    monkeypatch.setattr(train, "dynamic_binarization", poison_batch)
+    monkeypatch.setattr(runs, "dynamic_binarization", poison_batch)
     arguments = [*TINY, "--binarization", "dynamic", "--dataset", npz, "--log-every", "4"]
     resume = [*arguments, "--workdir", str(tmp_path / "run"), "--resume"]
     for _ in range(2):
@@ -245,7 +245,7 @@ def test_a_run_leaves_out_bad_steps_up_to_a_limit(
     def poison_from_then_on(batch: dict[str, jax.Array], key: jax.Array, step: jax.Array) -> dict[str, jax.Array]:
         return {**batch, "image": batch["image"] / 255.0 * jnp.where(step > 31, jnp.nan, 1.0)}
 
-    monkeypatch.setattr(train, "dynamic_binarization", poison_from_then_on)
+    monkeypatch.setattr(runs, "dynamic_binarization", poison_from_then_on)
     assert train.main([*resume, "--steps", "50", "--skip-bad-steps", "1"]) == 1
     limit = r"more than --skip-bad-steps 1 steps made numbers that are not finite by step 3[3-6]"
     assert re.search(limit, capsys.readouterr().err)

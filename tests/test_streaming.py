@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 
 from benchmarks import streaming as benchmark
-from experiments import inputs, options, session, train
 from jaxgen import data, parallel
-from jaxgen.data import limits
-from jaxgen.training import feeds, loop, streaming
+from jaxgen.cli import train
+from jaxgen.data import feeds, limits, streaming
+from jaxgen.training import loop, run_data, session
 from jaxgen.training.run import Run
 from tests import models, tiny_tfds
 from tests.test_data import write_idx, write_pictures
@@ -246,7 +246,7 @@ def test_damage_stops_the_step_that_meets_it(tmp_path: Path, monkeypatch: pytest
     """The rest of the folder is fine, and was looked at; the run is saved and goes on when the picture is replaced."""
     monkeypatch.setattr(streaming, "BLOCK_EXAMPLES", 16)
     monkeypatch.setattr("jaxgen.data.sources.LOOKED_AT", 3)
-    monkeypatch.setattr(inputs.data, "LOOKED_AT", 3)
+    monkeypatch.setattr(run_data.data, "LOOKED_AT", 3)
     monkeypatch.setattr(session, "CHUNK_SECONDS", 1e-9)
     dataset, workdir = pictures(tmp_path / "data", num=40), tmp_path / "run"
     damaged = tmp_path / "data" / "train" / "boots" / "05.png"
@@ -290,19 +290,19 @@ def test_a_run_changes_between_streaming_and_not(binarization: str, tmp_path: Pa
 def test_what_does_not_fit_streams_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = data.open_source(npz(tmp_path))
     packed = data.open_source(npz(tmp_path, np.savez_compressed))
-    chosen = partial(inputs.why_stream, options.VAEOptions())
+    chosen = partial(run_data.why_stream, "auto")
     assert chosen(source, 1) is None
-    monkeypatch.setattr(limits, "memory", lambda: int(source.nbytes / inputs.HOST_SHARE) - 1)
+    monkeypatch.setattr(limits, "memory", lambda: int(source.nbytes / run_data.HOST_SHARE) - 1)
     assert "more than 40% of the" in str(chosen(source, 1))
     assert "--streaming never" in str(chosen(source, 1))
     assert chosen(packed, 1) is None  # it is there already
-    assert inputs.why_stream(options.VAEOptions(streaming="never"), source, 1) is None
+    assert run_data.why_stream("never", source, 1) is None
 
     class Device:
         def memory_stats(self) -> dict[str, int]:
-            return {"bytes_limit": int(source.nbytes / inputs.DEVICE_SHARE) - 1}
+            return {"bytes_limit": int(source.nbytes / run_data.DEVICE_SHARE) - 1}
 
-    monkeypatch.setattr(inputs.jax, "local_devices", lambda: [Device()])
+    monkeypatch.setattr(run_data.jax, "local_devices", lambda: [Device()])
     assert "more than 50% of the memory of 1 device of" in str(chosen(packed, 1))
     assert chosen(packed, 2) is None
 
@@ -352,9 +352,9 @@ def test_a_signal_ends_a_slow_stream(tmp_path: Path) -> None:
     program = f"""
 import sys, time
 import numpy as np
-from experiments import train
+from jaxgen.cli import train
 from jaxgen.data.folders import Folder
-from jaxgen.training import streaming
+from jaxgen.data import streaming
 streaming.BLOCK_EXAMPLES = 16
 read = Folder.read
 def slowly(self, places):

@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import options, topology, train
 from jaxgen import data, parallel
-from jaxgen.training import feeds, loop
+from jaxgen.cli import parsing as options
+from jaxgen.cli import train
+from jaxgen.data import feeds
+from jaxgen.training import loop, processes
 from jaxgen.training.checkpoint import Checkpoints
-from jaxgen.training.run import Run
+from jaxgen.training.run import Run, init_state
 from tests import models
 
 FAMILIES = {"vae": models.vae(), "gan": models.gan(), "conv_gan": models.conv_gan()}
@@ -92,7 +94,7 @@ def test_checkpoints_move_between_meshes_bit_for_bit(before: str | None, after: 
 def test_each_device_holds_its_part_of_the_state(family: str) -> None:
     spec: Any = options.FAMILIES[family]().spec((28, 28, 1))
     mesh = parallel.make_mesh({"data": 2, "model": 4})
-    state = train.init_state(spec, jax.random.key(0), {"image": np.zeros((1, 28, 28, 1), np.uint8)})
+    state = init_state(spec, jax.random.key(0), {"image": np.zeros((1, 28, 28, 1), np.uint8)})
     state = jax.device_put(state, parallel.state_shardings(state, mesh))
     trees = [tree for name, tree in state._asdict().items() if "params" in name or "optimizer" in name]
     leaves = jax.tree.leaves(trees)
@@ -124,7 +126,7 @@ def start_processes(arguments: list[str], num: int = 2, devices: int = 2) -> lis
     together = ["--coordinator", f"127.0.0.1:{port}", "--num-processes", str(num)]
     return [
         subprocess.Popen(
-            [sys.executable, train.__file__, *arguments, *together, "--process-id", str(process)],
+            [sys.executable, "-m", "jaxgen", "train", *arguments, *together, "--process-id", str(process)],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -245,12 +247,12 @@ def test_bad_topologies_get_one_clear_line(
 def test_clusters_are_found_in_the_environment(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[Any, ...]] = []
     monkeypatch.setattr(jax.distributed, "initialize", lambda *args, **_: calls.append(args))
-    topology.connect(options.VAEOptions())
+    processes.connect()
     assert calls == []
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    topology.connect(options.VAEOptions())
-    topology.connect(options.VAEOptions(coordinator="host:1", num_processes=2, process_id=1))
+    processes.connect()
+    processes.connect("host:1", 2, 1)
     assert calls == [(), ("host:1", 2, 1)]
 
 
@@ -276,5 +278,5 @@ def test_a_process_reads_only_its_rows(tmp_path: Path) -> None:
 
 
 def test_numbers_are_added_over_processes() -> None:
-    assert topology.total(2**200 + 5) == 2**200 + 5
-    assert topology.agree(0.1) == 0.1
+    assert processes.total(2**200 + 5) == 2**200 + 5
+    assert processes.agree(0.1) == 0.1

@@ -15,7 +15,8 @@ from PIL import Image
 
 import jaxgen
 from jaxgen import losses, networks
-from jaxgen.training import feeds, loop, monitor, run
+from jaxgen.data import feeds
+from jaxgen.training import loop, monitor, run
 from tests import models
 
 SPECS: dict[str, Any] = {

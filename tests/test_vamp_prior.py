@@ -13,8 +13,8 @@ import pytest
 from flax import linen as nn
 
 import jaxgen
-from experiments.options import MLPVAEOptions
 from jaxgen import losses, networks
+from jaxgen.cli.vae_options import MLPVAEOptions
 from jaxgen.keys import named_key
 from jaxgen.trained import Trained
 from jaxgen.training import manifest, run

@@ -10,19 +10,20 @@ import jax
 import numpy as np
 import optax
 
-from experiments import options as train_options
+from experiments import configs
 from experiments.augmentation import classifier
 from experiments.augmentation.enlarging import Filtered, draw_confident, enlarge, generated_per_class
-from experiments.inputs import dataset_name
 from jaxgen import data
 from jaxgen.batches import to_float
+from jaxgen.cli.parsing import FAMILIES
+from jaxgen.data.feeds import batch_at
 from jaxgen.families import family_of
 from jaxgen.keys import named_key
 from jaxgen.networks import LeNet
 from jaxgen.plain import Spec, init_state
-from jaxgen.training.feeds import batch_at
 from jaxgen.training.loop import all_finite
 from jaxgen.training.monitor import image_grid
+from jaxgen.training.run_data import dataset_name
 
 Dataset = dict[str, np.ndarray]
 Family = Literal["gan", "vae"]
@@ -133,7 +134,7 @@ class Options:
     def spec(self, family: Family, image_shape: tuple[int, ...], num_classes: int) -> Spec:
         """The generator of a family."""
         config = self.gan_config if family == "gan" else self.vae_config
-        base: Any = train_options.load_config(config, family) if config else train_options.FAMILIES[family]()
+        base: Any = configs.load_config(config, family) if config else FAMILIES[family]()
         changes: dict[str, Any] = {"conditional": True}
         if family == "gan" and self.gan_augmentation is not None:
             changes["augmentation"] = self.gan_augmentation

@@ -61,9 +61,9 @@ training on AMD EPYC (family 25, model 17, stepping 1), 1 core.
 import dataclasses
 from typing import Literal
 
-from experiments.options import MLPVAEOptions, VAEOptions
 from experiments.reproduction.protocol import Published, Reproduction
 from experiments.reproduction.vae_measures import NegativeLogLikelihood
+from jaxgen.cli.vae_options import MLPVAEOptions, VAEOptions
 
 EPOCH = 60_000 // 20  # steps
 STAGES = tuple((3 ** (i + 1) - 1) // 2 for i in range(8))  # their ends, in epochs: stage i has 3^i

@@ -12,9 +12,9 @@ An epoch is 390 batches: the last 80 of the 50,000 images wait for another one. 
 needs ``uv run --extra tensorflow ...`` once; without a network, ``--manual-dir`` with the three .amat files.
 """
 
-from experiments.options import MLPVAEOptions
 from experiments.reproduction.protocol import Published, Reproduction
 from experiments.reproduction.vae_measures import NegativeELBO
+from jaxgen.cli.vae_options import MLPVAEOptions
 
 EPOCH = 390  # steps
 

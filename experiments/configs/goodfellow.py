@@ -37,9 +37,9 @@ takes 48 ms of a core of its own, 40 minutes in all; the record's time is of a c
 
 import dataclasses
 
-from experiments.options import MaxoutGANOptions
 from experiments.reproduction.gan_measures import Parzen
 from experiments.reproduction.protocol import Published, Reproduction
+from jaxgen.cli.gan_options import MaxoutGANOptions
 
 EPOCH = 500  # steps
 

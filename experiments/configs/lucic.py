@@ -63,10 +63,10 @@ Fashion-MNIST: DRAGAN. Published numbers: FID 27.7. Reached: FD-LeNet-FashionMNI
 
 from typing import Any, Literal, NamedTuple
 
-from experiments.options import GANOptions, InfoGANOptions
 from experiments.reproduction.mode_measures import FeatureDistance
 from experiments.reproduction.protocol import Published, Reproduction
-from experiments.sweep_plan import Range, Search
+from jaxgen.cli.gan_options import GANOptions, InfoGANOptions
+from jaxgen.cli.sweeping.plan import Range, Search
 
 Images = Literal["mnist", "fashion_mnist"]
 TRAINING_IMAGES = 60_000

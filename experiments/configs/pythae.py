@@ -24,9 +24,9 @@ pythae's VampPrior of 500 pseudo-inputs on fixed binarised MNIST (Tomczak & Well
 
 import dataclasses
 
-from experiments.options import MLPVAEOptions
 from experiments.reproduction.protocol import Published, Reproduction
 from experiments.reproduction.vae_measures import NegativeELBO, NegativeLogLikelihood
+from jaxgen.cli.vae_options import MLPVAEOptions
 
 EPOCH = 50_000 // 100  # steps
 MILESTONES = (200, 350, 500, 750, 1000)

@@ -10,7 +10,7 @@ Published numbers: error 22.48 (of SVHN). Reached: error 6.09 after 5 of 5 epoch
 (family 25, model 17, stepping 1), 1 core.
 
     uv run experiments/reproduce.py radford_features
-    uv run experiments/explore.py interpolate runs/reproductions/radford_features --out walk
+    uv run jaxgen explore interpolate runs/reproductions/radford_features --out walk
 
 The second makes walks between latents (section 6.1), as a picture and a film; samples are in the run's folder samples.
 The network is smaller than the paper's: 28 x 28 pixels and 32 channels make two layers and 1,536 features, where the
@@ -22,9 +22,9 @@ the network's first weights 7.07 +- 0.18 %. After one epoch it was 9.52 +- 0.10 
 are worse than those that have not.
 """
 
-from experiments.options import DCGANOptions
 from experiments.reproduction.gan_measures import LinearFeatures
 from experiments.reproduction.protocol import Published, Reproduction
+from jaxgen.cli.gan_options import DCGANOptions
 
 EPOCH = 50_000 // 64  # steps
 

@@ -8,9 +8,9 @@ Published numbers: NLL-5000 86.6. Reached: NLL-5000 85.17 after 500 of 500 epoch
 A core of its own does 165 steps a second, all of it in half an hour; the record's time is of a core shared with tests.
 """
 
-from experiments.options import MLPVAEOptions
 from experiments.reproduction.protocol import Published, Reproduction
 from experiments.reproduction.vae_measures import NegativeLogLikelihood
+from jaxgen.cli.vae_options import MLPVAEOptions
 
 EPOCH = 60_000 // 100  # steps
 

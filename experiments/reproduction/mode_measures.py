@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.reproduction.vae_measures import Progress, load_split, subject_of
-from experiments.watching import choose_extractor
 from jaxgen import data, metrics
 from jaxgen.evaluation import extractors
+from jaxgen.evaluation.during_training import choose_extractor
 from jaxgen.training.run import Run
 
 

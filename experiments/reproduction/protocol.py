@@ -14,8 +14,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from experiments import configs as named
-from experiments.options import GANOptions, VAEOptions
-from experiments.sweep_plan import Search
+from jaxgen import recipes
+from jaxgen.cli.gan_options import GANOptions
+from jaxgen.cli.sweeping.plan import Search
+from jaxgen.cli.vae_options import VAEOptions
 from jaxgen.training.files import replacing
 from jaxgen.training.monitor import read_rows
 from jaxgen.training.run import Run
@@ -258,7 +260,7 @@ def find(name: str) -> Config:
     """
     known = configs()
     if name not in known:
-        raise ValueError(f"unknown reproduction {name!r}: the nearest are {named.nearest(name, known)}")
+        raise ValueError(f"unknown reproduction {name!r}: the nearest are {recipes.nearest(name, known)}")
     return known[name]
 
 

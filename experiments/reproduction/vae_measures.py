@@ -7,8 +7,8 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from experiments.options import saved_options
 from jaxgen import data
+from jaxgen.cli.parsing import saved_options
 from jaxgen.evaluation import measures
 from jaxgen.evaluation.measures import Settings, Subject
 from jaxgen.training.run import Run

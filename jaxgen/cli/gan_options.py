@@ -2,24 +2,21 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
-import jax
-
-from jaxgen import augmentation, losses, networks, schedules
+import jaxgen  # whose parts are imported when a model is built: a command line is read before anything slow is
 from jaxgen.cli.options import Activation, DType, Options, classes, option
-from jaxgen.gan import GAN
-from jaxgen.plain import from_plain, optimizer
 
 Architecture = Literal["mlp", "maxout", "dcgan", "infogan", "resnet"]
-PENALTIES: dict[str, tuple[losses.Penalty, ...]] = {
-    "none": (),
-    "wgan_gp": (losses.GradientPenalty(),),
-    "wgan_gp_one_sided": (losses.GradientPenalty(one_sided=True),),
-    "r1": (losses.R1(),),
-    "r2": (losses.R2(),),
-    "r1_r2": (losses.R1(), losses.R2()),
-    "dragan": (losses.DRAGAN(),),
+PENALTIES: dict[str, Callable[[], tuple[Any, ...]]] = {
+    "none": lambda: (),
+    "wgan_gp": lambda: (jaxgen.losses.GradientPenalty(),),
+    "wgan_gp_one_sided": lambda: (jaxgen.losses.GradientPenalty(one_sided=True),),
+    "r1": lambda: (jaxgen.losses.R1(),),
+    "r2": lambda: (jaxgen.losses.R2(),),
+    "r1_r2": lambda: (jaxgen.losses.R1(), jaxgen.losses.R2()),
+    "dragan": lambda: (jaxgen.losses.DRAGAN(),),
 }
 ADAPTIVE_TARGET = 0.6  # Karras et al. 2020, section 3
 LEAST_LEARNING_RATE = 1e-6  # that a divisor leads to, as in the code of Goodfellow et al. 2014
@@ -128,7 +125,7 @@ class GANOptions(Options):
         """The generator and the discriminator, for images of a shape."""
         raise NotImplementedError
 
-    def spec(self, image_shape: tuple[int, ...], num_classes: int | None = None) -> GAN:
+    def spec(self, image_shape: tuple[int, ...], num_classes: int | None = None) -> "jaxgen.GAN":
         """The GAN for images of this shape, and labels of so many classes (None: without labels)."""
         common = {"num_classes": classes(self.conditional, num_classes), "dtype": self.dtype}
         generator, discriminator = self.networks(image_shape, common)
@@ -137,22 +134,22 @@ class GANOptions(Options):
         adaptive = self.augmentation == "adaptive"
         ema_decay: Any = self.ema_decay
         if self.ema_warmup and ema_decay is not None:
-            ema_decay = schedules.EMAWarmup(ema_decay)
-        return GAN(
+            ema_decay = jaxgen.schedules.EMAWarmup(ema_decay)
+        return jaxgen.GAN(
             generator=generator,
             discriminator=discriminator,
             generator_optimizer=self._optimizer(self.generator_learning_rate),
             discriminator_optimizer=self._optimizer(self.discriminator_learning_rate),
             latent_dim=self.latent_dim,
-            loss=from_plain({"named": self.loss}),
+            loss=jaxgen.plain.from_plain({"named": self.loss}),
             ema_decay=ema_decay,
-            penalties=PENALTIES[self.penalty],
+            penalties=PENALTIES[self.penalty](),
             penalty_weight=self._changing(self.penalty_weight, self.final_penalty_weight),
             penalty_every=self.penalty_every,
             weight_clipping=self.weight_clipping,
             discriminator_steps=self.discriminator_steps,
             packing=self.packing,
-            augmentation=None if self.augmentation == "none" else augmentation.DiffAugment(),
+            augmentation=None if self.augmentation == "none" else jaxgen.augmentation.DiffAugment(),
             augmentation_probability=0.0 if adaptive else 1.0,
             augmentation_target=ADAPTIVE_TARGET if adaptive else None,
         )
@@ -161,7 +158,7 @@ class GANOptions(Options):
         """A number, or a schedule where it changes over the burn-in."""
         if not self.burn_in or final is None or final == initial:
             return initial
-        return schedules.Cosine(initial, final, self.burn_in)
+        return jaxgen.schedules.Cosine(initial, final, self.burn_in)
 
     def _optimizer(self, learning_rate: float) -> Any:
         if self.optimizer == "sgd":
@@ -172,7 +169,7 @@ class GANOptions(Options):
                 "--optimizer sgd"
             )
         rate = self._changing(learning_rate, learning_rate * self.final_learning_rate_factor)
-        return optimizer("adam", learning_rate=rate, b1=self.b1, b2=self._changing(self.b2, self.final_b2))
+        return jaxgen.plain.optimizer("adam", learning_rate=rate, b1=self.b1, b2=self._changing(self.b2, self.final_b2))
 
     def _sgd(self, learning_rate: float) -> Any:
         """Gradient descent whose learning rate falls by a factor a step and whose momentum rises along a line."""
@@ -188,13 +185,13 @@ class GANOptions(Options):
                     f"{self.learning_rate_divisor} of {learning_rate}"
                 )
             steps = math.log(learning_rate / LEAST_LEARNING_RATE) / math.log(self.learning_rate_divisor)
-            rate = schedules.Exponential(learning_rate, LEAST_LEARNING_RATE, max(1, round(steps)))
+            rate = jaxgen.schedules.Exponential(learning_rate, LEAST_LEARNING_RATE, max(1, round(steps)))
         momentum: Any = self.momentum
         if self.final_momentum is not None:
             if self.momentum_steps < 1:
                 raise ValueError("--final-momentum needs the --momentum-steps over which it is reached")
-            momentum = schedules.Linear(momentum, self.final_momentum, self.momentum_steps)
-        return optimizer("sgd", learning_rate=rate, momentum=momentum)
+            momentum = jaxgen.schedules.Linear(momentum, self.final_momentum, self.momentum_steps)
+        return jaxgen.plain.optimizer("sgd", learning_rate=rate, momentum=momentum)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -229,11 +226,11 @@ class _FullyConnected(GANOptions):
             raise ValueError("--init-scale and --generator-initial-range both say how weights begin: give one")
         initial_range = self.generator_initial_range
         unbounded = self.dataset == "gaussians" if self.unbounded is None else self.unbounded
-        generator = networks.MLPGenerator(
+        generator = jaxgen.networks.MLPGenerator(
             image_shape,
             self.generator_hidden,
-            from_plain({"named": self.activation}),
-            output_activation=None if unbounded else jax.nn.sigmoid,
+            jaxgen.plain.from_plain({"named": self.activation}),
+            output_activation=None if unbounded else jaxgen.plain.from_plain({"named": "sigmoid"}),
             normalization="batch" if self.generator_batch_norm else None,
             initialization=self.initialization() if initial_range is None else ("uniform", initial_range),
             **common,
@@ -251,8 +248,8 @@ class MLPGANOptions(_FullyConnected):
     """Sizes of the discriminator's hidden layers."""
 
     def discriminator(self, dropout_rate: float, common: dict[str, Any]) -> Any:
-        activation = from_plain({"named": self.activation})
-        return networks.MLPDiscriminator(self.discriminator_hidden, activation, dropout_rate, **common)
+        activation = jaxgen.plain.from_plain({"named": self.activation})
+        return jaxgen.networks.MLPDiscriminator(self.discriminator_hidden, activation, dropout_rate, **common)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -266,7 +263,7 @@ class MaxoutGANOptions(_FullyConnected):
     """Share of the pixels that the discriminator drops in training: 0.2 when not given."""
 
     def discriminator(self, dropout_rate: float, common: dict[str, Any]) -> Any:
-        return networks.MaxoutDiscriminator(
+        return jaxgen.networks.MaxoutDiscriminator(
             self.maxout_hidden,
             dropout_rate=dropout_rate,
             input_dropout_rate=0.2 if self.input_dropout_rate is None else self.input_dropout_rate,
@@ -308,7 +305,7 @@ class DCGANOptions(_Convolutional):
     """Share of the discriminator's units dropped in training: 0 when not given."""
 
     def convolutional(self, image_shape: tuple[int, ...], common: dict[str, Any]) -> tuple[Any, Any]:
-        discriminator = networks.DCGANDiscriminator(
+        discriminator = jaxgen.networks.DCGANDiscriminator(
             self.width,
             batch_norm=self.discriminator_normalization in (None, "batch"),
             spectral_norm=self.discriminator_normalization == "spectral",
@@ -316,7 +313,7 @@ class DCGANOptions(_Convolutional):
             minibatch_stddev=self.minibatch_stddev,
             **common,
         )
-        return networks.DCGANGenerator(image_shape, self.width, **common), discriminator
+        return jaxgen.networks.DCGANGenerator(image_shape, self.width, **common), discriminator
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -331,8 +328,8 @@ class InfoGANOptions(_Convolutional):
         if self.discriminator_normalization == "spectral":
             raise ValueError("--discriminator-normalization spectral is not for infogan: use batch or none")
         batch_norm = self.discriminator_normalization in (None, "batch")
-        discriminator = networks.InfoGANDiscriminator(self.width, batch_norm=batch_norm, **common)
-        return networks.InfoGANGenerator(image_shape, self.width, **common), discriminator
+        discriminator = jaxgen.networks.InfoGANDiscriminator(self.width, batch_norm=batch_norm, **common)
+        return jaxgen.networks.InfoGANGenerator(image_shape, self.width, **common), discriminator
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -351,8 +348,8 @@ class ResNetGANOptions(_Convolutional):
             self.discriminator_normalization, self.discriminator_normalization
         )
         return (
-            networks.ResNetGenerator(image_shape, self.width, normalization=generator_normalization, **common),
-            networks.ResNetDiscriminator(self.width, normalization=chosen, **common),
+            jaxgen.networks.ResNetGenerator(image_shape, self.width, normalization=generator_normalization, **common),
+            jaxgen.networks.ResNetDiscriminator(self.width, normalization=chosen, **common),
         )
 
 

@@ -12,7 +12,11 @@ import math
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+if TYPE_CHECKING:
+    from jaxgen.training.run_data import DataChoice
+    from jaxgen.training.session import Cadence
 
 FLOAT32_MAX = 3.4028234e38
 Activation = Literal["elu", "gelu", "glu", "leaky_relu", "relu", "silu", "softplus", "tanh"]
@@ -167,6 +171,19 @@ class Options:
                     f"{flag(field.name)} would have no effect: it is for {field.metadata['needs']}; leave it out, or "
                     "pass that too"
                 )
+
+    def data_choice(self) -> "DataChoice":
+        """Which data they say."""
+        from jaxgen.training.run_data import DataChoice  # slow to import
+
+        names = [field.name for field in dataclasses.fields(DataChoice) if hasattr(self, field.name)]
+        return DataChoice(**{name: getattr(self, name) for name in names})
+
+    def cadence(self) -> "Cadence":
+        """How often they say to look."""
+        from jaxgen.training.session import Cadence  # slow to import
+
+        return Cadence(**{name: getattr(self, name) for name in Cadence._fields})
 
     def saved(self) -> dict[str, Any]:
         """What the run's config keeps of them, as plain data: what is of one invocation has its default."""

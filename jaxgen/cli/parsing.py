@@ -6,17 +6,20 @@ import functools
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, get_args, get_origin, get_type_hints
 
 import tyro
 
+from jaxgen import recipes
 from jaxgen.cli.gan_options import GANOptions
 from jaxgen.cli.options import TOPICS, Options, UsageError, documentation, flag
 from jaxgen.cli.vae_options import VAEOptions
-from jaxgen.plain import check, one_line, shown
-from jaxgen.training.run import Run
+from jaxgen.untrusted import check, one_line, shown
+
+if TYPE_CHECKING:
+    from jaxgen.training.run import Run
 
 FAMILIES: dict[str, type[Options]] = {"vae": VAEOptions, "gan": GANOptions}
 WIDTH = 120  # of a line of help
@@ -25,15 +28,15 @@ COLUMN = 34  # of what is said of an option
 
 def parse(
     arguments: Sequence[str],
-    program: str = "train.py",
-    load_config: Callable[[str, str], Any] | None = None,
+    program: str = "jaxgen train",
+    known: Mapping[str, str] = recipes.FILES,
 ) -> Any:
     """Options of the command line: over those of the run to resume, or of the named configuration, or the defaults.
 
     Args:
       arguments: a family, then options.
       program: what the command is called.
-      load_config: (name, family) -> the options of a named configuration.
+      known: the modules of the named configurations, by their names.
 
     Returns:
       Options of the family and architecture; no arrays of any shape are involved.
@@ -51,7 +54,7 @@ def parse(
             f"unknown family {family!r}: usage: {program} {{{','.join(FAMILIES)}}} [options]; {program} vae --help "
             f"lists the options{f'; did you mean {meant[0]}?' if meant else ''}"
         )
-    default = _default(rest, family, load_config)
+    default = _default(rest, family, known)
     kind: Any = _architecture(rest, family, type(default))
     default = _carried(default, kind)
     if {"-h", "--help"} & set(rest):
@@ -65,12 +68,36 @@ def parse(
     return options
 
 
-def _default(rest: list[str], family: str, load_config: Callable[[str, str], Any] | None) -> Options:
+def load_config(name: str, family: str, known: Mapping[str, str] = recipes.FILES) -> Any:
+    """The options of a named configuration.
+
+    Args:
+      name: the configuration's.
+      family: ``"vae"`` or ``"gan"``.
+      known: the modules of the named configurations, by their names.
+
+    Returns:
+      Its options.
+
+    Raises:
+      UsageError: there is none of that name for the family; the error lists the nearest ones.
+    """
+    if name not in known:
+        raise UsageError(f"unknown configuration {name!r} for {family}: the nearest are {recipes.nearest(name, known)}")
+    options, _ = recipes.load(name, known)
+    if options.family != family:
+        raise UsageError(f"unknown configuration {name!r} for {family}: it is one of {options.family}")
+    return dataclasses.replace(options, config=name)
+
+
+def _default(rest: list[str], family: str, known: Mapping[str, str]) -> Options:
     """What the command line is laid over."""
     named, workdir = value_of(rest, "--config"), value_of(rest, "--workdir")
-    if named is not None and load_config is not None:
-        return load_config(named, family)
-    if "--resume" in rest and workdir is not None and Run.exists(Path(workdir)):
+    if named is not None:
+        return load_config(named, family, known)
+    if "--resume" in rest and workdir is not None and (Path(workdir) / "config.json").is_file():
+        from jaxgen.training.run import Run  # slow to import
+
         default = saved_options(run := Run.open(Path(workdir)))
         if default.family != family:
             raise ValueError(f"{run.directory} holds a {default.family}: train it as {default.family}, not as {family}")
@@ -238,7 +265,7 @@ class _Saved(TypedDict):
     options: dict[str, Any]
 
 
-def saved_options(run: Run) -> Any:
+def saved_options(run: "Run") -> Any:
     """The options that a run was trained with; a ValueError of one line names what does not fit."""
     saved = run.config["settings"]
     try:

@@ -3,17 +3,13 @@
 import dataclasses
 from typing import Any, ClassVar, Literal
 
-import jax
-
-from jaxgen import data, losses, networks, schedules
+import jaxgen  # whose parts are imported when a model is built: a command line is read before anything slow is
 from jaxgen.cli.options import Activation, DType, Options, classes, option
-from jaxgen.plain import from_plain, optimizer
-from jaxgen.vae import VAE
 
 _LIKELIHOODS: dict[str, Any] = {
-    "gaussian": lambda options: losses.gaussian(scale=options.scale),
-    "gaussian_learned_variance": lambda options: losses.gaussian_learned_variance(),
-    "discretized_logistic_mixture": lambda options: losses.discretized_logistic_mixture(options.num_components),
+    "gaussian": lambda options: jaxgen.losses.gaussian(scale=options.scale),
+    "gaussian_learned_variance": lambda options: jaxgen.losses.gaussian_learned_variance(),
+    "discretized_logistic_mixture": lambda options: jaxgen.losses.discretized_logistic_mixture(options.num_components),
 }
 
 
@@ -30,7 +26,7 @@ class VAEOptions(Options):
     """Number of images in a batch."""
     architecture: Literal["mlp", "conv"] = option("mlp", "basics")
     """Fully connected, or convolutions (the DCGAN's); each has options of its own."""
-    binarization: data.Binarization = option("none", "data")
+    binarization: Literal["none", "static", "dynamic"] = option("none", "data")
     """Binarise images once (static) or anew at every step (dynamic)."""
     latent_dim: int = option(16)
     """Number of latent dimensions."""
@@ -95,9 +91,9 @@ class VAEOptions(Options):
         """The encoder of images and the decoder of likelihood parameters of a shape."""
         raise NotImplementedError
 
-    def spec(self, image_shape: tuple[int, ...], num_classes: int | None = None) -> VAE:
+    def spec(self, image_shape: tuple[int, ...], num_classes: int | None = None) -> "jaxgen.VAE":
         """The VAE for images of this shape, and labels of so many classes (None: without labels)."""
-        likelihood = _LIKELIHOODS.get(self.likelihood, lambda options: getattr(losses, options.likelihood))(self)
+        likelihood = _LIKELIHOODS.get(self.likelihood, lambda options: getattr(jaxgen.losses, options.likelihood))(self)
         shape = (*image_shape[:-1], image_shape[-1] * likelihood.parameters_per_value)
         common = {"num_classes": classes(self.conditional, num_classes), "dtype": self.dtype}
         encoder, decoder = self.networks(image_shape, shape, common)
@@ -108,16 +104,20 @@ class VAEOptions(Options):
             encoder, decoder = (encoder, *upper), (decoder, *lower)
         # Images are in [0, 1]; vectors are anywhere.
         bounds = (0.0, 1.0) if len(image_shape) == 3 else None
-        prior = networks.VampPrior(image_shape, self.num_pseudo_inputs, bounds=bounds) if self.prior == "vamp" else None
-        return VAE(
+        prior = (
+            jaxgen.networks.VampPrior(image_shape, self.num_pseudo_inputs, bounds=bounds)
+            if self.prior == "vamp"
+            else None
+        )
+        return jaxgen.VAE(
             encoder=encoder,
             decoder=decoder,
             optimizer=self._optimizer(),
             latent_dim=latent_dim,
             likelihood=likelihood,
-            objective=getattr(losses, self.objective),
+            objective=getattr(jaxgen.losses, self.objective),
             num_samples=self.num_samples,
-            beta=schedules.Linear(0.0, self.beta, self.beta_warmup) if self.beta_warmup else self.beta,
+            beta=jaxgen.schedules.Linear(0.0, self.beta, self.beta_warmup) if self.beta_warmup else self.beta,
             free_bits=self.free_bits,
             prior=prior,
         )
@@ -127,13 +127,13 @@ class VAEOptions(Options):
         activation, hidden = self.activation_function(), self.upper_hidden
         mlp = {**common, **self.mlp()}
         posterior = {**mlp, **self.posterior()}
-        upper = [networks.MLPEncoder(dim, hidden, activation, **posterior) for dim in dims[1:]]
-        lower = [networks.MLPGaussian(dim, hidden[::-1], activation, **mlp) for dim in dims[:-1]]
+        upper = [jaxgen.networks.MLPEncoder(dim, hidden, activation, **posterior) for dim in dims[1:]]
+        lower = [jaxgen.networks.MLPGaussian(dim, hidden[::-1], activation, **mlp) for dim in dims[:-1]]
         return upper, lower
 
     def activation_function(self) -> Any:
         """That of fully connected networks."""
-        return from_plain({"named": self.activation})  # type: ignore[attr-defined]
+        return jaxgen.plain.from_plain({"named": self.activation})  # type: ignore[attr-defined]
 
     def mlp(self) -> dict[str, Any]:
         """What fully connected networks are built with."""
@@ -145,7 +145,7 @@ class VAEOptions(Options):
 
     def output_activation(self) -> Any:
         """What bounds a Gaussian's mean; the other likelihoods take logits."""
-        return jax.nn.sigmoid if self.likelihood == "gaussian" else None
+        return jaxgen.plain.from_plain({"named": "sigmoid"}) if self.likelihood == "gaussian" else None
 
     def _optimizer(self) -> Any:
         """Adam or RMSprop, with a learning rate in stages where there are boundaries; of a number that is Adam's own,
@@ -158,15 +158,15 @@ class VAEOptions(Options):
             )
         rate: Any = self.learning_rate
         if boundaries:
-            rate = schedules.Piecewise(boundaries, (rate, *later))
+            rate = jaxgen.schedules.Piecewise(boundaries, (rate, *later))
         if self.optimizer == "rmsprop":
             if self.b1 != 0.9:
                 raise ValueError(f"--b1 is for adam, got {self.b1}: leave it out with --optimizer rmsprop")
             # As PyTorch has it, which adds epsilon to the root: under it, where optax adds it, its square is as much.
-            return optimizer("rmsprop", learning_rate=rate, decay=0.99, eps=self.epsilon**2)
+            return jaxgen.plain.optimizer("rmsprop", learning_rate=rate, decay=0.99, eps=self.epsilon**2)
         own = {"b1": (self.b1, 0.9), "eps": (self.epsilon, 1e-8)}
         changed = {name: value for name, (value, usual) in own.items() if value != usual}
-        return optimizer("adam", learning_rate=rate, **changed)
+        return jaxgen.plain.optimizer("adam", learning_rate=rate, **changed)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -192,8 +192,10 @@ class MLPVAEOptions(VAEOptions):
 
     def networks(self, image_shape: tuple[int, ...], shape: tuple[int, ...], common: dict[str, Any]) -> tuple[Any, Any]:
         activation, mlp = self.activation_function(), {**common, **self.mlp()}
-        encoder = networks.MLPEncoder(self.latent_dim, self.hidden, activation, **mlp, **self.posterior())
-        return encoder, networks.MLPDecoder(shape, self.hidden[::-1], activation, self.output_activation(), **mlp)
+        encoder = jaxgen.networks.MLPEncoder(self.latent_dim, self.hidden, activation, **mlp, **self.posterior())
+        return encoder, jaxgen.networks.MLPDecoder(
+            shape, self.hidden[::-1], activation, self.output_activation(), **mlp
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -209,9 +211,9 @@ class ConvVAEOptions(VAEOptions):
     """Activation of the hidden layers between stochastic layers."""
 
     def networks(self, image_shape: tuple[int, ...], shape: tuple[int, ...], common: dict[str, Any]) -> tuple[Any, Any]:
-        encoder = networks.ConvEncoder(self.latent_dim, self.width, **common)
+        encoder = jaxgen.networks.ConvEncoder(self.latent_dim, self.width, **common)
         bounded = self.output_activation()
-        return encoder, networks.ConvDecoder(shape, self.width, output_activation=bounded, **common)
+        return encoder, jaxgen.networks.ConvDecoder(shape, self.width, output_activation=bounded, **common)
 
 
 VAEOptions.architectures.update(mlp=MLPVAEOptions, conv=ConvVAEOptions)

@@ -244,7 +244,7 @@ def read(path: Path) -> list[Record]:
         contents = json.loads(path.read_text())
         found, plain = contents["format"], contents["records"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} holds no records ({error}): evaluate.py writes such files") from error
+        raise ValueError(f"{path} holds no records ({error}): jaxgen evaluate writes such files") from error
     if found != FORMAT:
         raise ValueError(f"{path} is of format {found}, this jaxgen reads {FORMAT}: use the jaxgen that wrote it")
     return [from_plain(record) for record in plain]

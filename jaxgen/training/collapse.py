@@ -168,7 +168,7 @@ _WARNINGS: dict[str, Callable[..., list[str]]] = {"gan": _gan_warnings, "vae": _
 def collapse_warnings(
     spec: Spec, row: Mapping[str, float], measured: Mapping[str, float], step: int | None = None
 ) -> list[str]:
-    """What looks like collapse in one evaluation, each in words with remedies as options of ``train.py``.
+    """What looks like collapse in one evaluation, each in words with remedies as options of ``jaxgen train``.
 
     Args:
       spec: the GAN or VAE.

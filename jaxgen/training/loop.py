@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jaxgen.data.feeds import Feed, Resident
 from jaxgen.data.sources import Source
+from jaxgen.data.streaming import Streamed
 from jaxgen.parallel import gather_networks, state_shardings
-from jaxgen.training.feeds import Feed, Resident
-from jaxgen.training.streaming import Streamed
 
 Step = Callable[[Any, dict[str, jax.Array], jax.Array], tuple[Any, dict[str, jax.Array]]]
 Transform = Callable[[dict[str, jax.Array], jax.Array, jax.Array], dict[str, jax.Array]]

@@ -8,21 +8,13 @@ from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
 from jaxgen.plain import (
-    ImageType,
     Optimizer,
-    Plain,
     Spec,
     State,
-    check,
-    check_images,
-    differences,
     from_plain,
     init_state,
-    one_line,
     optimizer,
-    parse,
     register,
-    shown,
     spec_from_plain,
     state_shapes,
     to_plain,
@@ -31,6 +23,7 @@ from jaxgen.training import manifest
 from jaxgen.training.checkpoint import Checkpoints, Which
 from jaxgen.training.files import exclusive, replacing
 from jaxgen.training.manifest import versions
+from jaxgen.untrusted import ImageType, Plain, check, check_images, differences, one_line, parse, shown
 
 # What of it people know by this module's name.
 __all__ = [
@@ -89,7 +82,7 @@ class _TrainedData(TypedDict):
 
 
 class _Trained(TypedDict):
-    """What train.py has always written besides."""
+    """What jaxgen train has always written besides."""
 
     data: _TrainedData
     batch_size: int
@@ -113,7 +106,7 @@ def _check_config(config: dict[str, Plain]) -> None:
     identity = config["identity"]
     data = identity["data"]
     check_images(data["image_shape"], data["image_type"], "identity.data.")
-    if "options" in config["settings"]:  # a run of train.py's
+    if "options" in config["settings"]:  # a run of jaxgen train's
         check(identity, _Trained, "identity")
     sizes = {"identity.batch_size": identity.get("batch_size", 1)}
     sizes |= {"identity.data.num_examples": data.get("num_examples", 1)}
@@ -182,7 +175,7 @@ class Run:
         path = directory / "config.json"
         if not path.is_file():
             raise FileNotFoundError(
-                one_line(directory, "holds no run: expected config.json in it, which train.py writes")
+                one_line(directory, "holds no run: expected config.json in it, which jaxgen train writes")
             )
         try:
             with path.open("rb") as file:

@@ -1,1 +1,0 @@
-"""What compare.py is made of: the models, their costs, and the page about them."""

@@ -1,0 +1,1 @@
+"""What jaxgen compare is made of: the models, their costs, and the page about them."""

@@ -1,0 +1,63 @@
+"""What every command does with its errors."""
+
+import asyncio
+import logging
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from jaxgen.cli.compilation_cache import keep_compiled_programs
+from jaxgen.cli.options import UsageError
+from jaxgen.cli.standard_streams import outlive_readers
+from jaxgen.training.stopping import Stopped
+
+T = TypeVar("T")
+
+
+def only_of_asyncio(trace: TracebackType | None) -> bool:
+    """Whether an exception came about in asyncio, called by native code: that is, in what Orbax left running."""
+    home, found = Path(asyncio.__file__).parent, trace is not None
+    while trace is not None:
+        found = found and Path(trace.tb_frame.f_code.co_filename).parent == home
+        trace = trace.tb_next
+    return found
+
+
+def silence_what_orbax_leaves() -> None:
+    """Print no traceback of what goes on in threads of Orbax's after it has raised its error, which is printed."""
+    # It prints that of every task that an error ends; and more come of its event loops, which are closed by then.
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    if sys.excepthook is sys.__excepthook__ and sys.unraisablehook is sys.__unraisablehook__:  # not a test's
+
+        def uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+            if not only_of_asyncio(trace):
+                sys.__excepthook__(kind, error, trace)
+
+        def unraisable(told: Any) -> None:
+            if not only_of_asyncio(told.exc_traceback):
+                sys.__unraisablehook__(told)
+
+        sys.excepthook, sys.unraisablehook = uncaught, unraisable
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+
+
+def exit_status(read: Callable[[], T], act: Callable[[T], object], go_on: str = "go on with --resume") -> int:
+    """Read a command line and act on it: 0; 1 and one line on the standard error for what the person who called it can
+    put right, 2 where that is the command line itself; or 128 and the number of the signal that stopped it."""
+    outlive_readers()
+    silence_what_orbax_leaves()
+    try:
+        options = read()
+        keep_compiled_programs()
+        act(options)
+    except Stopped as stopped:
+        print(f"{stopped}: everything is saved, {go_on}", file=sys.stderr)
+        return stopped.status
+    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    return 0

@@ -1,0 +1,257 @@
+"""How a run begins and goes on: its identity, its directory, its first state; and its whole way, of `jaxgen train`."""
+
+import shutil
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxgen import data
+from jaxgen.cli.options import Options
+from jaxgen.evaluation.during_training import Evaluation, Pictures, extractor_of
+from jaxgen.families import family_of
+from jaxgen.keys import named_key, step_key
+from jaxgen.training import loop, manifest, processes
+from jaxgen.training.checkpoint import Checkpoints
+from jaxgen.training.files import exclusive
+from jaxgen.training.monitor import Monitor, read_rows
+from jaxgen.training.run import Run, Spec, State, differences, init_state, to_plain
+from jaxgen.training.run_data import Data, dataset_name, load_data
+from jaxgen.training.session import Session, Start
+from jaxgen.training.stopping import StopRequest
+
+
+def identity(options: Options, spec: Spec, loaded: Data) -> dict[str, Any]:
+    """What makes a run this run, as plain data. Paths are no part of it: the images themselves are, by a sample."""
+    return {
+        "model": to_plain(spec),
+        "data": {
+            "name": dataset_name(options.dataset),
+            "split": options.train_split,
+            "num_examples": loaded.num_examples,
+            "image_shape": list(loaded.example["image"].shape[1:]),
+            "image_type": str(loaded.example["image"].dtype),
+            "labels": "label" in loaded.example,
+            "binarization": options.data_choice().binarization,
+            "sha256": loaded.sha256,
+        },
+        "batch_size": options.batch_size,
+        "seed": options.seed,
+    }
+
+
+def claim_next_free(parent: Path, family: str) -> Path:
+    """Make the first of FAMILY-001, FAMILY-002, ... that does not exist, for this command alone."""
+    number = 1
+    while True:
+        directory = parent / f"{family}-{number:03d}"
+        try:
+            directory.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return directory
+
+
+def borrow_weights(state: State, source: Path) -> State:
+    """Put another run's parameters, collections and moving average into a fresh state."""
+    other = Run.open(source).restore("newest")
+    names = [
+        name for name in state._fields if name.endswith(("params", "collections", "ema")) and name != "hyperparams"
+    ]
+    if type(other) is not type(state):
+        raise ValueError(f"{source} holds a {type(other).__name__}, wanted a {type(state).__name__}")
+    saved, wanted = ({name: getattr(s, name) for name in names} for s in (other, state))
+    differing = manifest.array_differences(manifest.arrays(saved), manifest.arrays(wanted))
+    if differing:
+        raise ValueError(f"the weights of {source} do not fit: {manifest.summary(differing)}")
+    return state._replace(**saved)
+
+
+def dynamic_binarization(batch: dict[str, jax.Array], key: jax.Array, step: jax.Array) -> dict[str, jax.Array]:
+    """Draw each batch's binary images anew at every step."""
+    return {**batch, "image": data.binarize(batch["image"], step_key(key, "binarization", step))}
+
+
+def train(options: Options) -> Path:
+    """Train as the options say; returns the run directory."""
+    options.check()
+    processes.connect(options.coordinator, options.num_processes, options.process_id)
+    mesh = processes.build_mesh(options.mesh)
+    with ExitStack() as held:
+        run = Run.open(options.workdir) if options.workdir is not None and Run.exists(options.workdir) else None
+        if run is not None:
+            if processes.is_primary():
+                held.enter_context(run.lock())
+            if not options.resume:
+                raise FileExistsError(
+                    f"{run.directory} already holds a run: pass --resume to continue it, or another --workdir"
+                )
+        loaded = load_data(options.data_choice(), options.batch_size, mesh)
+        spec: Any = options.spec(loaded.example["image"].shape[1:], loaded.num_classes)
+        run_identity = identity(options, spec, loaded)
+        extractor = extractor_of(options.extractor, options.dataset, loaded.test["image"].shape[1:])
+        if run is not None:
+            run.check_identity(run_identity)
+        key = jax.random.key(options.seed)
+        pictures = Pictures(spec, loaded.test, key)
+        training = build_loop(options, spec, loaded, mesh)
+        held.callback(training.close)
+        state = initial_state(options, spec, loaded, training, None if run is None else run.steps())
+        totals = training.zero_totals(state)
+        device, say = jax.devices()[0], print if processes.is_primary() else lambda *_: None
+        where = f"{device.platform} ({device.device_kind})" + (f", mesh {dict(mesh.shape)}" if mesh is not None else "")
+        say(f"{options.family} on {options.dataset}: {loaded.num_examples} images, {where}")
+        if loaded.streams is not None:
+            say(f"streaming the training images from where they are: {loaded.streams}")
+        run = create_together(run, run_identity, options, held)
+        say(f"run directory: {run.directory}")
+        stop = held.enter_context(StopRequest())
+        checkpoints = held.enter_context(
+            run.checkpoints(
+                keep=options.keep,
+                keep_every=options.keep_every,
+                asynchronous=options.checkpointing == "asynchronous",
+            )
+        )
+        start = starting_point(options, run, loaded, Start(state, totals, looked=True, saved=False), checkpoints, say)
+        step = int(start.state.step)
+        if step >= options.steps and start.looked:
+            say(f"already trained for {step} steps of {options.steps}: nothing to do")
+            return run.directory
+        monitor = None
+        if processes.is_primary():
+            monitor = held.enter_context(Monitor(run.directory, step if start.looked else step - 1))
+            note(monitor, run, start)
+        # Several processes evaluate together, or not at all.
+        between = stop.check if jax.process_count() == 1 else lambda: None
+        samples = getattr(options, "log_likelihood_samples", None)
+        session = Session(
+            cadence=options.cadence(),
+            key=key,
+            spec=spec,
+            run=run,
+            training=training,
+            test=loaded.test_identity,
+            checkpoints=checkpoints,
+            monitor=monitor,
+            evaluation=Evaluation(spec, loaded.test, key, samples, between, extractor),
+            pictures=pictures,
+            mesh=mesh,
+            stop=stop,
+            start=start,
+        )
+        for picture in session.train():
+            say(f"picture: {picture}")
+    return run.directory
+
+
+def starting_point(options: Options, run: Run, loaded: Data, fresh: Start, checkpoints: Checkpoints, say: Any) -> Start:
+    """Where a session begins: at the newest whole checkpoint, or afresh."""
+    if not checkpoints.steps():
+        # The folder is made before the first step.
+        gone = not checkpoints.was_there and any(log.stat().st_size for log in run.directory.rglob("metrics.jsonl"))
+        step = checkpoints.newest_saved()
+        if gone or step is not None:
+            what = "its checkpoints" if step is None else f"its checkpoint of step {step}"
+            raise FileNotFoundError(
+                f"{run.directory} was trained, and {what} cannot be found: put {checkpoints.directory} back from a "
+                "copy, or start again in another --workdir"
+            )
+        if options.resume:
+            say("no completed checkpoint: starting at step 0")
+        return fresh
+    restored = checkpoints.restore_newest({"state": fresh.state, "totals": fresh.totals})
+    for reason in restored.damaged.values():
+        say(f"warning: {reason}")
+    saved = checkpoints.newest_saved()
+    if saved is not None and saved > max((restored.step, *restored.damaged)):
+        say(f"warning: checkpoint {saved} was saved in {checkpoints.directory} and is not there")
+    run.check_identity(restored.manifest["config"]["identity"], f"checkpoint {restored.step}")
+    say(f"resuming from step {restored.step}")
+    made = {name: restored.manifest[name] for name in ("versions", "topology")}
+    changed = differences(made, {"versions": manifest.versions(), "topology": manifest.topology()})
+    if changed:
+        say(f"the run goes on, but its bits may be others from here: {manifest.summary(changed)}")
+    warnings = []
+    # Runs of earlier versions do not say what they were evaluated on.
+    others = differences(restored.manifest.get("test", loaded.test_identity), loaded.test_identity, "test images")
+    if others:
+        warnings.append(
+            f"what is measured from here is measured on other test images, and the best is sought anew: "
+            f"{manifest.summary(others)}"
+        )
+    for text in warnings:
+        say(f"warning: {text}")
+    looked = restored.manifest["looked"]
+    return Start(restored.items["state"], restored.items["totals"], looked, looked, tuple(warnings))
+
+
+def note(monitor: Monitor, run: Run, start: Start) -> None:
+    """Keep in the log what was said of the start; a session that ended before its first checkpoint did so, too."""
+    step = int(np.max(start.state.step))
+    rows = read_rows(run.directory / "metrics.jsonl", step)
+    for text in start.warnings:
+        if {"step": step, "warning": text} not in rows:
+            monitor.write(step, {"warning": text})
+
+
+def build_loop(options: Options, spec: Any, loaded: Data, mesh: jax.sharding.Mesh | None) -> loop.Loop:
+    """The compiled loop of a run."""
+    key = jax.random.key(options.seed)
+    step: Any = partial(family_of(spec).step, spec)
+    dynamic = options.data_choice().binarization == "dynamic"
+    transform = dynamic_binarization if dynamic else None
+    sentinel: Any = "skip" if options.skip_bad_steps else "watch"
+    return loop.Loop(step, loaded.train, key, options.batch_size, transform, mesh, loaded.num_examples, sentinel)
+
+
+def initial_state(options: Options, spec: Spec, loaded: Data, training: loop.Loop, steps: list[int] | None) -> Any:
+    """A fresh state in its place on the mesh, with borrowed weights where they are asked for and still matter."""
+    key = named_key(jax.random.key(options.seed), "init")
+    state = init_state(spec, key, loaded.example)
+    if options.init_from is not None and not steps:
+        state = borrow_weights(state, options.init_from)
+    if not bool(jax.jit(loop.all_finite)(state)):
+        raise ValueError("the run would begin with numbers that are not finite: give smaller ones as options")
+    return jax.jit(training.place)(jax.device_get(state))
+
+
+def create_together(run: Run | None, run_identity: dict[str, Any], options: Options, held: ExitStack) -> Run:
+    """The run, made and held by one process after all have looked, and opened by the others after it is made."""
+    processes.wait_for_all("looked for a run")
+    if run is not None:
+        return run
+    directory = options.workdir
+    if processes.is_primary():
+        directory = claim(directory, options.family, held)
+        Run.create(directory, run_identity, {"family": options.family, "options": options.saved()})
+    return Run.open(Path(processes.agree_on_text(str(directory))))
+
+
+def claim(directory: Path | None, name: str, held: ExitStack) -> Path:
+    """Make and hold the directory of a new run; where an error ends the command before anything is trained, it goes."""
+    made = directory is None or not directory.exists()
+    if directory is None:
+        directory = claim_next_free(Path("runs"), name)
+    directory.mkdir(parents=True, exist_ok=True)
+    held.enter_context(exclusive(directory))
+    theirs = {path.name for path in directory.iterdir()}  # what was there is never touched
+
+    def leave(kind: type[BaseException] | None, *_: object) -> None:
+        log = directory / "metrics.jsonl"
+        began = (directory / "checkpoints").is_dir() and any((directory / "checkpoints").iterdir())
+        if kind is None or began or (log.is_file() and log.stat().st_size) or (directory / "bad_step").exists():
+            return
+        for name in {"config.json", "metrics.jsonl"} - theirs:
+            (directory / name).unlink(missing_ok=True)
+        for name in {"checkpoints", "tensorboard", "members"} - theirs:
+            shutil.rmtree(directory / name, ignore_errors=True)
+        if made and {path.name for path in directory.iterdir()} == {".lock"}:
+            shutil.rmtree(directory)
+
+    held.push(leave)
+    return directory

@@ -1,0 +1,185 @@
+"""The way of a sweep: one program trains all members, each of which has a run directory."""
+
+import json
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxgen import data
+from jaxgen.cli import runs
+from jaxgen.cli.sweeping import results as sweep_results
+from jaxgen.cli.sweeping.plan import Member, Plan, keys
+from jaxgen.cli.sweeping.session import SweepSession, Watched
+from jaxgen.evaluation.during_training import Evaluation, Pictures, extractor_of
+from jaxgen.families import family_of
+from jaxgen.keys import named_key
+from jaxgen.training import loop, population
+from jaxgen.training.files import replacing
+from jaxgen.training.monitor import Monitor
+from jaxgen.training.run import Run
+from jaxgen.training.run_data import Data, load_data
+from jaxgen.training.session import Start
+from jaxgen.training.stopping import StopRequest
+
+
+def sweep(plan: Plan) -> Path:
+    """Train as the plan says; returns the sweep's directory."""
+    plan.check()
+    options = plan.options
+    with ExitStack() as held:
+        run = open_run(plan, held)
+        loaded = load_data(options.data_choice(), options.batch_size)
+        members = plan.members(loaded.example["image"].shape[1:], loaded.num_classes)
+        check(members, loaded)
+        identity = sweep_identity(plan, loaded)
+        if run is not None:
+            run.check_identity(identity)
+        training = build_loop(plan, members, loaded)
+        state = jax.device_put(initial_state(members, loaded))
+        fresh = Start(state, training.zero_totals(state), looked=True, saved=False)
+        Pictures(members[0].spec, loaded.test, jax.random.key(0))  # refuses what cannot be shown
+        run = create(plan, identity, held) if run is None else run
+        device = jax.devices()[0]
+        print(f"{len(members)} members of {plan.family} on {options.dataset}: {loaded.num_examples} images, "
+              f"{device.platform} ({device.device_kind})")  # fmt: skip
+        print(f"sweep directory: {run.directory}")
+        stop = held.enter_context(StopRequest())
+        checkpoints = held.enter_context(
+            run.checkpoints(
+                keep=options.keep,
+                keep_every=options.keep_every,
+                asynchronous=options.checkpointing == "asynchronous",
+            )
+        )
+        start = runs.starting_point(options, run, loaded, fresh, checkpoints, print)
+        session = SweepSession(
+            watch(plan, run, members, loaded, start, stop, held),
+            cadence=options.cadence(),
+            key=jax.random.key(options.seed),
+            spec=members[0].spec,
+            run=run,
+            training=training,
+            test=loaded.test_identity,
+            checkpoints=checkpoints,
+            stop=stop,
+            start=start,
+        )
+        done, began = session.step, time.perf_counter()
+        session.train()
+        if session.step > done:
+            print(f"{session.step - done} steps of {len(members)} members: {time.perf_counter() - began:.0f} s")
+        report(plan, run.directory, session.step, session.finish())
+    return run.directory
+
+
+def open_run(plan: Plan, held: ExitStack) -> Run | None:
+    """The sweep in the ``--workdir``, held, where there is one."""
+    options = plan.options
+    if options.workdir is None or not Run.exists(options.workdir):
+        return None
+    run = Run.open(options.workdir)
+    held.enter_context(run.lock())
+    if not options.resume:
+        raise FileExistsError(f"{run.directory} already holds a run: pass --resume, or another --workdir")
+    return run
+
+
+def check(members: Sequence[Member], loaded: Data) -> None:
+    """Refuse a population that cannot be trained, before any of it is made."""
+    if isinstance(loaded.train, data.Source):
+        raise ValueError(
+            f"the members of a sweep share images held on the device, and these stream ({loaded.streams}): use "
+            "--streaming never, fewer images, or a smaller --image-size"
+        )
+    specs, sizes = [member.spec for member in members], latent_sizes(members)
+    population.check_members(specs, sizes)
+    population.check_memory(specs[0], loaded.example, len(members), loaded.train)
+
+
+def latent_sizes(members: Sequence[Member]) -> list[int] | None:
+    """Latent dimensions that each member uses; None where all use all."""
+    sizes = [member.latent_size for member in members]
+    return None if sizes[0] is None else [size for size in sizes if size is not None]
+
+
+def initial_state(members: Sequence[Member], loaded: Data) -> Any:
+    """The members' fresh states, [M, ...]."""
+    init_keys = jax.vmap(partial(named_key, name="init"))(keys(members))
+    return population.init([member.spec for member in members], init_keys, loaded.example, latent_sizes(members))
+
+
+def build_loop(plan: Plan, members: Sequence[Member], loaded: Data) -> loop.Loop:
+    """The compiled loop of all members."""
+    spec: Any = members[0].spec
+    step: Any = partial(family_of(spec).step, spec)
+    dynamic = plan.options.data_choice().binarization == "dynamic"
+    transform = runs.dynamic_binarization if dynamic else None
+    return loop.Loop(step, loaded.train, keys(members), plan.options.batch_size, transform, members=plan.how)
+
+
+def sweep_identity(plan: Plan, loaded: Data) -> dict[str, Any]:
+    """What makes a sweep this sweep, as plain data."""
+    spec = plan.options.spec(loaded.example["image"].shape[1:], loaded.num_classes)
+    return {**runs.identity(plan.options, spec, loaded), "sweep": plan.identity()}
+
+
+def settings(plan: Plan, options: Any) -> dict[str, Any]:
+    """Options as they stand in a run's config."""
+    return {"family": plan.family, "options": options.saved()}
+
+
+def create(plan: Plan, identity: dict[str, Any], held: ExitStack) -> Run:
+    """Make the sweep's directory, and hold it."""
+    directory = runs.claim(plan.options.workdir, "sweep", held)
+    return Run.create(directory, identity, settings(plan, plan.options))
+
+
+def watch(
+    plan: Plan,
+    run: Run,
+    members: Sequence[Member],
+    loaded: Data,
+    start: Start,
+    stop: StopRequest,
+    held: ExitStack,
+) -> list[Watched]:
+    """Make or open each member's run directory, with what watches it."""
+    step = int(np.max(start.state.step))
+    watched = []
+    extractor = extractor_of(plan.options.extractor, plan.options.dataset, loaded.test["image"].shape[1:])
+    for number, member in enumerate(members):
+        identity = runs.identity(member.options, member.spec, loaded)
+        directory = run.directory / "members" / f"{number:03d}"
+        if Run.exists(directory):
+            own = Run.open(directory)
+            own.check_identity(identity)
+        else:
+            own = Run.create(directory, identity, {**settings(plan, member.options), "setting": member.setting})
+        monitor = held.enter_context(Monitor(directory, step if start.looked else step - 1))
+        runs.note(monitor, own, start)
+        key = jax.random.key(member.options.seed)
+        samples = getattr(plan.options, "log_likelihood_samples", None)
+        evaluation = Evaluation(members[0].spec, loaded.test, key, samples, stop.check, extractor)
+        watched.append(Watched(member, own, monitor, evaluation, Pictures(members[0].spec, loaded.test, key)))
+    return watched
+
+
+def report(plan: Plan, directory: Path, steps: int, members: list[dict[str, Any]]) -> None:
+    """Write what was found, and print it."""
+    rows = sweep_results.summarize(plan.settings(), members)
+    found = {"steps": steps, "settings": rows, "members": members}
+    with replacing(directory / "results.json") as partial_file:
+        partial_file.write_text(json.dumps(found, indent=2) + "\n")
+    sweep_results.draw({"": rows}, directory / "sweep.png")
+    diverged = [f"{m['member']} (finite for {m['finite_steps']} steps)" for m in members if m["diverged"]]
+    if diverged:
+        print(f"diverged and left out of the means: members {', '.join(diverged)}")
+    print(f"mean +- standard error over the seeds of each setting, after {steps} steps:")
+    print(sweep_results.table(rows))
+    print(f"picture: {directory / 'sweep.png'}")

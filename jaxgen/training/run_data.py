@@ -1,0 +1,189 @@
+"""What a run learns from: held in memory, or streamed where it does not fit."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxgen import data
+from jaxgen.data import feeds, limits
+from jaxgen.evaluation.during_training import Dataset
+from jaxgen.training import manifest, processes
+
+MOST_CLASSES = 100_000  # a conditional network has parameters for each
+DEVICE_SHARE = 0.5  # of a device's memory, for data: the rest is for states, gradients and activations
+HOST_SHARE = 0.4  # of the host's memory, for data: while they are loaded they may be there twice
+
+
+Streaming = Literal["auto", "always", "never"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataChoice:
+    """Which data a run learns from, and how they are read.
+
+    Args:
+      dataset: see `jaxgen.data.load`, as are the next four.
+      data_dir: where TFDS keeps prepared sets.
+      manual_dir: folder with the original files of a TFDS set.
+      image_size: height and width in pixels.
+      color: ``"grey"`` or ``"rgb"``.
+      train_split: the split to train on, or a slice of one.
+      test_split: the split to evaluate on.
+      streaming: whether the training split is read as it is needed; where it does not fit, for ``"auto"``.
+      binarization: whether images are made binary once, or anew at every step.
+      conditional: whether the number of classes must be known.
+    """
+
+    dataset: str
+    data_dir: Path | None = None
+    manual_dir: Path | None = None
+    image_size: int | None = None
+    color: data.Color | None = None
+    train_split: str = "train"
+    test_split: str = "test"
+    streaming: Streaming = "auto"
+    binarization: data.Binarization = "none"
+    conditional: bool = False
+
+
+class Data(NamedTuple):
+    """What a run learns from."""
+
+    train: Dataset | data.Source  # this process's rows of the training split, or where its batches stream from
+    test: Dataset  # the whole test split
+    example: Dataset  # an example of the training split, of zeros
+    num_examples: int  # of the training split, over all processes
+    num_classes: int | None  # a number that no label of both splits reaches; None without labels
+    sha256: str  # of `jaxgen.data.LOOKED_AT` examples of the training split
+    streams: str | None  # why it streams; None where it does not
+    test_identity: dict[str, Any]  # what the run is evaluated on, as plain data
+
+
+def dataset_name(dataset: str) -> str:
+    """The name of a data set without the path of its files, which is no part of what it is."""
+    kind, _, rest = dataset.partition(":")
+    return f"stacked:{dataset_name(rest)}" if kind == "stacked" else kind
+
+
+def why_stream(streaming: Streaming, source: data.Source, blocks: int) -> str | None:
+    """Why the training split is to be streamed to a mesh of so many blocks of data; None when it is to be loaded."""
+    if streaming != "auto":
+        return "--streaming always" if streaming == "always" else None
+    size, rule = source.nbytes, "--streaming never loads them all the same"
+    there = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    if there is not None and size / blocks > DEVICE_SHARE * there:
+        return (
+            f"its {size / 1e9:,.1f} GB are more than {DEVICE_SHARE:.0%} of the memory of {blocks} "
+            f"device{'s' * (blocks > 1)} of {there / 1e9:,.1f} GB; {rule}"
+        )
+    there = limits.memory()
+    if source.arrays is None and size / jax.process_count() > HOST_SHARE * there:
+        return f"its {size / 1e9:,.1f} GB are more than {HOST_SHARE:.0%} of the {there / 1e9:,.1f} GB here; {rule}"
+    return None
+
+
+def load_data(choice: DataChoice, batch_size: int, mesh: jax.sharding.Mesh | None = None) -> Data:
+    """Load the test split and this process's share of the training split, or open the latter to be streamed.
+
+    Either way the examples are the same, binarised where that is asked for.
+    """
+    places = ("data_dir", "manual_dir", "image_size", "color")
+    settings: dict[str, Any] = {name: getattr(choice, name) for name in places}
+    load: Any = partial(data.load, choice.dataset, **settings)
+    open_source: Any = partial(data.open_source, choice.dataset, **settings)
+    blocks = 1 if mesh is None else mesh.shape["data"]
+    share = feeds.Share(jax.process_index(), jax.process_count(), blocks)
+    source = open_source(choice.train_split)
+    streams = why_stream(choice.streaming, source, blocks)
+    if processes.largest(int(streams is not None)) and streams is None:
+        streams = "it does not fit another process"
+    if streams is not None:
+        needed = open_source(choice.test_split).nbytes
+        limits.check_memory(needed, f"{choice.dataset}: the test split, which is always loaded")
+    test = load(choice.test_split)
+    if source.image_shape != test["image"].shape[1:]:
+        raise ValueError(
+            f"{choice.dataset}: training images are {list(source.image_shape)}, test images "
+            f"{list(test['image'].shape[1:])}: give one size for all (--image-size 64)"
+        )
+    if batch_size > source.num_examples:
+        raise ValueError(
+            f"--batch-size {batch_size} is larger than {choice.dataset} with its {source.num_examples} "
+            f"training images: use at most {source.num_examples}"
+        )
+    static = choice.binarization == "static"
+    if choice.binarization != "none":
+        test["image"] = data.binarize_set(test["image"])
+    train: Dataset | data.Source
+    if streams is None:
+        train, sha256 = _load(source, load, choice.train_split, share, static)
+        largest = int(train["label"].max(initial=0)) if "label" in train else 0
+    else:
+        train, sha256 = _open(source, share, static)
+        largest = 0
+        if source.labels and source.num_classes is None and choice.conditional:
+            raise ValueError(
+                f"{choice.dataset}: how many classes its labels number is known only after reading all of them: pass "
+                "--streaming never, or leave out --conditional"
+            )
+    num_classes = _num_classes(choice.dataset, source, test, processes.largest(largest)) if source.labels else None
+    kind = np.dtype(np.bool_) if static else source.image_type
+    example = {"image": np.zeros((1, *source.image_shape), kind)}
+    if source.labels:
+        example["label"] = np.zeros(1, np.int32)
+    digest = hashlib.sha256(json.dumps(manifest.describe_leaves(test), sort_keys=True).encode()).hexdigest()
+    measured_on = {"split": choice.test_split, "num_examples": len(test["image"]), "sha256": digest}
+    return Data(train, test, example, source.num_examples, num_classes, sha256, streams, measured_on)
+
+
+def _load(
+    source: data.Source, load: Callable[..., Dataset], split: str, share: feeds.Share, static: bool
+) -> tuple[Dataset, str]:
+    """This process's rows of the training split, and the fingerprint of the whole split's sample."""
+    rows = share.rows(source.num_examples)
+    if source.arrays is None:
+        train = load(split, rows=share.rows)
+    else:
+        train = {name: array[rows] for name, array in source.arrays.items()}
+    if static:
+        train["image"] = data.binarize_set(train["image"], rows.start)
+    places, _ = _own_sample(source, share)
+    return train, _fingerprint({name: array[places - rows.start] for name, array in train.items()}, places)
+
+
+def _open(source: data.Source, share: feeds.Share, static: bool) -> tuple[data.Source, str]:
+    """The source of a training split that streams, and the fingerprint of the whole split's sample."""
+    places, own = _own_sample(source, share)
+    sample = {name: array[own] for name, array in source.look().items()}
+    if static:
+        source, sample["image"] = data.binarized(source), data.binarize_set(sample["image"], places)
+    return source, _fingerprint(sample, places)
+
+
+def _own_sample(source: data.Source, share: feeds.Share) -> tuple[np.ndarray, np.ndarray]:
+    """The examples that stand for the whole split, as far as they are this process's: places, and which they are."""
+    places, rows = data.spread(source.num_examples, data.LOOKED_AT), share.rows(source.num_examples)
+    own = (places >= rows.start) & (places < rows.stop)
+    return places[own], own
+
+
+def _fingerprint(sample: Dataset, places: np.ndarray) -> str:
+    return f"{processes.total(data.fingerprint(sample, places)):064x}"
+
+
+def _num_classes(name: str, source: data.Source, test: Dataset, largest: int) -> int:
+    known = [largest + 1 if source.num_classes is None else source.num_classes]
+    num_classes = max([*known, *(int(test[key].max()) + 1 for key in ("label",) if key in test)])
+    if num_classes > MOST_CLASSES:
+        raise ValueError(
+            f"{name}: labels must number classes from 0, at most {MOST_CLASSES} of them, got a label of "
+            f"{num_classes - 1}: renumber them, or leave them out"
+        )
+    return num_classes
