@@ -82,6 +82,8 @@ class Options:
 class Complete(Options):
     """Complete held-out images of which a part is hidden, in several ways, beside simple guesses."""
 
+    out: Path = Path("completions")
+    """Folder of the results."""
     hide: Hide = "bottom"
     """What is hidden: a half, the centre, or single pixels at random."""
     share: float = 0.5
@@ -107,6 +109,8 @@ class Complete(Options):
 class Interpolate(Options):
     """Walk between latents: rows of images, and an animation."""
 
+    out: Path = Path("walks")
+    """Folder of the results."""
     between: Literal["samples", "images"] = "samples"
     """Between drawn latents, or those of held-out images."""
     steps: int = 10
@@ -121,6 +125,8 @@ class Interpolate(Options):
 class Invert(Options):
     """Project the model's own samples and held-out images into the latent space, from many starts and from one."""
 
+    out: Path = Path("inversions")
+    """Folder of the results."""
     num: int = 64
     """Number of samples, and of held-out images."""
     num_restarts: int = 8
@@ -133,6 +139,8 @@ class Invert(Options):
 class Neighbours(Options):
     """The nearest training images of samples: does the model know them by heart?"""
 
+    out: Path = Path("neighbours")
+    """Folder of the results."""
     num: int = 500
     """Number of samples, and of held-out images to compare with."""
 
@@ -141,6 +149,8 @@ class Neighbours(Options):
 class Attribute(Options):
     """Move images along the direction from one class to another."""
 
+    out: Path = Path("attribute")
+    """Folder of the results."""
     with_label: int
     """Class of the images that have the attribute."""
     without_label: int
@@ -157,6 +167,8 @@ class Attribute(Options):
 class Truncate(Options):
     """Samples from ever nearer to the middle of the prior: likelier and less varied."""
 
+    out: Path = Path("truncated")
+    """Folder of the results."""
     thresholds: tuple[float, ...] = (2.0, 1.0, 0.5, 0.25)
     """Largest absolute value of a latent, a column each; the first column is not truncated."""
 

@@ -42,7 +42,7 @@ class Options:
 
     source: Annotated[str, tyro.conf.Positional]
     """A run directory, a .safetensors file, or the name of a pretrained model."""
-    out: Path
+    out: Path = Path("exported")
     """The folder to write, which must not exist or be an export; or a .safetensors file for the weights alone."""
     platforms: tuple[str, ...] = ("cpu", "cuda", "tpu")
     """What the programs are to run on: any of cpu, cuda, rocm and tpu; one program holds all of them."""
