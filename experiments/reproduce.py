@@ -25,8 +25,8 @@ import tyro
 
 from experiments.reproduction import protocol, report
 from experiments.reproduction.protocol import Config, Record, Row
-from jaxgen.cli.evaluate import Bars
 from jaxgen.cli.exit_status import exit_status
+from jaxgen.cli.progress import Bars
 from jaxgen.cli.runs import train
 from jaxgen.cli.sweeping.plan import Plan
 from jaxgen.cli.sweeping.training import sweep

@@ -6,8 +6,7 @@ NAME`` trains and measures it, and writes the record.
 
 import dataclasses
 import json
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -18,6 +17,8 @@ from jaxgen import recipes
 from jaxgen.cli.gan_options import GANOptions
 from jaxgen.cli.sweeping.plan import Search
 from jaxgen.cli.vae_options import VAEOptions
+from jaxgen.evaluation.records import mean_and_error
+from jaxgen.evaluation.subject import Progress
 from jaxgen.training.files import replacing
 from jaxgen.training.monitor import read_rows
 from jaxgen.training.run import Run
@@ -34,7 +35,7 @@ NOT_IDENTITY = (
 class Measure(Protocol):
     """A paper's way to judge a trained run: a frozen dataclass of its settings."""
 
-    def __call__(self, run: Run, progress: Callable[[int, int], None]) -> Mapping[str, float]:
+    def __call__(self, run: Run, progress: Progress) -> Mapping[str, float]:
         """Numbers by name, of the run's checkpoint."""
 
 
@@ -125,9 +126,7 @@ class Reproduction:
     def error_of(self, row: "Row", metric: str) -> float | None:
         """Standard error of the mean over the seeds; None of one seed, and of the best of settings."""
         values = row.values[metric]
-        if self.search is not None or len(values) < 2:
-            return None
-        return float(np.std(values, ddof=1) / math.sqrt(len(values)))
+        return None if self.search is not None else mean_and_error(values)[1]
 
 
 class Config(NamedTuple):

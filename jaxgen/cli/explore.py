@@ -29,9 +29,12 @@ import jaxgen
 from jaxgen import data, latents, losses, metrics
 from jaxgen.batches import to_float
 from jaxgen.cli.exit_status import exit_status
+from jaxgen.cli.options import checkpoint, flag
 from jaxgen.cli.parsing import saved_options
 from jaxgen.cli.pictures import animate, show
 from jaxgen.evaluation.during_training import COLUMNS
+from jaxgen.evaluation.records import mean_and_error
+from jaxgen.evaluation.sample_measures import nearest
 from jaxgen.keys import named_key
 from jaxgen.trained import Trained
 from jaxgen.training.files import replacing
@@ -68,9 +71,8 @@ class Options:
         """Refuse what makes no sense, before anything is loaded."""
         for name in ("num", "num_samples", "temperatures", "num_restarts", "steps", "frames"):
             if getattr(self, name, 1) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
-        if self.checkpoint not in ("newest", "best") and not self.checkpoint.isdecimal():
-            raise ValueError(f"--checkpoint must be newest, best or a step, got {self.checkpoint!r}")
+                raise ValueError(f"{flag(name)} must be at least 1, got {getattr(self, name)}")
+        checkpoint(self.checkpoint)
 
     @property
     def key(self) -> jax.Array:
@@ -181,8 +183,7 @@ class Truncate(Options):
 
 def load_model(options: Options) -> Trained:
     """The model that is asked for."""
-    which: Any = options.checkpoint
-    model = jaxgen.load(options.model, int(which) if which.isdecimal() else which)
+    model = jaxgen.load(options.model, checkpoint(options.checkpoint))
     if len(model.image_shape) != 3:
         raise ValueError(f"{options.model} makes vectors {list(model.image_shape)}: pictures need images")
     if options.label is not None and model.num_classes is None:
@@ -231,14 +232,8 @@ def drawn_labels(model: Trained, options: Options, num: int) -> np.ndarray | Non
 
 def spread(images: Images, num: int) -> Images:
     """So many examples, spread over all."""
-    places = data.spread(len(images["image"]), min(num, len(images["image"])))
+    places = data.spread(len(images["image"]), num)
     return {name: array[places] for name, array in images.items()}
-
-
-def mean_and_error(values: Any) -> tuple[float, float]:
-    """(mean, its standard error)."""
-    values = np.asarray(values, np.float64)
-    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
 def timed(function: Callable[[], Any]) -> tuple[Any, float]:
@@ -288,7 +283,7 @@ def complete(options: Complete) -> dict[str, Any]:
     images = np.asarray(to_float(held["image"]))
     seen = np.where(mask[..., None], images, 0.0)
     known = np.asarray(to_float(train["image"]))
-    _, places = metrics.nearest_neighbours(jnp.asarray(seen), jnp.asarray(np.where(mask[..., None], known, 0.0)))
+    _, places = nearest(seen, np.where(mask[..., None], known, 0.0))
     given = held["image"]
     mode_key, draws_key = (named_key(options.key, name) for name in ("mode", "draws"))
     run = functools.partial(model.complete, given, mask, label=label, likelihood=likelihood)
@@ -298,7 +293,7 @@ def complete(options: Complete) -> dict[str, Any]:
     )
     guesses = {
         "mean training image": np.broadcast_to(known.mean(axis=0), images.shape),
-        "nearest training image": known[np.asarray(places)],
+        "nearest training image": known[places],
         "likeliest completion": np.asarray(mode.images[:, 0]),
         "one drawn completion": np.asarray(drawn.images[:, 0]),
         f"mean of {options.num_samples} completions": np.asarray(drawn.images.mean(axis=1)),
@@ -426,14 +421,13 @@ def neighbours(options: Neighbours) -> dict[str, Any]:
     held = spread(test, options.num)["image"]
     label = drawn_labels(model, options, options.num)
     samples = np.clip(np.asarray(model.sample(named_key(options.key, "samples"), options.num, label)), 0.0, 1.0)
-    known = jnp.asarray(train["image"])
-    distances, places = (np.asarray(each) for each in metrics.nearest_neighbours(jnp.asarray(samples), known))
-    usual = np.asarray(metrics.nearest_neighbours(jnp.asarray(held), known)[0])
+    distances, places = nearest(samples, train["image"])
+    usual, _ = nearest(held, train["image"])
     bound = float(np.quantile(usual, CLOSE))
     numbers = {
         "samples": len(samples),
         "held_out_images": len(held),
-        "training_images": len(known),
+        "training_images": len(train["image"]),
         "median_distance_of_samples": float(np.median(distances)),
         "median_distance_of_held_out_images": float(np.median(usual)),
         "distance_of_a_copy": bound,
@@ -441,15 +435,15 @@ def neighbours(options: Neighbours) -> dict[str, Any]:
         "share_expected_of_new_images": CLOSE,
         "distinct_neighbours": len(np.unique(places)),
     }
-    nearest = np.asarray(to_float(train["image"][places]))
-    save(options, {"samples": samples, "neighbours": nearest, "distances": distances}, numbers)
+    found = np.asarray(to_float(train["image"][places]))
+    save(options, {"samples": samples, "neighbours": found, "distances": distances}, numbers)
     order = np.argsort(distances)
     closest, some = order[:COLUMNS], order[np.linspace(0, len(order) - 1, COLUMNS).astype(int)]
     columns = {
         "closest": samples[closest],
-        "neighbour": nearest[closest],
+        "neighbour": found[closest],
         "closest to farthest": samples[some],
-        "neighbour ": nearest[some],
+        "neighbour ": found[some],
     }
     show(options.out / "neighbours.png", columns)
     return numbers
@@ -527,7 +521,7 @@ def lines(numbers: Mapping[str, Any], indent: str = "") -> list[str]:
         if isinstance(value, Mapping):
             found += [title, *lines(value, indent + "  ")]
         elif isinstance(value, tuple):
-            found.append(f"{title}: {value[0]:.4g} +- {value[1]:.2g}")
+            found.append(f"{title}: {value[0]:.4g}" + ("" if value[1] is None else f" +- {value[1]:.2g}"))
         else:
             found.append(f"{title}: {value:.4g}" if isinstance(value, float) else f"{title}: {value}")
     return found

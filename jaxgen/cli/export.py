@@ -25,6 +25,7 @@ from jax import export as jax_export
 
 import jaxgen
 from jaxgen.cli.exit_status import exit_status
+from jaxgen.cli.options import checkpoint
 from jaxgen.trained import Trained, decode, prior_noise
 from jaxgen.training import manifest
 from jaxgen.training.monitor import read_rows
@@ -55,8 +56,7 @@ class Options:
 
     def check(self) -> None:
         """Refuse what cannot be before anything is loaded."""
-        if self.checkpoint not in ("newest", "best") and not self.checkpoint.isdecimal():
-            raise ValueError(f"--checkpoint must be newest, best or a step, got {self.checkpoint!r}")
+        checkpoint(self.checkpoint)
         if self.weights_alone:
             return
         unknown = [name for name in self.platforms if name not in PLATFORMS]
@@ -270,8 +270,7 @@ def save(model: Trained, record: dict[str, Any], options: Options, path: Path) -
 def run(options: Options) -> Path:
     """Load, export and write, whole or not at all; returns what was written."""
     options.check()
-    which: Any = options.checkpoint
-    model = jaxgen.load(options.source, int(which) if which.isdecimal() else which)
+    model = jaxgen.load(options.source, checkpoint(options.checkpoint))
     record = record_of(model, options)
     out = options.out
     if options.weights_alone:

@@ -15,6 +15,7 @@ import numpy as np
 import tyro
 
 from jaxgen.cli.exit_status import exit_status
+from jaxgen.cli.options import checkpoint
 from jaxgen.evaluation.during_training import COLUMNS, class_rows
 from jaxgen.families import family_of
 from jaxgen.training.files import replacing
@@ -59,11 +60,9 @@ def sample(options: Options) -> Path:
         raise ValueError(f"--out must end in .png or .npz, got {options.out}")
     if options.num < 1:
         raise ValueError(f"--num must be at least 1, got {options.num}")
-    if options.checkpoint not in ("newest", "best") and not options.checkpoint.isdecimal():
-        raise ValueError(f"--checkpoint must be newest, best or a step, got {options.checkpoint!r}")
+    which = checkpoint(options.checkpoint)
     run = Run.open(options.run)
-    which: Any = options.checkpoint
-    state: Any = run.restore(int(which) if which.isdecimal() else which)
+    state: Any = run.restore(which)
     spec: Any = run.spec
     draw = family_of(spec).sample
     if draw is None:

@@ -14,7 +14,7 @@ from jaxgen.batches import to_float
 from jaxgen.data import spread
 from jaxgen.evaluation import extractors
 from jaxgen.evaluation.extractors import Extractor
-from jaxgen.evaluation.measures import Settings, Subject
+from jaxgen.evaluation.subject import BATCH, Settings, Subject
 from jaxgen.families import family_of
 from jaxgen.keys import named_key
 from jaxgen.training.monitor import Monitor
@@ -24,7 +24,6 @@ GRID = 64  # samples in a grid
 ROWS = 16  # classes in a grid, at most
 COLUMNS = 8  # samples of each class
 PAIRS = 32  # images and their reconstructions in a grid
-BATCH = 500  # images at a time
 DIVERSITY = 256  # samples, and test images, whose diversity is compared
 DISTANCES = 1000  # samples, and test images, between which distances of features are measured
 LIKELIHOOD_CHUNK = 10  # importance samples of each of them at a time
@@ -84,8 +83,7 @@ class Evaluation:
         self._extractor = extractor
         self._key = named_key(key, "evaluation")
         num = len(test["image"])
-        # Spread over the whole split: some are sorted by class.
-        some = np.arange(min(DIVERSITY, num)) * num // min(DIVERSITY, num)
+        some = spread(num, DIVERSITY)  # over the whole split: some are sorted by class
         self._some = {name: array[some] for name, array in test.items()}
 
     def __call__(self, state: Any) -> tuple[dict[str, float], float]:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jaxgen.training.files import replacing
 
 FORMAT = 1
@@ -111,6 +113,13 @@ class Comparison(NamedTuple):
     difference: float
     standard_error: float | None
     better: str
+
+
+def mean_and_error(values: Any) -> tuple[float, float | None]:
+    """(mean, its standard error with N - 1 degrees of freedom) of independent numbers [N]; no error, None, of one."""
+    values = np.asarray(values, np.float64)
+    error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+    return float(values.mean()), error
 
 
 def sha256_of(plain: Any) -> str:

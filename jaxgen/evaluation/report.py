@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from jaxgen.batches import to_float
 from jaxgen.evaluation import records
 from jaxgen.evaluation.records import Protocol, Record
+from jaxgen.evaluation.sample_measures import nearest
 from jaxgen.training.files import replacing
+from jaxgen.training.monitor import image_grid
 
 COLUMNS = 4  # panels in a row
 SHOWN = 32  # samples of each run
@@ -119,16 +122,9 @@ def draw_measures(path: Path, found: Sequence[Record]) -> None:
 
 def draw_samples(path: Path, samples: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
     """For each run, samples above the training images that are nearest to them, of (samples, training images)."""
-    import jax.numpy as jnp
-
-    from jaxgen import metrics
-    from jaxgen.batches import to_float
-    from jaxgen.training.monitor import image_grid
-
     figure, canvas = _figure(9.0, 0.4 + 2.4 * len(samples))
     for number, (name, (images, known)) in enumerate(samples.items()):
-        _, places = metrics.nearest_neighbours(jnp.asarray(images), jnp.asarray(known))
-        pair = [np.asarray(to_float(each)) for each in (images, known[np.asarray(places)])]
+        pair = [np.asarray(to_float(each)) for each in (images, known[nearest(images, known)[1]])]
         rows = [part[i : i + PER_ROW] for i in range(0, len(images), PER_ROW) for part in pair]
         axes = figure.add_subplot(len(samples), 1, number + 1)
         axes.imshow(image_grid(np.concatenate(rows), PER_ROW))

@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen import losses, metrics
+from jaxgen import losses
 from jaxgen.batches import to_float
 from jaxgen.data import spread
+from jaxgen.evaluation import records, sample_measures
 from jaxgen.evaluation.during_training import class_rows
 from jaxgen.evaluation.records import Parameter, Record
 from jaxgen.keys import named_key
@@ -139,11 +140,11 @@ def _record(template: Record, metric: str, errors: np.ndarray, parameters: Mappi
         resizing=None,
         parameters=tuple(sorted(parameters.items())),
     )
-    error = float(errors.std(ddof=1) / np.sqrt(len(errors))) if len(errors) > 1 else None
+    value, error = records.mean_and_error(errors)
     warnings = tuple(warning for warning in template.warnings if "trained on" in warning)
     return dataclasses.replace(
         template,
-        value=float(errors.mean()),
+        value=value,
         standard_error=error,
         calibration=None,
         protocol=protocol,
@@ -156,8 +157,8 @@ def baselines(held: Held) -> dict[str, float]:
     other half is the nearest."""
     truth, known = floats(held.images), floats(held.known)
     mask = lower_half(truth.shape[1:])
-    _, places = metrics.nearest_neighbours(jnp.asarray(truth[:, mask]), jnp.asarray(known[:, mask]))
-    guesses = {"the mean training image": known.mean(axis=0)[None], "the nearest by the half seen": known[places]}
+    nearest = known[sample_measures.nearest(truth[:, mask], known[:, mask])[1]]
+    guesses = {"the mean training image": known.mean(axis=0)[None], "the nearest by the half seen": nearest}
     return {name: float(np.square(guess - truth)[:, ~mask].mean()) for name, guess in guesses.items()}
 
 
@@ -229,8 +230,7 @@ def _neighbours(name: str, model: Trained, held: Held, key: jax.Array) -> Pictur
 
 def _nearest(images: np.ndarray, held: Held) -> tuple[np.ndarray, float]:
     """(the training images nearest to some images, the mean squared error between the two)."""
-    _, places = metrics.nearest_neighbours(jnp.asarray(images), jnp.asarray(held.known))
-    nearest = floats(held.known[np.asarray(places)])
+    nearest = floats(held.known[sample_measures.nearest(images, held.known)[1]])
     return nearest, float(np.square(nearest - images).mean())
 
 

@@ -1,12 +1,12 @@
 """What a sweep found: means over seeds with their standard errors, as a table, as plain data and as a picture."""
 
 import json
-import math
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxgen.evaluation.records import mean_and_error
+from jaxgen.evaluation.report import number_text
 from jaxgen.training.files import replacing
 
 Row = dict[str, Any]  # of one setting or one member: see `summarize`
@@ -29,16 +29,12 @@ def summarize(settings: Sequence[Mapping[str, float]], members: Sequence[Row]) -
         here = [member for member in members if member["setting"] == setting]
         whole = [member["scores"] for member in here if not member["diverged"]]
         names = [name for name in whole[0] if all(name in scores for scores in whole)] if whole else []
-        scores = {name: _mean_and_error([each[name] for each in whole]) for name in names}
+        found = {name: mean_and_error([each[name] for each in whole]) for name in names}
+        scores = {name: {"mean": mean, "standard_error": error} for name, (mean, error) in found.items()}
         rows.append(
             {"setting": dict(setting), "seeds": len(whole), "diverged": len(here) - len(whole), "scores": scores}
         )
     return rows
-
-
-def _mean_and_error(values: list[float]) -> dict[str, float | None]:
-    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
-    return {"mean": statistics.fmean(values), "standard_error": error}
 
 
 def score_names(rows: Sequence[Row]) -> list[str]:
@@ -66,11 +62,7 @@ def _cell(score: Mapping[str, float | None] | None) -> str:
     if score is None or score["mean"] is None:
         return "-"
     mean, error = score["mean"], score["standard_error"]
-    if error is None:
-        return f"{mean:.4g}"
-    # As many digits as the error has two of.
-    digits = max(0, 1 - math.floor(math.log10(error))) if error > 0 else 2
-    return f"{mean:.{digits}f} +- {error:.{digits}f}"
+    return f"{mean:.2f} +- 0.00" if error == 0 else number_text(mean, error)
 
 
 def draw(sweeps: Mapping[str, Sequence[Row]], path: Path, shown: Sequence[str] = ()) -> None:
