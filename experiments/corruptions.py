@@ -23,8 +23,9 @@ from jaxgen import data, metrics
 from jaxgen.batches import to_float
 from jaxgen.cli.exit_status import exit_status
 from jaxgen.evaluation import extractors
+from jaxgen.evaluation.figures import new_figure, save_figure
 from jaxgen.keys import example_keys, named_key
-from jaxgen.training.files import replacing
+from jaxgen.training.files import write_text
 from jaxgen.training.run_data import dataset_name
 
 DISTANCES = ("frechet_distance", "kernel_distance")  # rise with every corruption
@@ -261,10 +262,7 @@ def measure(
 
 def draw(curves: dict[str, list[dict[str, float]]], title: str, path: Path) -> None:
     """A panel for each metric, with a curve for each corruption."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # draws without a screen
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11.0, 6.4), layout="constrained")
+    figure = new_figure(11.0, 6.4)
     figure.suptitle(title)
     for axes, metric in zip(figure.subplots(2, 3).flat, (*DISTANCES, *SHARES), strict=True):
         for name, rows in curves.items():
@@ -281,8 +279,7 @@ def draw(curves: dict[str, list[dict[str, float]]], title: str, path: Path) -> N
             axes.set_yscale("symlog", linthresh=2 * error)
             axes.set_ylim(bottom=-4 * error)
     figure.axes[0].legend(fontsize="small")
-    with replacing(path) as partial:
-        FigureCanvasAgg(figure).print_png(str(partial))
+    save_figure(path, figure)
 
 
 def run(options: Options) -> Path:
@@ -312,8 +309,7 @@ def run(options: Options) -> Path:
         "seed": options.seed,
         "curves": curves,
     }
-    with replacing(options.out.with_suffix(".json")) as partial:
-        partial.write_text(json.dumps(record, indent=2) + "\n")
+    write_text(options.out.with_suffix(".json"), json.dumps(record, indent=2) + "\n")
     num = int(next(iter(curves.values()))[0]["num_images"])
     draw(curves, f"{dataset_name(options.dataset)}, {extractor.name}, {num:,} images on either side", options.out)
     return options.out

@@ -30,7 +30,7 @@ from jaxgen.cli.progress import Bars
 from jaxgen.cli.runs import train
 from jaxgen.cli.sweeping.plan import Plan
 from jaxgen.cli.sweeping.training import sweep
-from jaxgen.training import machine, manifest
+from jaxgen.training import machine
 from jaxgen.training.run import Run
 from jaxgen.training.stopping import Stopped
 
@@ -97,7 +97,7 @@ def reproduce(options: Options) -> Record:
             continue
         record.rows.append(measure(config, directory, epoch, options.in_full))
         record.data_sha256 = runs_of(directory)[0].config["identity"]["data"]["sha256"]
-        record.versions = manifest.versions()
+        record.versions = machine.versions()
         record.write(directory / "record.json")
         if options.publish:
             record.write(protocol.RECORDS / f"{config.name}.json")
@@ -118,7 +118,7 @@ def open_record(config: Config, directory: Path) -> Record:
     path = directory / "record.json"
     if not path.is_file():
         command = f"uv run experiments/reproduce.py {config.name}"
-        return Record(config.name, config.identity(), "", [], manifest.versions(), command)
+        return Record(config.name, config.identity(), "", [], machine.versions(), command)
     record = Record.read(path)
     changed = config.differences(record)
     if changed:
@@ -186,7 +186,7 @@ def measure(config: Config, directory: Path, epoch: float, in_full: bool) -> Row
             found = {name: value for one in measures for name, value in one(run, progress).items()}
             for name, value in found.items():
                 values.setdefault(name, []).append(float(value))
-    seconds = protocol.training_seconds(runs[0].directory)
+    seconds = protocol.seconds_at_median_speed(runs[0].directory)
     measuring = time.perf_counter() - began
     return Row(epoch, values, round(seconds, 1), round(measuring, 1), machine.chip(), len(runs) - len(whole))
 

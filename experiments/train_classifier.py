@@ -24,8 +24,9 @@ from flax import traverse_util
 
 from experiments.augmentation.classifier import accuracy, load, start, train
 from jaxgen.cli.exit_status import exit_status
+from jaxgen.cli.options import flag
 from jaxgen.networks import LeNet
-from jaxgen.training import manifest
+from jaxgen.training import machine
 from jaxgen.weights import write_arrays
 
 
@@ -65,7 +66,7 @@ class Options:
         """Refuse numbers that make no sense, before anything is read or written."""
         for name, least in (("epochs", 1), ("batch_size", 1), ("shift", 0)):
             if getattr(self, name) < least:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(self, name)}")
+                raise ValueError(f"{flag(name)} must be at least {least}, got {getattr(self, name)}")
         if self.learning_rate <= 0:
             raise ValueError(f"--learning-rate must be positive, got {self.learning_rate}")
         if self.out.suffix != ".safetensors":
@@ -110,7 +111,7 @@ def run(options: Options) -> None:
         "shift": options.shift,
         "flip": options.flip,
         "seed": options.seed,
-        "versions": manifest.versions(),
+        "versions": machine.versions(),
     }
     arrays = {name: np.asarray(leaf) for name, leaf in traverse_util.flatten_dict(half, sep=".").items()}
     write_arrays(options.out, arrays, record)

@@ -19,6 +19,7 @@ from jaxgen import (
     adversary,
     augmentation,
     batches,
+    collapse,
     data,
     families,
     keys,
@@ -36,7 +37,6 @@ from jaxgen.cli.main import VERBS
 from jaxgen.evaluation import evaluator, extractors, measures, records, sample_measures, subject
 from jaxgen.training import (
     checkpoint,
-    collapse,
     events,
     files,
     loop,
@@ -52,7 +52,7 @@ ROOT = Path(jaxgen.__file__).parent
 # Floors from the bottom. A module may import from its own floor and from those below.
 FLOORS = [
     {"losses", "metrics", "networks", "augmentation", "batches", "keys", "schedules"},
-    {"adversary", "annealed", "families", "gan", "vae", "latents", "parallel", "modules", "spec"},
+    {"adversary", "annealed", "collapse", "families", "gan", "vae", "latents", "parallel", "modules", "spec"},
     {"data", "plain", "untrusted", "training", "evaluation", "weights", "trained"},
     {"cli", "recipes", "__main__"},
 ]

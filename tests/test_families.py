@@ -20,7 +20,7 @@ from jaxgen.evaluation.during_training import Evaluation, Pictures, class_rows
 from jaxgen.evaluation.subject import Settings, Subject
 from jaxgen.keys import example_keys, named_key, step_key
 from jaxgen.plain import init_state, optimizer, spec_from_plain, to_plain
-from jaxgen.training import collapse, loop, population, sentinel
+from jaxgen.training import loop, population, sentinel
 from jaxgen.training.monitor import Monitor
 from jaxgen.training.run import Run
 from jaxgen.training.session import Cadence, Session, Start
@@ -183,7 +183,9 @@ def test_it_is_measured_and_watched(images: dict[str, np.ndarray], key: jax.Arra
     assert measures.why_not("nearest", SPEC, (8, 8, 1), "noise", False) is None
     subject = Subject(SPEC, state, key, Settings())
     assert subject.sample(3, None, False, lambda *_: None).shape == (3, 8, 8, 1)
-    assert collapse.collapse_warnings(SPEC, {}, {"sample_diversity": 0.0}) == [], "nothing is known of its collapse"
+    assert families.family_of(SPEC).collapse(SPEC, {}, {"sample_diversity": 0.0}, 9) == [], (
+        "nothing is known of its collapse"
+    )
     batch = {"image": images["image"][:20]}
     assert set(sentinel.gradients(SPEC, state, batch, key)) == {"params"}
     states = population.init([SPEC, SPEC], jax.vmap(jax.random.key)(jnp.arange(2)), batch, [1, 2])

@@ -19,7 +19,7 @@ from jaxgen.cli.sweeping.plan import Search
 from jaxgen.cli.vae_options import VAEOptions
 from jaxgen.evaluation.records import mean_and_error
 from jaxgen.evaluation.subject import Progress
-from jaxgen.training.files import replacing
+from jaxgen.training.files import write_text
 from jaxgen.training.monitor import read_rows
 from jaxgen.training.run import Run
 
@@ -222,8 +222,7 @@ class Record:
         """Write it as JSON, whole or not at all."""
         plain = {**dataclasses.asdict(self), "rows": [row._asdict() for row in self.rows]}
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial:
-            partial.write_text(json.dumps(plain, indent=1) + "\n")
+        write_text(path, json.dumps(plain, indent=1) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> "Record":
@@ -263,7 +262,7 @@ def find(name: str) -> Config:
     return known[name]
 
 
-def training_seconds(directory: Path) -> float:
+def seconds_at_median_speed(directory: Path) -> float:
     """Seconds of training behind a run, at the median speed of its log: a pause does not count, nor compilation."""
     rows = read_rows(directory / "metrics.jsonl")
     speeds = [row["time_steps_per_second"] for row in rows if "time_steps_per_second" in row]

@@ -13,7 +13,6 @@ The same command goes on where it was stopped.
 import dataclasses
 import json
 import math
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,8 +40,8 @@ from jaxgen.evaluation.evaluator import chosen, known_images, num_compared
 from jaxgen.evaluation.records import Record
 from jaxgen.families import family_of
 from jaxgen.keys import named_key
-from jaxgen.training import manifest
-from jaxgen.training.files import exclusive, replacing
+from jaxgen.training import machine
+from jaxgen.training.files import exclusive, write_text
 from jaxgen.training.run import Run, Spec, differences
 from jaxgen.training.run_data import dataset_name, load_data
 
@@ -260,16 +259,14 @@ def look_at(
 
 def notes(entries: Sequence[Entry], options: Options, spent: Mapping[str, float]) -> tuple[str, ...]:
     """How the page was made, a line each."""
-    device, versions = jax.devices()[0], manifest.versions()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    where = f"{device.device_kind}, {cores} cores" if device.platform == "cpu" else device.device_kind
+    versions = machine.versions()
     took = ", ".join(f"{what} {choices.seconds_text(seconds)}" for what, seconds in spent.items())
     made = f"jaxgen {jaxgen.__version__}, {', '.join(f'{name} {version}' for name, version in versions.items())}"
     kept = "The runs: " + ", ".join(
         f"{entry.title} ({entry.directory.name}, checkpoint {options.checkpoint})" for entry in entries
     )
     return (
-        f"On {device.platform} ({where}): {took}.",
+        f"On {jax.default_backend()} ({machine.chip()}): {took}.",
         f"{kept}. Seed {options.seed}.",
         f"{made}.",
         "One training run a model: with another seed models that are close may change places.",
@@ -319,8 +316,7 @@ def build(options: Options, entries: Sequence[Entry], spent: dict[str, float]) -
     for picture in pictures:
         write(options.out / "pictures", picture)
     path = options.out / "report.html"
-    with replacing(path) as partial:
-        partial.write_text(page.page(report), encoding="utf-8")
+    write_text(path, page.page(report))
     return path
 
 
@@ -336,8 +332,7 @@ def compare(options: Options) -> Path:
     entries = taken(options) if options.runs else planned(options)
     options.out.mkdir(parents=True, exist_ok=True)
     with exclusive(options.out):
-        with replacing(options.out / _MARK) as partial:
-            partial.write_text(json.dumps(options.mark(), indent=2) + "\n")
+        write_text(options.out / _MARK, json.dumps(options.mark(), indent=2) + "\n")
         began = time.perf_counter()
         for entry in entries:
             if entry.options is not None:

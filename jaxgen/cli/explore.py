@@ -37,7 +37,7 @@ from jaxgen.evaluation.records import mean_and_error
 from jaxgen.evaluation.sample_measures import nearest
 from jaxgen.keys import named_key
 from jaxgen.trained import Trained
-from jaxgen.training.files import replacing
+from jaxgen.training.files import replacing, write_text
 from jaxgen.training.run import Run
 from jaxgen.training.run_data import load_data
 
@@ -249,8 +249,7 @@ def save(options: Options, arrays: Mapping[str, Any], numbers: Mapping[str, Any]
     with replacing(options.out / "arrays.npz") as partial:
         written: Any = {name: np.asarray(array) for name, array in arrays.items()}
         np.savez_compressed(partial, **written)
-    with replacing(options.out / "numbers.json") as partial:
-        partial.write_text(json.dumps(numbers, indent=2) + "\n")
+    write_text(options.out / "numbers.json", json.dumps(numbers, indent=2) + "\n")
 
 
 def make_mask(hide: Hide, share: float, image_shape: tuple[int, ...], key: jax.Array) -> np.ndarray:

@@ -27,7 +27,7 @@ import jaxgen
 from jaxgen.cli.exit_status import exit_status
 from jaxgen.cli.options import checkpoint
 from jaxgen.trained import Trained, decode, prior_noise
-from jaxgen.training import manifest
+from jaxgen.training import machine
 from jaxgen.training.monitor import read_rows
 from jaxgen.training.run import Run, to_plain
 from jaxgen.weights import save_weights
@@ -247,7 +247,7 @@ def write(model: Trained, record: dict[str, Any], options: Options, folder: Path
         "platforms": list(options.platforms),
         "programs": described,
         "parameters": {"file": parameters.name, "sha256": sha256_of(parameters), "floats": options.dtype},
-        "versions": {**manifest.versions(), "jaxgen": jaxgen.__version__},
+        "versions": {**machine.versions(), "jaxgen": jaxgen.__version__},
     }
     label = "" if model.num_classes is None else f", numbers % {model.num_classes}"
     (folder / "manifest.json").write_text(json.dumps(contents, indent=2) + "\n")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxgen.batches import to_float
+from jaxgen.evaluation.figures import new_figure, save_figure
 from jaxgen.training.files import replacing
 from jaxgen.training.monitor import image_grid
 
@@ -21,9 +22,6 @@ def scale_of(images: Any) -> int:
 
 def show(path: Path, columns: Mapping[str, Any]) -> None:
     """A picture with a row for each image: titled columns [N, H, W, C], or several under one title [N, S, H, W, C]."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     parts = {name: np.asarray(to_float(images)) for name, images in columns.items()}
     parts = {name: images[:, None] if images.ndim == 4 else images for name, images in parts.items()}
     rows = np.concatenate(list(parts.values()), axis=1)
@@ -31,16 +29,14 @@ def show(path: Path, columns: Mapping[str, Any]) -> None:
     scale = scale_of(rows)
     picture = image_grid(rows.reshape(-1, *rows.shape[2:]), each).repeat(scale, 0).repeat(scale, 1)
     height, width = picture.shape[:2]
-    figure = Figure(figsize=(width / 100, (height + TITLE) / 100), dpi=100)
-    canvas = FigureCanvasAgg(figure)
+    figure = new_figure(width / 100, (height + TITLE) / 100, layout=None)
     figure.figimage(picture, 0, 0, origin="upper")
     place = 0
     for name, images in parts.items():
         middle = (place + images.shape[1] / 2) / each
         figure.text(middle, 1 - 0.5 * TITLE / (height + TITLE), name, ha="center", va="center", fontsize=8)
         place += images.shape[1]
-    with replacing(path) as partial:
-        canvas.print_png(str(partial))
+    save_figure(path, figure)
 
 
 def animate(path: Path, frames: Any) -> None:

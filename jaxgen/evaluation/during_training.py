@@ -17,7 +17,7 @@ from jaxgen.evaluation.extractors import Extractor
 from jaxgen.evaluation.subject import BATCH, Settings, Subject
 from jaxgen.families import family_of
 from jaxgen.keys import named_key
-from jaxgen.training.monitor import Monitor
+from jaxgen.training.monitor import Monitor, interleaved
 from jaxgen.training.run import Spec
 
 GRID = 64  # samples in a grid
@@ -230,6 +230,5 @@ class Pictures:
             return written
         originals = to_float(self._images["image"])
         rebuilt = family.reconstruct(self._spec, state, self._images, self._key)
-        # A row of originals above a row of their reconstructions.
-        rows = [part[i : i + COLUMNS] for i in range(0, len(originals), COLUMNS) for part in (originals, rebuilt)]
-        return [*written, monitor.show(step, "reconstructions", np.concatenate(rows), COLUMNS)]
+        rows = interleaved(originals, rebuilt, columns=COLUMNS)
+        return [*written, monitor.show(step, "reconstructions", rows, COLUMNS)]

@@ -17,7 +17,7 @@ from jaxgen.evaluation.sample_measures import SAMPLE_MEASURES, Side, Sides
 from jaxgen.evaluation.subject import Number, Progress, Settings, Subject
 from jaxgen.families import Spec
 from jaxgen.keys import named_key
-from jaxgen.training import manifest
+from jaxgen.training import machine, manifest
 from jaxgen.training.checkpoint import Which
 from jaxgen.training.run import Run
 from jaxgen.training.run_data import Data, DataChoice, dataset_name, load_data
@@ -257,6 +257,6 @@ class Evaluator:
             checkpoint=model.checkpoint,
             model_sha256=model.sha256,
             seed=self._seed,
-            versions=tuple(sorted({**manifest.versions(), "jaxgen": jaxgen.__version__}.items())),
+            versions=tuple(sorted({**machine.versions(), "jaxgen": jaxgen.__version__}.items())),
             warnings=(*number.warnings, *warnings, *reference.warnings),
         )

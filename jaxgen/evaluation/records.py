@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxgen.training.files import replacing
+from jaxgen.training.files import write_text
 
 FORMAT = 1
 Parameter = bool | int | float | str
@@ -232,8 +232,7 @@ def write(path: Path, records: Sequence[Record]) -> None:
       records: the records.
     """
     contents = {"format": FORMAT, "records": [to_plain(record) for record in records]}
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(contents, indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(contents, indent=2, allow_nan=False) + "\n")
 
 
 def read(path: Path) -> list[Record]:

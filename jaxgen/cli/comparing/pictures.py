@@ -20,7 +20,7 @@ from jaxgen.evaluation.records import Parameter, Record
 from jaxgen.keys import named_key
 from jaxgen.trained import Trained
 from jaxgen.training.files import replacing
-from jaxgen.training.monitor import image_grid
+from jaxgen.training.monitor import image_grid, interleaved
 
 SAMPLES = 64
 PER_ROW = 8
@@ -115,12 +115,6 @@ def lower_half(image_shape: tuple[int, ...]) -> np.ndarray:
     return mask
 
 
-def _rows(*parts: np.ndarray, columns: int) -> np.ndarray:
-    """A row of the first part above a row of the second, and so on."""
-    cut = [part[i : i + columns] for i in range(0, len(parts[0]), columns) for part in parts]
-    return np.concatenate(cut)
-
-
 def floats(images: Any) -> np.ndarray:
     """Images as they are shown: floats in [0, 1]."""
     return np.clip(np.asarray(to_float(jnp.asarray(images))), 0.0, 1.0)
@@ -185,7 +179,7 @@ def show(name: str, model: Trained, held: Held, key: jax.Array, template: Record
         Picture(
             "reconstructions",
             name,
-            grid(_rows(truth, rebuilt, columns=PER_ROW), PER_ROW),
+            grid(interleaved(truth, rebuilt, columns=PER_ROW), PER_ROW),
             (),
             f"Rebuilt {how}. Mean squared error {error.mean():.4f}.",
             f"Two rows of test images, each above the same images rebuilt by {name}",
@@ -221,7 +215,7 @@ def _neighbours(name: str, model: Trained, held: Held, key: jax.Array) -> Pictur
     return Picture(
         "neighbours",
         name,
-        grid(_rows(images, nearest, columns=PER_ROW), PER_ROW),
+        grid(interleaved(images, nearest, columns=PER_ROW), PER_ROW),
         (),
         f"Squared error between the two {error:.4f}; of real test images and their nearest {real_error:.4f}.",
         f"Two rows of samples of {name}, each above the training images nearest to them",

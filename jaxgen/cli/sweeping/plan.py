@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxgen import recipes
-from jaxgen.cli.options import Options
+from jaxgen.cli.options import Options, flag
 from jaxgen.cli.parsing import parse, value_of
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ class Plan:
         for field in dataclasses.fields(self.options):
             if getattr(self.options, field.name) != getattr(unset, field.name):
                 raise ValueError(
-                    f"--{field.name.replace('_', '-')} is not for sweeps, which train from the beginning on one device "
+                    f"{flag(field.name)} is not for sweeps, which train from the beginning on one device "
                     "and leave out a member that diverges: use jaxgen train"
                 )
 
@@ -312,11 +312,11 @@ def _grid(axes: dict[str, Range | tuple[float, ...]]) -> dict[str, tuple[float, 
     return grid
 
 
-def _whole(flag: str, text: str) -> int:
+def _whole(word: str, text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise ValueError(f"{flag} must be a whole number, got {text!r}") from None
+        raise ValueError(f"{word} must be a whole number, got {text!r}") from None
 
 
 def _take(arguments: Sequence[str], flags: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:

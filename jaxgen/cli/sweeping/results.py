@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxgen.evaluation.figures import new_figure, save_figure
 from jaxgen.evaluation.records import mean_and_error
 from jaxgen.evaluation.report import number_text
-from jaxgen.training.files import replacing
 
 Row = dict[str, Any]  # of one setting or one member: see `summarize`
 COLUMNS = 3  # of panels in the picture
@@ -73,19 +73,15 @@ def draw(sweeps: Mapping[str, Sequence[Row]], path: Path, shown: Sequence[str] =
       path: the .png file.
       shown: which scores; all that there are when empty.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # draws without a screen
-    from matplotlib.figure import Figure
-
     panels = [(title, rows, n) for title, rows in sweeps.items() for n in score_names(rows) if not shown or n in shown]
     columns = min(COLUMNS, max(1, len(panels)))
     height = max(1, -(-len(panels) // columns))
-    figure = Figure(figsize=(3.4 * columns, 2.7 * height), layout="constrained")
+    figure = new_figure(3.4 * columns, 2.7 * height)
     for number, (title, rows, name) in enumerate(panels):
         axes = figure.add_subplot(height, columns, number + 1)
         axes.set_title(f"{title}: {name}" if title else name, fontsize="medium")
         _panel(axes, rows, name)
-    with replacing(path) as partial:
-        FigureCanvasAgg(figure).print_png(str(partial))
+    save_figure(path, figure)
 
 
 def _panel(axes: Any, rows: Sequence[Row], name: str) -> None:
