@@ -6,7 +6,7 @@ a person passes, and works on so many images at a time that memory is bounded, b
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ import optax
 from jaxgen import batches, latents, losses, weights
 from jaxgen.annealed import annealed_log_likelihood
 from jaxgen.data.images import check_images
+from jaxgen.data.standardization import Standardization, of_plain
 from jaxgen.families import Family, Spec, family_of
 from jaxgen.keys import check_key, named_key
 from jaxgen.spec import check_latents
@@ -181,6 +182,21 @@ class Trained:
         return self.family.num_classes(self.spec, *self.family.in_use)
 
     @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Names of the classes from 0 on; None where the data had none."""
+        names = self.record.get("class_names")
+        return None if names is None else tuple(names)
+
+    @functools.cached_property
+    def standardization(self) -> Standardization | None:
+        """What brought the data, vectors [N, D], to mean 0 and deviation 1; None of images."""
+        return of_plain((self.record.get("identity") or self.record).get("data", {}).get("standardized"))
+
+    def in_units(self, vectors: Any) -> Any:
+        """What the model made, [..., D], in the data's units."""
+        return vectors if self.standardization is None else self.standardization.undo(vectors)
+
+    @property
     def latent_dim(self) -> int:
         """Number of latent dimensions, of all stochastic layers together."""
         return _latent_dim(self.spec)
@@ -209,7 +225,7 @@ class Trained:
 
         def draw(rows: np.ndarray, _: jax.Array) -> jax.Array:
             part = _rows(given, rows)
-            return _sample(self.spec, self.state, key, part["number"], part.get("label"))
+            return self.in_units(_sample(self.spec, self.state, key, part["number"], part.get("label")))
 
         return _by_pieces(draw, num_samples, _PIECE, key)
 
@@ -234,7 +250,7 @@ class Trained:
 
         def run(rows: np.ndarray, _: jax.Array) -> jax.Array:
             part = _rows(given, rows)
-            return _decode(self.spec, self.state, part["z"], part.get("label"))
+            return self.in_units(_decode(self.spec, self.state, part["z"], part.get("label")))
 
         return _by_pieces(run, len(z), _PIECE, jax.random.key(0))  # nothing is drawn
 
@@ -288,7 +304,7 @@ class Trained:
         batch = self._batch(images, label)
 
         def run(rows: np.ndarray, piece_key: jax.Array) -> jax.Array:
-            return rebuild(self.spec, self.state, _rows(batch, rows), piece_key)
+            return self.in_units(rebuild(self.spec, self.state, _rows(batch, rows), piece_key))
 
         return _by_pieces(run, len(batch["image"]), _PIECE, key)
 
@@ -335,7 +351,8 @@ class Trained:
 
         def run(rows: np.ndarray, piece_key: jax.Array) -> latents.Inversion:
             part = _rows(batch, rows)
-            return _invert(self.spec, self.state, part, piece_key, likelihood, options, prior_weight)
+            found = _invert(self.spec, self.state, part, piece_key, likelihood, options, prior_weight)
+            return found._replace(images=self.in_units(found.images))
 
         return _by_pieces(run, len(batch["image"]), max(1, _ROWS // max(1, num_restarts)), key)
 
@@ -377,7 +394,8 @@ class Trained:
         settings = tuple(sorted({"num_samples": num_samples, **options}.items()))
 
         def run(rows: np.ndarray, piece_key: jax.Array) -> latents.Completion:
-            return _complete(self.spec, self.state, _rows(batch, rows), piece_key, likelihood, settings)
+            found = _complete(self.spec, self.state, _rows(batch, rows), piece_key, likelihood, settings)
+            return found._replace(images=self.in_units(found.images))
 
         return _by_pieces(run, len(batch["image"]), max(1, _ROWS // max(1, each)), key)
 
@@ -467,7 +485,8 @@ class Trained:
             settings = {"num_chains": _CHAINS, **annealing}
             return annealed_log_likelihood(*given, likelihood, **settings).log_likelihood
 
-        return _by_pieces(run, len(batch["image"]), most, key)
+        found = _by_pieces(run, len(batch["image"]), most, key)
+        return found if self.standardization is None else found - self.standardization.log_scale
 
     def _with_label(self, given: dict[str, Any], label: Any, num: int) -> dict[str, Any]:
         """What is given, with a label for each of so many images where the model has labels."""
@@ -481,6 +500,10 @@ class Trained:
                 f"{self.name} is conditional: pass label, a class from 0 to {classes - 1}, or one for each image"
             )
         label = np.asarray(label)
+        if label.dtype.kind == "U":
+            label = np.array([class_number(str(each), self.class_names, classes) for each in label.flat]).reshape(
+                label.shape
+            )
         if label.ndim == 0:
             label = np.repeat(label, num)
         batches.read_label(label, num)  # for its checks
@@ -500,10 +523,26 @@ class Trained:
                 f"{self.name} has learnt images of shape {list(self.image_shape)}, got {list(images.shape[1:])}: "
                 "resize or convert them"
             )
+        if self.standardization is not None:
+            images = self.standardization(images.astype(np.float32))
         batch = self._with_label({"image": images}, label, len(images))
         if mask is not None:
             batch["mask"] = np.asarray(latents.read_mask(mask, images.shape))
         return batch
+
+
+def class_number(label: str, names: Sequence[str] | None, num_classes: int) -> int:
+    """The number of a class that is given by its name, in any case, or by its number; a ValueError lists the names."""
+    known = [name.casefold() for name in names or ()]
+    found = [number for number, name in enumerate(known) if name == label.casefold()]
+    if not found and known:  # "boot" where there is one class of boots
+        found = [number for number, name in enumerate(known) if label.casefold() in name.replace("/", " ").split()]
+    if len(found) == 1:
+        return found[0]
+    if label.isdecimal() and int(label) < num_classes and not found:
+        return int(label)
+    listed = f"one of {', '.join(names)}" if names else f"a class from 0 to {num_classes - 1}"
+    raise ValueError(f"label must be {listed}, got {label!r}")
 
 
 def _sides(shape: tuple[int, ...]) -> str:
@@ -552,6 +591,8 @@ def load(source: str | Path, checkpoint: Literal["newest", "best"] | int = "newe
         run = Run.open(path)
         data = run.config["identity"]["data"]
         record = {"identity": run.config["identity"], "versions": run.config["versions"]}
+        if "class_names" in run.config["settings"]:
+            record["class_names"] = run.config["settings"]["class_names"]
         state = run.restore(checkpoint)
         return Trained(path.resolve().name, run.spec, state, tuple(data["image_shape"]), data["image_type"], record)
     if not path.is_file():

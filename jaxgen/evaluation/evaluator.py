@@ -10,6 +10,7 @@ import numpy as np
 import jaxgen
 from jaxgen import data
 from jaxgen.data import Source, spread
+from jaxgen.data.standardization import of_plain
 from jaxgen.evaluation import extractors, measures, records, report
 from jaxgen.evaluation.during_training import choose_extractor, class_rows
 from jaxgen.evaluation.extractors import Extractor
@@ -83,8 +84,8 @@ def known_images(loaded: Data) -> np.ndarray:
 
 def load_reference(run: Run, choice: DataChoice, num: int | None, extractor_name: str, bar: Bar) -> Reference:
     """Load the data of a run, and extract what its samples will be compared with: so many of each side."""
-    loaded = load_data(choice, run.config["identity"]["batch_size"])
-    identity = run.config["identity"]["data"]
+    identity, batch_size = run.config["identity"]["data"], run.config["identity"]["batch_size"]
+    loaded = load_data(choice, batch_size, standardized=of_plain(identity.get("standardized")))
     shape = tuple(identity["image_shape"])
     if loaded.test["image"].shape[1:] != shape:
         raise ValueError(
