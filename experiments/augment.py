@@ -19,19 +19,17 @@ processor time.
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 from tqdm import tqdm
 
 from experiments.augmentation import classifier
 from experiments.augmentation.cell import Cell, Dataset, Options, Record, held_out, methods, train_and_measure
 from experiments.augmentation.results import draw, find, seeds, summarize, table
 from jaxgen import data
-from jaxgen.cli.exit_status import exit_status
+from jaxgen.cli.exit_status import command
 from jaxgen.cli.options import flag
 from jaxgen.plain import to_plain
 from jaxgen.training import machine, manifest
@@ -144,11 +142,7 @@ def write(path: Path, results: dict[str, Any]) -> None:
     write_text(path, json.dumps(results, indent=1) + "\n")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: returns its exit status."""
-    return exit_status(
-        lambda: tyro.cli(Options, args=arguments, prog="augment.py"), lambda options: print(run(options))
-    )
+main = command(Options, run, "augment.py")
 
 
 if __name__ == "__main__":

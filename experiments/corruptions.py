@@ -10,18 +10,18 @@ Every distance is between equally many images. The numbers go to a JSON file bes
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
 from jaxgen import data, metrics
 from jaxgen.batches import to_float
-from jaxgen.cli.exit_status import exit_status
+from jaxgen.cli.exit_status import command
+from jaxgen.cli.options import check_least
 from jaxgen.evaluation import extractors
 from jaxgen.evaluation.figures import new_figure, save_figure
 from jaxgen.keys import example_keys, named_key
@@ -286,8 +286,7 @@ def run(options: Options) -> Path:
     """Measure, write the numbers and the picture; returns the picture's file."""
     if options.out.suffix != ".png":
         raise ValueError(f"--out must end in .png, got {options.out}")
-    if options.num_images < 20:
-        raise ValueError(f"--num-images must be at least 20, got {options.num_images}")
+    check_least(options, {"num_images": 20})
     dataset = data.load(
         options.dataset,
         options.split,
@@ -315,11 +314,7 @@ def run(options: Options) -> Path:
     return options.out
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: returns its exit status."""
-    return exit_status(
-        lambda: tyro.cli(Options, args=arguments, prog="corruptions.py"), lambda options: print(run(options))
-    )
+main = command(Options, run, "corruptions.py")
 
 
 if __name__ == "__main__":

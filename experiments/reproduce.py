@@ -17,7 +17,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +24,7 @@ import tyro
 
 from experiments.reproduction import protocol, report
 from experiments.reproduction.protocol import Config, Record, Row
-from jaxgen.cli.exit_status import exit_status
+from jaxgen.cli.exit_status import command
 from jaxgen.cli.progress import Bars
 from jaxgen.cli.runs import train
 from jaxgen.cli.sweeping.plan import Plan
@@ -191,7 +190,7 @@ def measure(config: Config, directory: Path, epoch: float, in_full: bool) -> Row
     return Row(epoch, values, round(seconds, 1), round(measuring, 1), machine.chip(), len(runs) - len(whole))
 
 
-def command(options: Options) -> None:
+def act(options: Options) -> None:
     """Do what the options say."""
     options.check()
     if options.list or options.results:
@@ -204,11 +203,7 @@ def command(options: Options) -> None:
         reproduce(options)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: returns its exit status."""
-    return exit_status(
-        lambda: tyro.cli(Options, args=arguments, prog="reproduce.py"), command, go_on="the same command goes on"
-    )
+main = command(Options, act, "reproduce.py", go_on="the same command goes on")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
-import tyro
 
 import jaxgen
 from jaxgen import data, trained
@@ -27,16 +26,17 @@ from jaxgen.cli.comparing import choices, curves, page
 from jaxgen.cli.comparing.costs import Cost, cost_of
 from jaxgen.cli.comparing.models import TITLES, plan
 from jaxgen.cli.comparing.page import COLORS, REAL, Model, Report
-from jaxgen.cli.comparing.pictures import Picture, baselines, floats, glance, hold_back, show, write
+from jaxgen.cli.comparing.pictures import Picture, baselines, glance, hold_back, show, write
 from jaxgen.cli.evaluating import Options as Measuring
 from jaxgen.cli.evaluating import evaluate
-from jaxgen.cli.exit_status import exit_status
+from jaxgen.cli.exit_status import command
 from jaxgen.cli.options import Options as TrainOptions
 from jaxgen.cli.options import checkpoint, flag
 from jaxgen.cli.parsing import saved_options
+from jaxgen.cli.pictures import floats
 from jaxgen.cli.runs import train
 from jaxgen.evaluation import records
-from jaxgen.evaluation.evaluator import chosen, known_images, num_compared
+from jaxgen.evaluation.evaluator import chosen, num_compared
 from jaxgen.evaluation.records import Record
 from jaxgen.families import family_of
 from jaxgen.keys import named_key
@@ -182,7 +182,7 @@ def planned(options: Options) -> list[Entry]:
         chosen(options.measures, TITLES[name], own.spec(shape), shape, options.dataset)
     first = next(iter(models.values()))
     loaded = load_data(first.data_choice(), first.batch_size)
-    num = num_compared(options.num, len(loaded.test["image"]), len(known_images(loaded)), options.dataset)
+    num = num_compared(options.num, len(loaded.test["image"]), len(loaded.known()["image"]), options.dataset)
     if num < FEWEST:
         raise ValueError(
             f"{num} images are too few to tell models apart by: give --num {FEWEST} or more, and a set of at least "
@@ -238,7 +238,7 @@ def look_at(
     """(pictures, further records, seconds of search an image where there is no encoder, a note on completions)."""
     saved = saved_options(Run.open(entries[0].directory))
     loaded = load_data(saved.data_choice(), saved.batch_size)
-    held = hold_back(loaded.test, known_images(loaded))
+    held = hold_back(loaded.test, loaded.known()["image"])
     key = named_key(jax.random.key(options.seed), "comparison")
     pictures = [glance(REAL, floats(held.images))]
     further: list[Record] = []
@@ -343,10 +343,4 @@ def compare(options: Options) -> Path:
     return path
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: returns its exit status."""
-    return exit_status(
-        lambda: tyro.cli(Options, args=arguments, prog="jaxgen compare"),
-        lambda options: print(compare(options)),
-        go_on="the same command goes on",
-    )
+main = command(Options, compare, "jaxgen compare", go_on="the same command goes on")

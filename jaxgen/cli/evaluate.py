@@ -8,16 +8,7 @@ It leaves records.json (every number with its protocol), table.txt, and the pict
 VAEs, latents.png.
 """
 
-from collections.abc import Sequence
-
-import tyro
-
 from jaxgen.cli.evaluating import Options, evaluate
-from jaxgen.cli.exit_status import exit_status
+from jaxgen.cli.exit_status import command
 
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: returns its exit status."""
-    return exit_status(
-        lambda: tyro.cli(Options, args=arguments, prog="jaxgen evaluate"), lambda options: print(evaluate(options))
-    )
+main = command(Options, evaluate, "jaxgen evaluate")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from jaxgen.cli.options import checkpoint
+from jaxgen.cli.options import check_least, checkpoint
 from jaxgen.cli.parsing import saved_options
 from jaxgen.cli.progress import Bars
 from jaxgen.evaluation import measures, records, report
@@ -44,8 +44,7 @@ class Options:
         """Refuse what makes no sense, before anything is read or written."""
         if not self.runs:
             raise ValueError("name at least one run directory")
-        if self.num is not None and self.num < 2:
-            raise ValueError(f"--num must be at least 2, got {self.num}")
+        check_least(self, {"num": 2})
         checkpoint(self.checkpoint)
         unknown = [name for name in self.measures if name not in (*measures.MEASURES, *GROUPS)]
         if unknown or not self.measures:

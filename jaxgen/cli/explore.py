@@ -29,9 +29,9 @@ import jaxgen
 from jaxgen import data, latents, losses, metrics
 from jaxgen.batches import to_float
 from jaxgen.cli.exit_status import exit_status
-from jaxgen.cli.options import checkpoint, flag
+from jaxgen.cli.options import check_least, checkpoint
 from jaxgen.cli.parsing import saved_options
-from jaxgen.cli.pictures import animate, show
+from jaxgen.cli.pictures import animate, floats, show
 from jaxgen.evaluation.during_training import COLUMNS
 from jaxgen.evaluation.records import mean_and_error
 from jaxgen.evaluation.sample_measures import nearest
@@ -69,9 +69,8 @@ class Options:
 
     def check(self) -> None:
         """Refuse what makes no sense, before anything is loaded."""
-        for name in ("num", "num_samples", "temperatures", "num_restarts", "steps", "frames"):
-            if getattr(self, name, 1) < 1:
-                raise ValueError(f"{flag(name)} must be at least 1, got {getattr(self, name)}")
+        names = ("num", "num_samples", "temperatures", "num_restarts", "steps", "frames")
+        check_least(self, dict.fromkeys(names, 1))
         checkpoint(self.checkpoint)
 
     @property
@@ -196,8 +195,7 @@ def load_images(model: Trained, options: Options) -> tuple[Images, Images]:
     if options.images is None and Path(options.model).is_dir():
         saved = saved_options(Run.open(Path(options.model)))
         loaded = load_data(saved.data_choice(), saved.batch_size)
-        train = loaded.train.look() if isinstance(loaded.train, data.Source) else loaded.train
-        return train, loaded.test
+        return loaded.known(), loaded.test
     name = "fashion_mnist_small" if options.images is None else options.images
     *size, channels = model.image_shape
     color: Any = "grey" if channels == 1 else "rgb"
@@ -347,9 +345,9 @@ def interpolate(options: Interpolate) -> dict[str, Any]:
     model = load_model(options)
     z, label = _ends(model, options)
     start, end = z[: len(z) // 2], z[len(z) // 2 :]
-    rows = np.clip(np.asarray(model.interpolate(start, end, max(2, options.steps), label, linear=options.linear)), 0, 1)
-    frames = np.clip(
-        np.asarray(model.interpolate(start, end, max(2, options.frames), label, linear=options.linear)), 0, 1
+    rows, frames = (
+        floats(model.interpolate(start, end, max(2, num), label, linear=options.linear))
+        for num in (options.steps, options.frames)
     )
     arcs = latents.spherical_interpolation(start, end, jnp.linspace(0.0, 1.0, 3))
     numbers = {
@@ -370,7 +368,7 @@ def invert(options: Invert) -> dict[str, Any]:
     _, test = load_images(model, options)
     held = spread(test, options.num)
     label = drawn_labels(model, options, options.num)
-    samples = np.clip(np.asarray(model.sample(named_key(options.key, "samples"), options.num, label)), 0.0, 1.0)
+    samples = floats(model.sample(named_key(options.key, "samples"), options.num, label))
     cases: dict[str, tuple[np.ndarray, np.ndarray | None]] = {
         "own samples": (samples, label),
         "held-out images": (np.asarray(to_float(held["image"])), labels_of(model, held)),
@@ -390,7 +388,7 @@ def invert(options: Invert) -> dict[str, Any]:
             )
             run()  # compiles
             found, seconds = timed(run)
-            decoded = np.clip(np.asarray(found.images), 0.0, 1.0)
+            decoded = floats(found.images)
             quality = np.asarray(metrics.peak_signal_to_noise_ratio(jnp.asarray(decoded), jnp.asarray(images)))
             numbers[f"{name}, {starts} start{'s' * (starts > 1)}"] = {
                 "median_psnr_db": float(np.median(quality)),
@@ -420,7 +418,7 @@ def neighbours(options: Neighbours) -> dict[str, Any]:
     train, test = load_images(model, options)
     held = spread(test, options.num)["image"]
     label = drawn_labels(model, options, options.num)
-    samples = np.clip(np.asarray(model.sample(named_key(options.key, "samples"), options.num, label)), 0.0, 1.0)
+    samples = floats(model.sample(named_key(options.key, "samples"), options.num, label))
     distances, places = nearest(samples, train["image"])
     usual, _ = nearest(held, train["image"])
     bound = float(np.quantile(usual, CLOSE))
@@ -471,7 +469,7 @@ def attribute(options: Attribute) -> dict[str, Any]:
     z = _latents_of(model, held, named_key(options.key, "held out"))
     strengths = jnp.linspace(0.0, options.strength, max(2, options.steps))
     moved = z[:, None] + strengths[None, :, None] * direction[None, None]
-    images = np.clip(np.asarray(model.decode(moved.reshape(-1, model.latent_dim))), 0.0, 1.0)
+    images = floats(model.decode(moved.reshape(-1, model.latent_dim)))
     images = images.reshape(len(held), -1, *model.image_shape)
     numbers = {
         "examples": [len(each) for each in means],
@@ -496,7 +494,7 @@ def truncate(options: Truncate) -> dict[str, Any]:
     for threshold in (np.inf, *options.thresholds):
         z = latents.truncated_normal(key, options.num, model.latent_dim, threshold)
         title = f"|z| <= {threshold:g}" if np.isfinite(threshold) else "the whole prior"
-        images[title] = np.clip(np.asarray(model.decode(z, label)), 0.0, 1.0)
+        images[title] = floats(model.decode(z, label))
     numbers = {title: {"spread": float(each.std(axis=0).mean())} for title, each in images.items()}
     save(options, {f"samples_{i}": each for i, each in enumerate(images.values())}, numbers)
     show(options.out / "truncated.png", images)

@@ -24,7 +24,7 @@ import tyro
 from jax import export as jax_export
 
 import jaxgen
-from jaxgen.cli.exit_status import exit_status
+from jaxgen.cli.exit_status import command
 from jaxgen.cli.options import checkpoint
 from jaxgen.trained import Trained, decode, prior_noise
 from jaxgen.training import machine
@@ -293,8 +293,4 @@ def run(options: Options) -> Path:
     return out
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: returns its exit status."""
-    return exit_status(
-        lambda: tyro.cli(Options, args=arguments, prog="jaxgen export"), lambda options: print(run(options))
-    )
+main = command(Options, run, "jaxgen export")

@@ -10,7 +10,7 @@ import functools
 import inspect
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -61,6 +61,14 @@ def checkpoint(text: str) -> "Which":
     if text not in ("newest", "best"):
         raise ValueError(f"--checkpoint must be newest, best or a step, got {text!r}")
     return "newest" if text == "newest" else "best"
+
+
+def check_least(options: Any, least: Mapping[str, int]) -> None:
+    """Refuse numbers below the least that makes sense, by the names of options; what is not there, or None, passes."""
+    for name, number in least.items():
+        value = getattr(options, name, None)
+        if value is not None and value < number:
+            raise ValueError(f"{flag(name)} must be at least {number}, got {value}")
 
 
 def listed(names: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.batches import to_float
@@ -13,6 +14,11 @@ from jaxgen.training.monitor import image_grid
 
 SIDE = 112  # pixels of a picture for an image's side, about
 TITLE = 35  # pixels of a line of titles
+
+
+def floats(images: Any) -> np.ndarray:
+    """Images as they are shown: floats in [0, 1]."""
+    return np.clip(np.asarray(to_float(jnp.asarray(images))), 0.0, 1.0)
 
 
 def scale_of(images: Any) -> int:

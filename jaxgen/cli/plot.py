@@ -5,13 +5,12 @@ jaxgen plot runs/sweep-001 runs/sweep-002 --metric test_elbo active_units --out 
 """
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from jaxgen.cli.exit_status import exit_status
+from jaxgen.cli.exit_status import command
 from jaxgen.cli.options import flag
 from jaxgen.cli.sweeping import results
 from jaxgen.evaluation.figures import new_figure, save_figure
@@ -113,8 +112,4 @@ def plot(options: Options) -> Path:
     return options.out
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: returns its exit status."""
-    return exit_status(
-        lambda: tyro.cli(Options, args=arguments, prog="jaxgen plot"), lambda options: print(plot(options))
-    )
+main = command(Options, plot, "jaxgen plot")

@@ -19,8 +19,8 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from jaxgen.cli.exit_status import exit_status
-from jaxgen.cli.options import checkpoint
+from jaxgen.cli.exit_status import command
+from jaxgen.cli.options import check_least, checkpoint
 from jaxgen.evaluation.during_training import COLUMNS, class_rows
 from jaxgen.trained import Trained, class_number, load
 from jaxgen.training.files import replacing
@@ -95,8 +95,7 @@ def sample(options: Options) -> Path:
     """Draw the samples and write them, whole or not at all; returns the file or folder."""
     if options.out.suffix not in (".png", ".npz", ""):
         raise ValueError(f"--out must be a folder, or end in .png or .npz, got {options.out}")
-    if options.num < 1:
-        raise ValueError(f"--num must be at least 1, got {options.num}")
+    check_least(options, {"num": 1})
     which = checkpoint(options.checkpoint)
     Run.open(options.run)  # refuses what is no run
     model = load(options.run, which)
@@ -124,8 +123,4 @@ def sample(options: Options) -> Path:
     return options.out
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: returns its exit status."""
-    return exit_status(
-        lambda: tyro.cli(Options, args=arguments, prog="jaxgen sample"), lambda options: print(sample(options))
-    )
+main = command(Options, sample, "jaxgen sample")

@@ -9,7 +9,7 @@ import numpy as np
 
 import jaxgen
 from jaxgen import data
-from jaxgen.data import Source, spread
+from jaxgen.data import spread
 from jaxgen.data.standardization import of_plain
 from jaxgen.evaluation import extractors, measures, records, report
 from jaxgen.evaluation.during_training import choose_extractor, class_rows
@@ -21,7 +21,7 @@ from jaxgen.keys import named_key
 from jaxgen.training import machine, manifest
 from jaxgen.training.checkpoint import Which
 from jaxgen.training.run import Run
-from jaxgen.training.run_data import Data, DataChoice, dataset_name, load_data
+from jaxgen.training.run_data import DataChoice, dataset_name, load_data
 
 MOST = 10_000  # images of each side, where nothing is said
 GROUPS = {"standard": tuple(name for name in measures.MEASURES if name != "annealed"), "all": measures.MEASURES}
@@ -76,12 +76,6 @@ def num_compared(asked: int | None, num_test: int, num_train: int, dataset: str)
     return num
 
 
-def known_images(loaded: Data) -> np.ndarray:
-    """Images that a model was trained on, [M, ...]; of those that stream, some."""
-    train = loaded.train.look() if isinstance(loaded.train, Source) else loaded.train
-    return train["image"]
-
-
 def load_reference(run: Run, choice: DataChoice, num: int | None, extractor_name: str, bar: Bar) -> Reference:
     """Load the data of a run, and extract what its samples will be compared with: so many of each side."""
     identity, batch_size = run.config["identity"]["data"], run.config["identity"]["batch_size"]
@@ -91,7 +85,7 @@ def load_reference(run: Run, choice: DataChoice, num: int | None, extractor_name
         raise ValueError(
             f"{run.directory} is of images {list(shape)}, {choice.dataset} has {loaded.test['image'].shape[1:]}"
         )
-    held, known = loaded.test["image"], known_images(loaded)
+    held, known = loaded.test["image"], loaded.known()["image"]
     num = num_compared(num, len(held), len(known), choice.dataset)
     places = spread(len(held), num)
     others = np.delete(held, places, axis=0)

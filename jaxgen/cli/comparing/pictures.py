@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxgen import losses
 from jaxgen.batches import to_float
+from jaxgen.cli.pictures import floats
 from jaxgen.data import spread
 from jaxgen.evaluation import records, sample_measures
 from jaxgen.evaluation.during_training import class_rows
@@ -113,11 +114,6 @@ def lower_half(image_shape: tuple[int, ...]) -> np.ndarray:
     mask = np.zeros(image_shape[:2], np.bool_)
     mask[: image_shape[0] // 2] = True
     return mask
-
-
-def floats(images: Any) -> np.ndarray:
-    """Images as they are shown: floats in [0, 1]."""
-    return np.clip(np.asarray(to_float(jnp.asarray(images))), 0.0, 1.0)
 
 
 def _record(template: Record, metric: str, errors: np.ndarray, parameters: Mapping[str, Parameter]) -> Record:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxgen import recipes
-from jaxgen.cli.options import Options, flag
+from jaxgen.cli.options import Options, check_least, flag
 from jaxgen.cli.parsing import parse, value_of
 
 if TYPE_CHECKING:
@@ -170,8 +170,7 @@ class Plan:
     def check(self) -> None:
         """Refuse what no data set could make right."""
         self.options.check()
-        if self.seeds < 1:
-            raise ValueError(f"--seeds must be at least 1, got {self.seeds}")
+        check_least(self, {"seeds": 1})
         if self.listed and (self.over or any(setting.keys() != self.listed[0].keys() for setting in self.listed)):
             raise ValueError(
                 "a list of settings stands for a grid, and each names the same options: leave out the grid"
