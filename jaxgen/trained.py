@@ -24,6 +24,7 @@ from jaxgen.families import Family, Spec, family_of
 from jaxgen.keys import check_key, named_key
 from jaxgen.spec import check_latents
 
+Label = jax.typing.ArrayLike | str | Sequence[int | str]  # classes by their numbers or names
 _PRETRAINED = Path(__file__).parent / "pretrained"
 _PIECE = 500  # images at a time that are decoded or encoded
 _ROWS = 800  # latents at a time that are climbed with, or chains that are run
@@ -201,7 +202,7 @@ class Trained:
         """Number of latent dimensions, of all stochastic layers together."""
         return _latent_dim(self.spec)
 
-    def sample(self, key: jax.Array, num_samples: int, label: jax.typing.ArrayLike | None = None) -> jax.Array:
+    def sample(self, key: jax.Array, num_samples: int, label: Label | None = None) -> jax.Array:
         """Draw images from the prior, as `gan_sample` and `vae_sample` do.
 
         Args:
@@ -229,7 +230,7 @@ class Trained:
 
         return _by_pieces(draw, num_samples, _PIECE, key)
 
-    def decode(self, z: jax.typing.ArrayLike, label: jax.typing.ArrayLike | None = None) -> jax.Array:
+    def decode(self, z: jax.typing.ArrayLike, label: Label | None = None) -> jax.Array:
         """The mean image of each latent.
 
         Args:
@@ -254,7 +255,7 @@ class Trained:
 
         return _by_pieces(run, len(z), _PIECE, jax.random.key(0))  # nothing is drawn
 
-    def encode(self, images: jax.typing.ArrayLike, label: jax.typing.ArrayLike | None = None) -> jax.Array:
+    def encode(self, images: jax.typing.ArrayLike, label: Label | None = None) -> jax.Array:
         """The latents of images that a VAE's encoder means.
 
         Args:
@@ -280,9 +281,7 @@ class Trained:
 
         return _by_pieces(run, len(batch["image"]), _PIECE, jax.random.key(0))  # nothing is drawn
 
-    def reconstruct(
-        self, images: jax.typing.ArrayLike, key: jax.Array, label: jax.typing.ArrayLike | None = None
-    ) -> jax.Array:
+    def reconstruct(self, images: jax.typing.ArrayLike, key: jax.Array, label: Label | None = None) -> jax.Array:
         """Images as the model sees them: through the encoder of a VAE, by inversion of a GAN.
 
         Args:
@@ -312,7 +311,7 @@ class Trained:
         self,
         images: jax.typing.ArrayLike,
         key: jax.Array,
-        label: jax.typing.ArrayLike | None = None,
+        label: Label | None = None,
         *,
         mask: Any = None,
         likelihood: losses.Likelihood | None = None,
@@ -361,7 +360,7 @@ class Trained:
         images: jax.typing.ArrayLike,
         mask: Any,
         key: jax.Array,
-        label: jax.typing.ArrayLike | None = None,
+        label: Label | None = None,
         *,
         num_samples: int | None = 1,
         likelihood: losses.Likelihood | None = None,
@@ -404,7 +403,7 @@ class Trained:
         start: jax.typing.ArrayLike,
         end: jax.typing.ArrayLike,
         num: int,
-        label: jax.typing.ArrayLike | None = None,
+        label: Label | None = None,
         *,
         linear: bool = False,
     ) -> jax.Array:
@@ -437,7 +436,7 @@ class Trained:
         self,
         images: jax.typing.ArrayLike,
         key: jax.Array,
-        label: jax.typing.ArrayLike | None = None,
+        label: Label | None = None,
         likelihood: losses.Likelihood | None = None,
         num_samples: int = 5000,
         **annealing: Any,

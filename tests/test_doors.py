@@ -321,7 +321,8 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8)
     [("images", "labels"), ("x", "y"), ("data", "target"), ("arr_0", "label"), ("Image", "Label")],
 )
 def test_names_of_arrays(names: tuple[str, str], tmp_path: Path) -> None:
-    dataset = npz(tmp_path, **{names[0]: IMAGES, names[1]: np.arange(20) % 3, "extra": np.ones(3)})
+    arrays: dict[str, np.ndarray] = {names[0]: IMAGES, names[1]: np.arange(20) % 3, "extra": np.ones(3)}
+    dataset = npz(tmp_path, **arrays)
     loaded = data.load(dataset, "all")
     np.testing.assert_array_equal(loaded["image"][..., 0], IMAGES)
     assert loaded["label"].tolist() == (np.arange(20) % 3).tolist()
@@ -415,8 +416,8 @@ def test_pictures_need_not_be_square(tmp_path: Path) -> None:
 
 
 def test_flipped_images_are_mirrored_by_chance(tmp_path: Path) -> None:
-    batch = {"image": np.arange(400, dtype=np.float32).reshape(100, 1, 4, 1)}
-    done = np.asarray(runs.mirrored(batch, jax.random.key(0), np.int32(3))["image"])
+    batch = {"image": jax.numpy.arange(400, dtype=np.float32).reshape(100, 1, 4, 1)}
+    done = np.asarray(runs.mirrored(batch, jax.random.key(0), jax.numpy.int32(3))["image"])
     straight = (done == batch["image"]).all((1, 2, 3))
     turned = (done == batch["image"][:, :, ::-1]).all((1, 2, 3))
     assert (straight ^ turned).all()
@@ -499,7 +500,21 @@ def test_a_bernoulli_of_vectors_anywhere_is_refused(tmp_path: Path, capsys: pyte
     "command",
     [
         ["vae", "--likelihood", "gaussian"],
-        ["gan", "--steps", "15000", "--penalty", "r1"],
+        [
+            "gan",
+            "--steps",
+            "10000",
+            "--loss",
+            "relativistic",
+            "--penalty",
+            "r1",
+            "--penalty-weight",
+            "0.1",
+            "--dropout-rate",
+            "0",
+            "--b1",
+            "0",
+        ],
     ],
     ids=["vae", "gan"],
 )
