@@ -1,28 +1,20 @@
 """The machine: its chip and its versions."""
 
-import importlib.metadata
 import json
-import platform
 from typing import Any
 
-import jax
-
-from jaxgen.training.machine import chip
+from jaxgen.training import machine
 
 
 def about() -> dict[str, Any]:
     """The machine as plain data."""
-    device = jax.devices()[0]
-    packages = ("jax", "jaxlib", "flax", "optax")
+    found = machine.topology()
     return {
-        "chip": chip(),
-        "platform": device.platform,
-        "device_kind": device.device_kind,
-        "num_devices": jax.device_count(),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in packages},
-        },
+        "chip": machine.chip(),
+        "platform": found["platform"],
+        "device_kind": found["device_kind"],
+        "num_devices": found["devices"],
+        "versions": machine.versions(),
     }
 
 

@@ -14,7 +14,6 @@ import dataclasses
 import itertools
 import json
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,10 @@ import jax.numpy as jnp
 from benchmarks import families, ours
 from benchmarks.families import Family
 from benchmarks.floor import BYTES_A_PARAMETER, num_operations
-from benchmarks.machine import chip
+from benchmarks.turns import ratio, seconds_of
 from jaxgen import data
 from jaxgen.training import loop
+from jaxgen.training.machine import chip
 
 LARGE = {"cpu": 2048}  # side of the product and of the arrays that give the machine's speed; 4096 elsewhere
 LEAST_STEPS = 20  # a turn is one chunk, at whose ends every state is written: those of sweep.py are not shorter
@@ -72,13 +72,6 @@ def candidates(model: str, num_members: int) -> tuple[dict[str, Callable[[int], 
 
     made = {"separate": separate(), "in_turn": population("in_turn"), "together": population("together")}
     return made, sum(leaf.size for leaf in jax.tree.leaves(parameters))
-
-
-def seconds_of(function: Callable[..., Any], *arguments: Any) -> float:
-    """How long a call takes."""
-    start = time.perf_counter()
-    jax.block_until_ready(function(*arguments))
-    return time.perf_counter() - start
 
 
 def yardsticks() -> dict[str, Callable[[], float]]:
@@ -137,12 +130,6 @@ def measure(
     for row in rows:
         row["roofline_ms"] = roofline(row, speeds)
     return {"chip": chip(), "default": loop.default_members(), "speeds": speeds, "rows": rows}
-
-
-def ratio(these: list[float], those: list[float]) -> dict[str, float]:
-    """Median, least and greatest of the ratios within each round."""
-    ratios = [a / b for a, b in zip(these, those, strict=True)]
-    return {"median": statistics.median(ratios), "least": min(ratios), "greatest": max(ratios)}
 
 
 def roofline(row: dict[str, Any], speeds: dict[str, float]) -> float | None:

@@ -24,11 +24,12 @@ import jax
 
 import jaxgen
 from benchmarks import families, ours
-from benchmarks.machine import chip
+from benchmarks.turns import in_turn
 from jaxgen import data
 from jaxgen.families import family_of
 from jaxgen.training import loop
 from jaxgen.training.checkpoint import Checkpoints
+from jaxgen.training.machine import chip
 
 LIMIT = 1.02
 MINUTE = 60.0
@@ -66,7 +67,7 @@ def make_loop(model: Any, sentinel: Any) -> tuple[loop.Loop, Any, loop.Totals]:
 
 def measure_sentinel(name: str, model: Any, chunk: int, rounds: int) -> list[dict[str, Any]]:
     """Time chunks of a loop without a sentinel, which gives its state's memory away, and with one."""
-    runs: dict[str, Callable[[], float]] = {}
+    runs: dict[str, Callable[[], Any]] = {}
     for sentinel in ("off", "watch", "skip"):
         training, *carry = make_loop(model, sentinel)
         advance = jax.jit(
@@ -79,19 +80,12 @@ def measure_sentinel(name: str, model: Any, chunk: int, rounds: int) -> list[dic
             f"{cost['bytes accessed']:.6g} bytes (the loop's body once)"
         )
 
-        def run(advance: Any = advance, carry: list[Any] = carry) -> float:
-            start = time.perf_counter()
+        def run(advance: Any = advance, carry: list[Any] = carry) -> Any:
             carry[:] = advance(*carry, chunk)
-            jax.block_until_ready(carry)
-            return time.perf_counter() - start
+            return carry
 
         runs[sentinel] = run
-    seconds: dict[str, list[float]] = {sentinel: [] for sentinel in runs}
-    for number in range(rounds + 1):
-        for sentinel in runs if number % 2 else reversed(runs):
-            taken = runs[sentinel]()
-            if number > 0:  # the first turn compiles
-                seconds[sentinel].append(taken)
+    seconds = in_turn(runs, rounds)
     per_step = 1e3 * statistics.median(seconds["off"]) / chunk
     print(f"{name}, off: {per_step:.3f} ms a step")
     return [

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.protocol import peak_host_bytes
 from jaxgen import data
 
 SIZES = {"npz": 60_000, "idx": 60_000, "folder": 2_000, "memory": 60_000}
@@ -50,12 +51,6 @@ def write(kind: str, folder: Path, num: int) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(images[i, ..., 0]).save(path)
     return f"folder:{folder}"
-
-
-def peak_memory() -> int:
-    """The largest size that this process has had in memory, in bytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
 
 
 def train(dataset: str, steps: int, streams: bool) -> dict[str, Any]:
@@ -89,7 +84,7 @@ def train(dataset: str, steps: int, streams: bool) -> dict[str, Any]:
     seconds = time.perf_counter() - began
     training.close()
     return {
-        "peak_bytes": peak_memory(),
+        "peak_bytes": peak_host_bytes(),
         "steps_per_second": steps / seconds,
         "wait_share": (training.input_wait - waited) / seconds,
         "loss": loop.means(totals)["loss"],

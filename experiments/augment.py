@@ -19,22 +19,21 @@ processor time.
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 from tqdm import tqdm
 
 from experiments.augmentation import classifier
 from experiments.augmentation.cell import Cell, Dataset, Options, Record, held_out, methods, train_and_measure
 from experiments.augmentation.results import draw, find, seeds, summarize, table
 from jaxgen import data
-from jaxgen.cli.exit_status import exit_status
+from jaxgen.cli.exit_status import command
+from jaxgen.cli.options import flag
 from jaxgen.plain import to_plain
-from jaxgen.training import manifest
-from jaxgen.training.files import exclusive, replacing
+from jaxgen.training import machine, manifest
+from jaxgen.training.files import exclusive, write_text
 from jaxgen.training.monitor import write_png
 from jaxgen.untrusted import differences
 
@@ -58,7 +57,7 @@ def identity(options: Options, training: Dataset, test: Dataset, num_classes: in
         "flip": options.mirrors,
         "gan": to_plain(options.spec("gan", shape, num_classes)),
         "vae": to_plain(options.spec("vae", shape, num_classes)),
-        "versions": manifest.versions(),
+        "versions": machine.versions(),
     }
 
 
@@ -86,7 +85,7 @@ def load(options: Options) -> tuple[Dataset, Dataset, int]:
     for name in ("batch_size", "generator_batch_size"):
         if getattr(options, name) > fewest:
             raise ValueError(
-                f"--{name.replace('_', '-')} {getattr(options, name)} is larger than the smallest labelled set, "
+                f"{flag(name)} {getattr(options, name)} is larger than the smallest labelled set, "
                 f"{min(options.labels)} of {num_classes} classes: use at most {fewest}"
             )
     counts = np.bincount(training["label"], minlength=num_classes)
@@ -128,8 +127,7 @@ def run(options: Options) -> Path:
         summary = summarize(options, runs)
         write(path, {"settings": settings, "runs": runs, "summary": summary})
         text = table(options, summary)
-        with replacing(options.out / "table.txt") as partial:
-            partial.write_text(text)
+        write_text(options.out / "table.txt", text)
         draw(options, summary, options.out / "gain.png")
     print(text)
     missed = [run for run in runs if sum(run.get("missing_of_class", ()))]
@@ -141,15 +139,10 @@ def run(options: Options) -> Path:
 
 def write(path: Path, results: dict[str, Any]) -> None:
     """Write the results, whole or not at all."""
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(results, indent=1) + "\n")
+    write_text(path, json.dumps(results, indent=1) + "\n")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: returns its exit status."""
-    return exit_status(
-        lambda: tyro.cli(Options, args=arguments, prog="augment.py"), lambda options: print(run(options))
-    )
+main = command(Options, run, "augment.py")
 
 
 if __name__ == "__main__":

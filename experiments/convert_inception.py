@@ -13,14 +13,14 @@ import hashlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import tyro
 
-from jaxgen.cli.exit_status import exit_status
+from jaxgen.cli.exit_status import command
 from jaxgen.evaluation.extractors import weights_of
 from jaxgen.networks import InceptionV3
 from jaxgen.training import manifest
@@ -111,11 +111,7 @@ def run(options: Options) -> Path:
     return options.target
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: returns its exit status."""
-    return exit_status(
-        lambda: tyro.cli(Options, args=arguments, prog="convert_inception.py"), lambda options: print(run(options))
-    )
+main = command(Options, run, "convert_inception.py")
 
 
 if __name__ == "__main__":

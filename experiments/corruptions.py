@@ -10,21 +10,22 @@ Every distance is between equally many images. The numbers go to a JSON file bes
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
 from jaxgen import data, metrics
 from jaxgen.batches import to_float
-from jaxgen.cli.exit_status import exit_status
+from jaxgen.cli.exit_status import command
+from jaxgen.cli.options import check_least
 from jaxgen.evaluation import extractors
+from jaxgen.evaluation.figures import new_figure, save_figure
 from jaxgen.keys import example_keys, named_key
-from jaxgen.training.files import replacing
+from jaxgen.training.files import write_text
 from jaxgen.training.run_data import dataset_name
 
 DISTANCES = ("frechet_distance", "kernel_distance")  # rise with every corruption
@@ -261,10 +262,7 @@ def measure(
 
 def draw(curves: dict[str, list[dict[str, float]]], title: str, path: Path) -> None:
     """A panel for each metric, with a curve for each corruption."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # draws without a screen
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11.0, 6.4), layout="constrained")
+    figure = new_figure(11.0, 6.4)
     figure.suptitle(title)
     for axes, metric in zip(figure.subplots(2, 3).flat, (*DISTANCES, *SHARES), strict=True):
         for name, rows in curves.items():
@@ -281,16 +279,14 @@ def draw(curves: dict[str, list[dict[str, float]]], title: str, path: Path) -> N
             axes.set_yscale("symlog", linthresh=2 * error)
             axes.set_ylim(bottom=-4 * error)
     figure.axes[0].legend(fontsize="small")
-    with replacing(path) as partial:
-        FigureCanvasAgg(figure).print_png(str(partial))
+    save_figure(path, figure)
 
 
 def run(options: Options) -> Path:
     """Measure, write the numbers and the picture; returns the picture's file."""
     if options.out.suffix != ".png":
         raise ValueError(f"--out must end in .png, got {options.out}")
-    if options.num_images < 20:
-        raise ValueError(f"--num-images must be at least 20, got {options.num_images}")
+    check_least(options, {"num_images": 20})
     dataset = data.load(
         options.dataset,
         options.split,
@@ -312,18 +308,13 @@ def run(options: Options) -> Path:
         "seed": options.seed,
         "curves": curves,
     }
-    with replacing(options.out.with_suffix(".json")) as partial:
-        partial.write_text(json.dumps(record, indent=2) + "\n")
+    write_text(options.out.with_suffix(".json"), json.dumps(record, indent=2) + "\n")
     num = int(next(iter(curves.values()))[0]["num_images"])
     draw(curves, f"{dataset_name(options.dataset)}, {extractor.name}, {num:,} images on either side", options.out)
     return options.out
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: returns its exit status."""
-    return exit_status(
-        lambda: tyro.cli(Options, args=arguments, prog="corruptions.py"), lambda options: print(run(options))
-    )
+main = command(Options, run, "corruptions.py")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ import dataclasses
 import functools
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 
 import jaxgen
 from jaxgen import losses, metrics, networks
-from jaxgen.cli.exit_status import exit_status
+from jaxgen.cli.exit_status import command
 from jaxgen.keys import named_key, step_key
 from jaxgen.training.monitor import image_grid, write_png
 
@@ -138,9 +136,7 @@ def compare(options: Options) -> None:
         print(f"picture: {options.out}")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: returns its exit status."""
-    return exit_status(lambda: tyro.cli(Options, args=arguments, prog="gaussians.py"), compare)
+main = command(Options, compare, "gaussians.py")
 
 
 if __name__ == "__main__":

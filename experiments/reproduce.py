@@ -17,7 +17,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,12 +24,12 @@ import tyro
 
 from experiments.reproduction import protocol, report
 from experiments.reproduction.protocol import Config, Record, Row
-from jaxgen.cli.evaluate import Bars
-from jaxgen.cli.exit_status import exit_status
+from jaxgen.cli.exit_status import command
+from jaxgen.cli.progress import Bars
 from jaxgen.cli.runs import train
 from jaxgen.cli.sweeping.plan import Plan
 from jaxgen.cli.sweeping.training import sweep
-from jaxgen.training import machine, manifest
+from jaxgen.training import machine
 from jaxgen.training.run import Run
 from jaxgen.training.stopping import Stopped
 
@@ -97,7 +96,7 @@ def reproduce(options: Options) -> Record:
             continue
         record.rows.append(measure(config, directory, epoch, options.in_full))
         record.data_sha256 = runs_of(directory)[0].config["identity"]["data"]["sha256"]
-        record.versions = manifest.versions()
+        record.versions = machine.versions()
         record.write(directory / "record.json")
         if options.publish:
             record.write(protocol.RECORDS / f"{config.name}.json")
@@ -118,7 +117,7 @@ def open_record(config: Config, directory: Path) -> Record:
     path = directory / "record.json"
     if not path.is_file():
         command = f"uv run experiments/reproduce.py {config.name}"
-        return Record(config.name, config.identity(), "", [], manifest.versions(), command)
+        return Record(config.name, config.identity(), "", [], machine.versions(), command)
     record = Record.read(path)
     changed = config.differences(record)
     if changed:
@@ -186,12 +185,12 @@ def measure(config: Config, directory: Path, epoch: float, in_full: bool) -> Row
             found = {name: value for one in measures for name, value in one(run, progress).items()}
             for name, value in found.items():
                 values.setdefault(name, []).append(float(value))
-    seconds = protocol.training_seconds(runs[0].directory)
+    seconds = protocol.seconds_at_median_speed(runs[0].directory)
     measuring = time.perf_counter() - began
     return Row(epoch, values, round(seconds, 1), round(measuring, 1), machine.chip(), len(runs) - len(whole))
 
 
-def command(options: Options) -> None:
+def act(options: Options) -> None:
     """Do what the options say."""
     options.check()
     if options.list or options.results:
@@ -204,11 +203,7 @@ def command(options: Options) -> None:
         reproduce(options)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: returns its exit status."""
-    return exit_status(
-        lambda: tyro.cli(Options, args=arguments, prog="reproduce.py"), command, go_on="the same command goes on"
-    )
+main = command(Options, act, "reproduce.py", go_on="the same command goes on")
 
 
 if __name__ == "__main__":

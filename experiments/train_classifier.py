@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import sys
 import time
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,13 +18,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 from flax import traverse_util
 
 from experiments.augmentation.classifier import accuracy, load, start, train
-from jaxgen.cli.exit_status import exit_status
+from jaxgen.cli.exit_status import command
+from jaxgen.cli.options import check_least
 from jaxgen.networks import LeNet
-from jaxgen.training import manifest
+from jaxgen.training import machine
 from jaxgen.weights import write_arrays
 
 
@@ -63,9 +62,7 @@ class Options:
 
     def check(self) -> None:
         """Refuse numbers that make no sense, before anything is read or written."""
-        for name, least in (("epochs", 1), ("batch_size", 1), ("shift", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(self, name)}")
+        check_least(self, {"epochs": 1, "batch_size": 1, "shift": 0})
         if self.learning_rate <= 0:
             raise ValueError(f"--learning-rate must be positive, got {self.learning_rate}")
         if self.out.suffix != ".safetensors":
@@ -110,7 +107,7 @@ def run(options: Options) -> None:
         "shift": options.shift,
         "flip": options.flip,
         "seed": options.seed,
-        "versions": manifest.versions(),
+        "versions": machine.versions(),
     }
     arrays = {name: np.asarray(leaf) for name, leaf in traverse_util.flatten_dict(half, sep=".").items()}
     write_arrays(options.out, arrays, record)
@@ -119,9 +116,7 @@ def run(options: Options) -> None:
     print(options.out)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: returns its exit status."""
-    return exit_status(lambda: tyro.cli(Options, args=arguments, prog="train_classifier.py"), run)
+main = command(Options, run, "train_classifier.py")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen import modules
+from jaxgen.collapse import gan_warnings, vae_warnings
 from jaxgen.gan import GAN, GANState, gan_generate, gan_init, gan_sample, gan_step
 from jaxgen.keys import named_key, numbered_keys
 from jaxgen.vae import (
@@ -40,6 +41,11 @@ Networks = dict[str, tuple[Any, ...]]
 
 def _nothing(*_: Any) -> None:
     """What a family without a likelihood, or whose latents need no check, has in its place."""
+
+
+def _nothing_known(*_: Any) -> list[str]:
+    """The warnings of a family of whose collapse nothing is known."""
+    return []
 
 
 def _noise_itself(spec: Spec, state: State, noise: jax.Array, key: jax.Array, numbers: jax.Array) -> jax.Array:
@@ -81,6 +87,9 @@ class Family:
       evaluate: (spec, state, batch, key []) -> numbers [B] by name, ``elbo`` among them, by which the best is chosen.
       importance_sampling: (spec, state, batch, key [], num_samples, chunk_size=100) -> `LikelihoodEstimate`.
       latent_kl: (spec, state, batch, key []) -> nats [B, D_l] of each stochastic layer.
+      collapse: (spec, means of the training metrics since the log's last row by name, numbers of an evaluation of the
+        state by name, steps done or None) -> what looks like collapse, a sentence each with remedies as options of
+        ``jaxgen train``; of numbers that are not there it says nothing.
     """
 
     name: str
@@ -110,6 +119,7 @@ class Family:
     evaluate: Any = None
     importance_sampling: Any = None
     latent_kl: Any = None
+    collapse: Callable[..., list[str]] = _nothing_known
 
     def num_classes(self, spec: Spec, *names: str) -> int | None:
         """Number of classes of the networks of these names, or of all; None of a model without labels."""
@@ -239,6 +249,7 @@ _TABLE = [
         restored=_restored_gan,
         to_decode=_gan_to_decode,
         sample=gan_sample,
+        collapse=gan_warnings,
     ),
     Family(
         name="vae",
@@ -270,6 +281,7 @@ _TABLE = [
         evaluate=vae_evaluate,
         importance_sampling=vae_importance_sampling,
         latent_kl=lambda vae, state, batch, key: layers_of(vae, vae_latent_kl(vae, state, batch, key)),
+        collapse=vae_warnings,
     ),
 ]
 _families: dict[str, Family] = {family.name: family for family in _TABLE}

@@ -13,7 +13,7 @@ from PIL import Image
 
 from experiments import augment
 from experiments.augmentation import cell as cells
-from experiments.augmentation import enlarging
+from experiments.augmentation import generated_images
 from experiments.augmentation.cell import Cell, Family, Method, Options, methods
 from jaxgen import data
 from jaxgen.networks import LeNet
@@ -47,7 +47,7 @@ class Rigged:
 def test_what_is_kept_is_sure_of_its_own_class(key: jax.Array) -> None:
     """Protects: the probability of the class it was made for decides, not the likeliest's; the counts are true."""
     rigged = Rigged()
-    found = enlarging.draw_confident(rigged.sample, rigged.classify, key, 200, 3, 0.3)
+    found = generated_images.draw_confident(rigged.sample, rigged.classify, key, 200, 3, 0.3)
     assert np.bincount(found.label).tolist() == [200, 200, 200]
     classes, u = np.divmod(found.image[:, 0, 0, 0], 1.0)
     np.testing.assert_array_equal(classes, found.label)
@@ -64,18 +64,18 @@ def test_what_is_kept_is_sure_of_its_own_class(key: jax.Array) -> None:
 
 def test_no_threshold_keeps_all_and_the_same_key_the_same(key: jax.Array) -> None:
     rigged = Rigged()
-    found, again = (enlarging.draw_confident(rigged.sample, rigged.classify, key, 5, 3, 0.0) for _ in range(2))
+    found, again = (generated_images.draw_confident(rigged.sample, rigged.classify, key, 5, 3, 0.0) for _ in range(2))
     assert found.drawn.tolist() == found.passed.tolist() == [5, 5, 5]
     assert not len(found.rejected_image)
     np.testing.assert_array_equal(found.image, again.image)
-    other = enlarging.draw_confident(rigged.sample, rigged.classify, jax.random.key(1), 5, 3, 0.0)
+    other = generated_images.draw_confident(rigged.sample, rigged.classify, jax.random.key(1), 5, 3, 0.0)
     assert not np.isin(other.image, found.image).any()
 
 
 def test_a_class_that_does_not_pass_ends_the_drawing(key: jax.Array) -> None:
     """Protects: no endless loop; later rounds draw what is missing; nothing at all is an error."""
     rigged = Rigged(hopeless=(1,))
-    found = enlarging.draw_confident(rigged.sample, rigged.classify, key, 50, 3, 0.5, most_draws=4)
+    found = generated_images.draw_confident(rigged.sample, rigged.classify, key, 50, 3, 0.5, most_draws=4)
     assert found.drawn.sum() == 4 * 3 * 50
     assert np.bincount(found.label, minlength=3).tolist() == [50, 0, 50]
     assert found.passed[1] == 0
@@ -83,7 +83,7 @@ def test_a_class_that_does_not_pass_ends_the_drawing(key: jax.Array) -> None:
     assert set(rigged.labels[-1]) == {1}
     rigged = Rigged(hopeless=(0, 1, 2))
     with pytest.raises(ValueError, match=r"of 90 generated images none is of its class with a probability of 0.5"):
-        enlarging.draw_confident(rigged.sample, rigged.classify, key, 10, 3, 0.5, most_draws=3)
+        generated_images.draw_confident(rigged.sample, rigged.classify, key, 10, 3, 0.5, most_draws=3)
 
 
 def test_draws_that_are_refused(key: jax.Array) -> None:
@@ -94,7 +94,7 @@ def test_draws_that_are_refused(key: jax.Array) -> None:
         ((5, 2, 0.5), r"classify must return probabilities \[10, 2\], got \[10, 3\]"),
     ):
         with pytest.raises(ValueError, match=message):
-            enlarging.draw_confident(rigged.sample, rigged.classify, key, *arguments)
+            generated_images.draw_confident(rigged.sample, rigged.classify, key, *arguments)
 
 
 @pytest.mark.parametrize(
@@ -103,11 +103,11 @@ def test_draws_that_are_refused(key: jax.Array) -> None:
 )
 def test_repeats_and_generated_images(labels: int, share: float, least: int, expected: tuple[int, int]) -> None:
     """Protects: every labelled image is as frequent as any other, and the share is the one that was asked for."""
-    repeats, generated = enlarging.generated_per_class(labels, share, least)
+    repeats, generated = generated_images.generated_per_class(labels, share, least)
     assert (repeats, generated) == expected
     assert generated / (generated + repeats * labels) == share
     with pytest.raises(ValueError, match="inside"):
-        enlarging.generated_per_class(labels, 1.0, least)
+        generated_images.generated_per_class(labels, 1.0, least)
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.float32, np.bool_])
@@ -118,8 +118,10 @@ def test_an_enlarged_set_by_hand(kind: Any) -> None:
     made = np.array([0.5, 0.61, 0.9], np.float32)[:, None, None, None]
     none = np.zeros((0, 1, 1, 1), np.float32)
     counts = np.ones(2, int)
-    generated = enlarging.Filtered(made, np.array([0, 0, 1], np.int32), none, np.zeros(0, np.int32), counts, counts)
-    joined = enlarging.enlarge(real, generated, repeats=2, per_class=2)
+    generated = generated_images.Filtered(
+        made, np.array([0, 0, 1], np.int32), none, np.zeros(0, np.int32), counts, counts
+    )
+    joined = generated_images.enlarge(real, generated, repeats=2, per_class=2)
     assert joined["label"].tolist() == [0] * 6 + [1] * 6
     assert joined["image"].dtype == (np.uint8 if kind == np.uint8 else np.float32)
     values = joined["image"][:, 0, 0, 0] / (255 if kind == np.uint8 else 1)

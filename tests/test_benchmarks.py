@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import candidates, evaluation, families, floor, growth, ours, report, run, targets, workers
+from benchmarks import candidates, families, floor, growth, metric_costs, ours, report, run, targets, turns, workers
 
 FAKE = """
 import sys, time
@@ -212,15 +212,15 @@ def test_a_real_run_measures_prints_and_writes(tmp_path: Path, capsys: pytest.Ca
 
 def test_the_likelihood_is_timed_against_its_products() -> None:
     """Twice the samples take twice the products: the compiler leaves none of them out."""
-    found = evaluation.likelihood(1, num_images=2, num_samples=20, chunk_size=10)
+    found = metric_costs.likelihood(1, num_images=2, num_samples=20, chunk_size=10)
     assert set(found["seconds"]) == {"floor", "jaxgen"}
     assert found["of_floor"]["median"] > 0
     assert found["minutes_of_the_test_set"] == pytest.approx(found["seconds"]["jaxgen"] * 10_000 / 2 * 250 / 60)
-    assert "of the floor" in evaluation.likelihood_line(found)
-    few, many = (evaluation.likelihood_products(20, number, 10) for number in (20, 2000))
+    assert "of the floor" in metric_costs.likelihood_line(found)
+    few, many = (metric_costs.likelihood_products(20, number, 10) for number in (20, 2000))
     for run_products in (few, many):
         jax.block_until_ready(run_products())
-    assert min(evaluation.seconds_of(many) for _ in range(3)) > 20 * min(evaluation.seconds_of(few) for _ in range(3))
+    assert min(turns.seconds_of(many) for _ in range(3)) > 20 * min(turns.seconds_of(few) for _ in range(3))
 
 
 def test_mistaken_options_are_named(capsys: pytest.CaptureFixture[str]) -> None:

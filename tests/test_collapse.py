@@ -13,9 +13,9 @@ import optax
 import pytest
 
 import jaxgen
-from jaxgen import augmentation, data, losses, networks, schedules
+from jaxgen import augmentation, collapse, data, losses, networks, schedules
 from jaxgen.evaluation.during_training import Evaluation
-from jaxgen.training import collapse
+from jaxgen.families import family_of
 from tests import models
 
 Numbers = dict[str, float]
@@ -52,13 +52,17 @@ def test_saturation_of_other_losses() -> None:
     assert collapse.saturation(models.gan(), {}) is None
 
 
+def warnings_of(spec: Any, row: Numbers, measured: Numbers, step: int | None = None) -> list[str]:
+    return family_of(spec).collapse(spec, row, measured, step)
+
+
 def quiet(spec: Any, row: Numbers, **measured: float) -> bool:
-    return not collapse.collapse_warnings(spec, row, measured)
+    return not warnings_of(spec, row, measured)
 
 
 def fires(spec: Any, row: Numbers, *words: str, **measured: float) -> str:
     """The only warning there is, with these words in it."""
-    (warning,) = collapse.collapse_warnings(spec, row, measured)
+    (warning,) = warnings_of(spec, row, measured)
     assert all(word in warning for word in words), warning
     return warning
 
@@ -154,7 +158,7 @@ def test_a_posterior_on_the_prior_is_noticed_at_once() -> None:
     for kl, fields in ((0.0079, {}), (0.0024, gaussian)):
         measured = {"test_kl": kl, "active_units": 0.0, "sample_diversity": 0.001}
         for step in (100, None):
-            (warning,) = collapse.collapse_warnings(vae_of(16, **fields), {}, measured, step)
+            (warning,) = warnings_of(vae_of(16, **fields), {}, measured, step)
             assert "the posterior has collapsed onto the prior" in warning
             assert ("--scale" in warning) == bool(fields)
 
@@ -164,13 +168,13 @@ def test_unused_layers_are_noticed_once_the_run_is_not_young() -> None:
     fires(vae_of(16), {}, "the latent layer is hardly used", "2 of 16", "lower --beta", test_kl=2.02, active_units=2.0)
     two, numbers = vae_of(100, 50, beta=1.0), {"test_kl": 15.4, "active_units": 100.0, "active_units_2": 2.0}
     fires(two, {}, "latent layer 2 of 2", "2 of 50", "--free-bits 0.1", "--upper-latent-dims", **numbers)
-    assert not collapse.collapse_warnings(two, {}, numbers, 100)
-    assert len(collapse.collapse_warnings(two, {}, numbers, 1000)) == 1
+    assert not warnings_of(two, {}, numbers, 100)
+    assert len(warnings_of(two, {}, numbers, 1000)) == 1
     warming = vae_of(100, 50, beta=schedules.Linear(0.0, 1.0, 3000))
-    assert [len(collapse.collapse_warnings(warming, {}, numbers, step)) for step in (1000, 2999, 3000)] == [0, 0, 1]
+    assert [len(warnings_of(warming, {}, numbers, step)) for step in (1000, 2999, 3000)] == [0, 0, 1]
     copies = {"test_kl": 5.0, "active_units": 16.0, "sample_diversity": 0.0}
     fires(vae_of(16), {}, "the samples are copies", **copies)
-    assert not collapse.collapse_warnings(vae_of(16), {}, copies, 100)
+    assert not warnings_of(vae_of(16), {}, copies, 100)
 
 
 def test_the_documented_thresholds_are_the_codes() -> None:
@@ -215,7 +219,7 @@ def test_a_rigged_vae_is_noticed_and_a_healthy_one_is_not(beta: float, warnings:
     vae = mlp_vae(8, beta)
     state, row = train(vae, jnp.asarray(data.load()["image"]), key)
     measured, _ = Evaluation(vae, data.load(split="test"), key)(state)
-    found = collapse.collapse_warnings(vae, {name: float(value) for name, value in row.items()}, measured)
+    found = warnings_of(vae, {name: float(value) for name, value in row.items()}, measured)
     assert len(found) == warnings, found
     assert all("the posterior has collapsed" in warning for warning in found)
 

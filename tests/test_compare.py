@@ -19,7 +19,7 @@ from jaxgen.cli import compare
 from jaxgen.cli.comparing import charts, choices, page
 from jaxgen.cli.comparing.charts import Chart, Line
 from jaxgen.cli.comparing.costs import Cost
-from jaxgen.cli.comparing.curves import read_log, training_seconds
+from jaxgen.cli.comparing.curves import logged_seconds, read_log
 from jaxgen.cli.comparing.models import LATENTS, _size_of, _with_steps, plan
 from jaxgen.cli.comparing.page import REAL, Model, Report
 from jaxgen.cli.comparing.pictures import KINDS, Picture, glance, grid
@@ -250,8 +250,8 @@ def test_training_time_is_read_from_the_log(tmp_path: Path) -> None:
     rows = [{"step": 10, "time_steps_per_second": 5.0}, {"step": 10, "test_elbo": -1.0}]
     rows.append({"step": 30, "time_steps_per_second": 20.0})
     (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    assert training_seconds(tmp_path) == pytest.approx(3.0)
-    assert training_seconds(tmp_path / "none") is None
+    assert logged_seconds(tmp_path) == pytest.approx(3.0)
+    assert logged_seconds(tmp_path / "none") is None
     np.testing.assert_allclose(read_log(tmp_path).minutes([0, 10, 20, 30, 40]), np.asarray([0, 2, 2.5, 3, 4]) / 60)
 
 

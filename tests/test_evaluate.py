@@ -13,8 +13,12 @@ import pytest
 
 from jaxgen import GAN, data
 from jaxgen.cli import evaluate, train
-from jaxgen.evaluation import extractors, measures, records, report
-from jaxgen.evaluation.measures import SAMPLE_MEASURES, Settings, Side, Sides
+from jaxgen.cli.evaluating import Options, data_of
+from jaxgen.cli.parsing import saved_options
+from jaxgen.cli.progress import Bars
+from jaxgen.evaluation import evaluator, extractors, measures, records, report
+from jaxgen.evaluation.sample_measures import SAMPLE_MEASURES, Side, Sides
+from jaxgen.evaluation.subject import Settings
 from jaxgen.training.run import Run
 
 NUM = 200
@@ -203,14 +207,14 @@ def test_other_data_are_a_warning(runs: list[Path], tmp_path: Path) -> None:
 
 def test_constant_images_are_measured_with_a_warning(runs: list[Path]) -> None:
     """A generator of zero weights makes one image: the numbers are there, and each says so."""
-    options = evaluate.Options(runs=(runs[1],), num=60)
-    with evaluate.Bars() as bars:
-        model = evaluate.load_model(runs[1], options)
+    options = Options(runs=(runs[1],))
+    with Bars() as bars:
+        model = evaluator.load_model(runs[1], "newest", 0, options.settings)
         zeros = jax.tree.map(np.zeros_like, model.subject.state)
         model = model._replace(subject=dataclasses.replace(model.subject, state=zeros))
-        reference = evaluate.load_reference(model.run, options, bars.begin)
+        reference = evaluator.load_reference(model.run, data_of(model.run, options), 60, "auto", bars.begin)
         names = ["frechet", "precision_recall", "diversity", "duplicates"]
-        found = evaluate.Evaluator(options, bars.begin).measure(model, reference, names)
+        found = evaluator.Evaluator(0, options.settings, bars.begin).measure(model, reference, names)
     assert {record.warnings[-1] for record in found} == {"all generated images are the same"}
     values = {record.protocol.metric: record.value for record in found}
     assert values["diversity"] == 0.0
@@ -253,4 +257,4 @@ def test_runs_without_labels_or_encoder_say_why() -> None:
 
 
 def test_a_run_s_options_come_back(runs: list[Path]) -> None:
-    assert evaluate.saved_options(Run.open(runs[0])).steps == 3
+    assert saved_options(Run.open(runs[0])).steps == 3

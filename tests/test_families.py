@@ -17,9 +17,10 @@ from jaxgen import families, modules, networks
 from jaxgen.batches import to_float
 from jaxgen.evaluation import extractors, measures
 from jaxgen.evaluation.during_training import Evaluation, Pictures, class_rows
+from jaxgen.evaluation.subject import Settings, Subject
 from jaxgen.keys import example_keys, named_key, step_key
 from jaxgen.plain import init_state, optimizer, spec_from_plain, to_plain
-from jaxgen.training import collapse, loop, population, sentinel
+from jaxgen.training import loop, population, sentinel
 from jaxgen.training.monitor import Monitor
 from jaxgen.training.run import Run
 from jaxgen.training.session import Cadence, Session, Start
@@ -180,9 +181,11 @@ def test_it_is_measured_and_watched(images: dict[str, np.ndarray], key: jax.Arra
     assert class_rows(SPEC) is None
     assert measures.why_not("elbo", SPEC, (8, 8, 1), "noise", False) == "a moment matcher has no encoder"
     assert measures.why_not("nearest", SPEC, (8, 8, 1), "noise", False) is None
-    subject = measures.Subject(SPEC, state, key, measures.Settings())
+    subject = Subject(SPEC, state, key, Settings())
     assert subject.sample(3, None, False, lambda *_: None).shape == (3, 8, 8, 1)
-    assert collapse.collapse_warnings(SPEC, {}, {"sample_diversity": 0.0}) == [], "nothing is known of its collapse"
+    assert families.family_of(SPEC).collapse(SPEC, {}, {"sample_diversity": 0.0}, 9) == [], (
+        "nothing is known of its collapse"
+    )
     batch = {"image": images["image"][:20]}
     assert set(sentinel.gradients(SPEC, state, batch, key)) == {"params"}
     states = population.init([SPEC, SPEC], jax.vmap(jax.random.key)(jnp.arange(2)), batch, [1, 2])

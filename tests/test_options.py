@@ -137,7 +137,7 @@ def test_what_the_run_reads_is_read() -> None:
     [
         (
             "gan --architecture resnet --dropout-rate 0.5",
-            "--dropout-rate is an option of mlp and maxout and dcgan, not of",
+            "--dropout-rate is an option of mlp, maxout and dcgan, not of",
         ),
         ("gan --minibatch-stddev", "is an option of dcgan, not of mlp: use --architecture dcgan, or leave it out"),
         ("vae --architecture conv --hidden 5", "--hidden is an option of mlp, not of conv"),

@@ -256,13 +256,13 @@ def test_a_pause_is_no_training(tmp_path: Path) -> None:
         {"step": 50, "time_steps_per_second": 10.0},
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert protocol.training_seconds(tmp_path) == pytest.approx(50 / 5.0)
+    assert protocol.seconds_at_median_speed(tmp_path) == pytest.approx(50 / 5.0)
     with (tmp_path / "metrics.jsonl").open("a") as log:
         log.write('{"step": 60, "time_st')  # cut short by a kill
-    assert protocol.training_seconds(tmp_path) == pytest.approx(50 / 5.0)
+    assert protocol.seconds_at_median_speed(tmp_path) == pytest.approx(50 / 5.0)
     (tmp_path / "metrics.jsonl").unlink()
     with pytest.raises(ValueError, match="has no log of its speed"):
-        protocol.training_seconds(tmp_path)
+        protocol.seconds_at_median_speed(tmp_path)
 
 
 def test_the_table_of_a_record(small: Config) -> None:

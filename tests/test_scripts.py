@@ -19,7 +19,7 @@ from experiments import configs
 from jaxgen import data
 from jaxgen.cli import parsing as options
 from jaxgen.cli import plot, runs, sample, train
-from jaxgen.training import manifest
+from jaxgen.training import machine
 from jaxgen.training.run import Run, from_plain, to_plain
 
 TINY: dict[str, list[str]] = {
@@ -128,7 +128,7 @@ def test_a_borrowed_run_resumes_without_its_source_and_elsewhere(
     assert train.main([*arguments, str(tmp_path / "source")]) == 0
     assert train.main([*arguments, str(tmp_path / "run"), "--init-from", str(tmp_path / "source")]) == 0
     (tmp_path / "source").rename(tmp_path / "gone")
-    monkeypatch.setattr(manifest, "topology", lambda: {"platform": "tpu"})
+    monkeypatch.setattr(machine, "topology", lambda: {"platform": "tpu"})
     assert train.main(["vae", "--workdir", str(tmp_path / "run"), "--resume", "--steps", "20"]) == 0
     assert Run.open(tmp_path / "run").steps() == [10, 20]
     assert "its bits may be others from here: topology.platform was 'cpu', now 'tpu'" in capsys.readouterr().out

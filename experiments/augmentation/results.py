@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.augmentation.cell import Method, Options, Record, methods
 from jaxgen import metrics
-from jaxgen.training.files import replacing
+from jaxgen.evaluation.figures import new_figure, save_figure
 
 
 def find(runs: Sequence[Record], labels: int, seed: int, method: Method) -> Record | None:
@@ -94,10 +94,7 @@ def table(options: Options, summary: Sequence[Record]) -> str:
 
 def draw(options: Options, summary: Sequence[Record], path: Path) -> None:
     """Two panels against the number of labels: accuracy, and paired gains."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # draws without a screen
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11.0, 4.4), layout="constrained")
+    figure = new_figure(11.0, 4.4)
     names = list(dict.fromkeys(row["method"] for row in summary))
     left, right = figure.subplots(1, 2)
     curves = {name: [row for row in summary if row["method"] == name] for name in names}
@@ -119,8 +116,7 @@ def draw(options: Options, summary: Sequence[Record], path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
     figure.suptitle(f"{options.title}, {options.seeds} seeds, mean and standard error")
-    with replacing(path) as partial:
-        FigureCanvasAgg(figure).print_png(str(partial))
+    save_figure(path, figure)
 
 
 def _error_bars(axes: Any, x: Sequence[float], estimates: Sequence[Record], color: str, label: str) -> None:

@@ -11,10 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.reproduction.vae_measures import SEED, Progress, load_split
+from experiments.reproduction.vae_measures import SEED, load_split
 from jaxgen import GAN, gan_init, gan_sample, metrics, modules
 from jaxgen.batches import to_float
 from jaxgen.data import labelled_subset
+from jaxgen.evaluation.records import mean_and_error
+from jaxgen.evaluation.subject import Progress
 from jaxgen.gan import GANState
 from jaxgen.keys import named_key, numbered_keys
 from jaxgen.training.run import Run
@@ -67,7 +69,7 @@ class Parzen:
         progress(len(steps) + 1, len(steps) + 1)
         return {
             "Parzen": float(each.mean()),
-            "standard error": float(each.std() / np.sqrt(len(each))),
+            "standard error": float(each.std() / np.sqrt(len(each))),  # of N degrees of freedom, as in parzen_ll.py
             "Parzen of validation images": of_validation,
             "sigma": sigma,
             "step": float(step),
@@ -313,8 +315,8 @@ class LinearFeatures:
             errors, constant = linear_errors(
                 features, labelled, validation, test, self.per_class, self.draws, self.regularizations
             )
-            values[name] = 100 * float(errors.mean())
-            values[f"{name}, standard error"] = 100 * float(errors.std(ddof=1) / np.sqrt(self.draws))
+            mean, error = mean_and_error(errors)
+            values[name], values[f"{name}, standard error"] = 100 * mean, 100 * (error or 0.0)
             values[f"{name}, C"] = constant
         progress(len(ways), len(ways))
         return values

@@ -7,10 +7,12 @@ from typing import Literal
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.reproduction.vae_measures import Progress, load_split, subject_of
+from experiments.reproduction.vae_measures import load_split, subject_of
 from jaxgen import data, metrics
 from jaxgen.evaluation import extractors
 from jaxgen.evaluation.during_training import choose_extractor
+from jaxgen.evaluation.sample_measures import stacked_modes
+from jaxgen.evaluation.subject import Progress
 from jaxgen.training.run import Run
 
 
@@ -71,11 +73,7 @@ class StackedModes:
     def __call__(self, run: Run, progress: Progress) -> Mapping[str, float]:
         """``modes`` of 1,000, and ``KL`` of the samples' histogram of modes from the even one, in nats."""
         samples = subject_of(run, self.checkpoint).sample(self.num_samples, None, False, progress)
-        digits = extractors.lenet("mnist")
-        channels = [extractors.extract(digits, samples[..., c : c + 1]).probabilities for c in range(3)]
-        labels = np.stack([np.argmax(p, axis=1) for p in channels if p is not None], axis=1)
-        found = metrics.stacked_modes(jnp.asarray(labels))
-        return {"modes": float(found.num_modes), "KL": float(found.kl)}
+        return dict(zip(("modes", "KL"), stacked_modes(samples), strict=True))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,8 +6,7 @@ A variant in a file of experiments/configs whose result is a published one has, 
 
 import dataclasses
 import json
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -18,7 +17,9 @@ from jaxgen import recipes
 from jaxgen.cli.gan_options import GANOptions
 from jaxgen.cli.sweeping.plan import Search
 from jaxgen.cli.vae_options import VAEOptions
-from jaxgen.training.files import replacing
+from jaxgen.evaluation.records import mean_and_error
+from jaxgen.evaluation.subject import Progress
+from jaxgen.training.files import write_text
 from jaxgen.training.monitor import read_rows
 from jaxgen.training.run import Run
 
@@ -34,7 +35,7 @@ NOT_IDENTITY = (
 class Measure(Protocol):
     """A paper's way to judge a trained run: a frozen dataclass of its settings."""
 
-    def __call__(self, run: Run, progress: Callable[[int, int], None]) -> Mapping[str, float]:
+    def __call__(self, run: Run, progress: Progress) -> Mapping[str, float]:
         """Numbers by name, of the run's checkpoint."""
 
 
@@ -125,9 +126,7 @@ class Reproduction:
     def error_of(self, row: "Row", metric: str) -> float | None:
         """Standard error of the mean over the seeds; None of one seed, and of the best of settings."""
         values = row.values[metric]
-        if self.search is not None or len(values) < 2:
-            return None
-        return float(np.std(values, ddof=1) / math.sqrt(len(values)))
+        return None if self.search is not None else mean_and_error(values)[1]
 
 
 class Config(NamedTuple):
@@ -223,8 +222,7 @@ class Record:
         """Write it as JSON, whole or not at all."""
         plain = {**dataclasses.asdict(self), "rows": [row._asdict() for row in self.rows]}
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial:
-            partial.write_text(json.dumps(plain, indent=1) + "\n")
+        write_text(path, json.dumps(plain, indent=1) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> "Record":
@@ -264,7 +262,7 @@ def find(name: str) -> Config:
     return known[name]
 
 
-def training_seconds(directory: Path) -> float:
+def seconds_at_median_speed(directory: Path) -> float:
     """Seconds of training behind a run, at the median speed of its log: a pause does not count, nor compilation."""
     rows = read_rows(directory / "metrics.jsonl")
     speeds = [row["time_steps_per_second"] for row in rows if "time_steps_per_second" in row]

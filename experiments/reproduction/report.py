@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from experiments.reproduction.protocol import RECORDS, Config, Published, Record, Row, reached
-from jaxgen.training.files import replacing
+from jaxgen.training.files import write_text
 
 PATH = RECORDS.with_name("RESULTS.md")
 HEAD = """# Published numbers, and what jaxgen reaches
@@ -128,8 +128,7 @@ def render(found: Found) -> str:
 
 def write(found: Found) -> Path:
     """Write RESULTS.md."""
-    with replacing(PATH) as partial:
-        partial.write_text(render(found))
+    write_text(PATH, render(found))
     return PATH
 
 

@@ -1,7 +1,7 @@
 """How papers judge a trained VAE: by bounds and estimates of its log-likelihood, on the split that they name."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
@@ -10,10 +10,10 @@ import numpy as np
 from jaxgen import data
 from jaxgen.cli.parsing import saved_options
 from jaxgen.evaluation import measures
-from jaxgen.evaluation.measures import Settings, Subject
+from jaxgen.evaluation.subject import Progress, Settings, Subject
+from jaxgen.training.checkpoint import Which
 from jaxgen.training.run import Run
 
-Progress = Callable[[int, int], None]
 SEED = 0  # of what a measure draws
 
 
@@ -28,10 +28,9 @@ def load_split(run: Run, split: str) -> dict[str, np.ndarray]:
     return loaded
 
 
-def subject_of(run: Run, checkpoint: str, **settings: int) -> Subject:
+def subject_of(run: Run, checkpoint: Which, **settings: int) -> Subject:
     """A run's model as a checkpoint has it, to be measured."""
-    which: Any = checkpoint
-    return Subject(run.spec, run.restore(which), jax.random.key(SEED), Settings(**settings))
+    return Subject(run.spec, run.restore(checkpoint), jax.random.key(SEED), Settings(**settings))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,37 +13,37 @@ The same command goes on where it was stopped.
 import dataclasses
 import json
 import math
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
-import numpy as np
-import tyro
 
 import jaxgen
 from jaxgen import data, trained
-from jaxgen.cli import evaluate
 from jaxgen.cli.comparing import choices, curves, page
 from jaxgen.cli.comparing.costs import Cost, cost_of
 from jaxgen.cli.comparing.models import TITLES, plan
 from jaxgen.cli.comparing.page import COLORS, REAL, Model, Report
-from jaxgen.cli.comparing.pictures import Picture, baselines, floats, glance, hold_back, show, write
-from jaxgen.cli.exit_status import exit_status
+from jaxgen.cli.comparing.pictures import Picture, baselines, glance, hold_back, show, write
+from jaxgen.cli.evaluating import Options as Measuring
+from jaxgen.cli.evaluating import evaluate
+from jaxgen.cli.exit_status import command
 from jaxgen.cli.options import Options as TrainOptions
+from jaxgen.cli.options import checkpoint, flag
 from jaxgen.cli.parsing import saved_options
+from jaxgen.cli.pictures import floats
 from jaxgen.cli.runs import train
-from jaxgen.data import Source
-from jaxgen.evaluation import measures, records
+from jaxgen.evaluation import records
+from jaxgen.evaluation.evaluator import chosen, num_compared
 from jaxgen.evaluation.records import Record
 from jaxgen.families import family_of
 from jaxgen.keys import named_key
-from jaxgen.training import manifest
-from jaxgen.training.files import exclusive, replacing
+from jaxgen.training import machine
+from jaxgen.training.files import exclusive, write_text
 from jaxgen.training.run import Run, Spec, differences
-from jaxgen.training.run_data import Data, dataset_name, load_data
+from jaxgen.training.run_data import dataset_name, load_data
 
 FEWEST = 20  # images of each side, below which distances have no errors
 _MARK = "comparison.json"  # says that a folder is a comparison, and of what
@@ -92,13 +92,13 @@ class Options:
         changed = [field.name for field in dataclasses.fields(self) if field.name in _OF_TRAINING]
         given = [name for name in changed if getattr(self, name) != getattr(Options(), name)]
         if self.runs and given:
-            flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            flags = ", ".join(map(flag, given))
             raise ValueError(f"{flags}: for training; --runs are of their own data and steps: leave it out")
-        self.evaluation(()).check()
+        self.measuring(()).check()
 
-    def evaluation(self, runs: Sequence[Path]) -> evaluate.Options:
+    def measuring(self, runs: Sequence[Path]) -> Measuring:
         """The options of jaxgen evaluate."""
-        return evaluate.Options(
+        return Measuring(
             runs=tuple(runs) or (Path(),),
             out=self.out / "evaluation",
             measures=self.measures,
@@ -145,7 +145,7 @@ def check_out(options: Options) -> None:
 
 def taken(options: Options) -> list[Entry]:
     """The runs that are named, all of the same images, and each with a checkpoint."""
-    runs = [Run.open(directory) for directory in options.runs]
+    runs, which = [Run.open(directory) for directory in options.runs], checkpoint(options.checkpoint)
     for run in runs:
         if "sweep" in run.config["identity"]:
             raise ValueError(f"{run.directory} holds a sweep: take one of its members, such as members/000")
@@ -162,9 +162,10 @@ def taken(options: Options) -> list[Entry]:
         steps = run.steps()
         if not steps:
             raise FileNotFoundError(f"{run.directory} has no checkpoint yet: train it first")
-        check_measures(options, run.directory.name, run.spec, tuple(run.config["identity"]["data"]["image_shape"]))
-        if options.checkpoint.isdecimal() and int(options.checkpoint) not in steps:
-            raise FileNotFoundError(f"{run.directory} has no checkpoint of step {options.checkpoint}: it has {steps}")
+        identity = run.config["identity"]["data"]
+        chosen(options.measures, run.directory.name, run.spec, tuple(identity["image_shape"]), identity["name"])
+        if isinstance(which, int) and which not in steps:
+            raise FileNotFoundError(f"{run.directory} has no checkpoint of step {which}: it has {steps}")
     return [Entry(path.resolve().name, path, None) for path in options.runs]
 
 
@@ -177,11 +178,11 @@ def planned(options: Options) -> list[Entry]:
     if len(shape) != 3:
         raise ValueError(f"{options.dataset} has examples of shape {list(shape)}: a comparison shows images")
     models = plan(shape, options.scale, **common)
-    for name, chosen in models.items():
-        check_measures(options, TITLES[name], chosen.spec(shape), shape)
+    for name, own in models.items():
+        chosen(options.measures, TITLES[name], own.spec(shape), shape, options.dataset)
     first = next(iter(models.values()))
     loaded = load_data(first.data_choice(), first.batch_size)
-    num = evaluate.num_compared(options.num, len(loaded.test["image"]), len(known_images(loaded)), options.dataset)
+    num = num_compared(options.num, len(loaded.test["image"]), len(loaded.known()["image"]), options.dataset)
     if num < FEWEST:
         raise ValueError(
             f"{num} images are too few to tell models apart by: give --num {FEWEST} or more, and a set of at least "
@@ -189,24 +190,9 @@ def planned(options: Options) -> list[Entry]:
         )
     folders = {name: options.out / "runs" / name for name in models}
     return [
-        Entry(TITLES[name], folders[name], dataclasses.replace(chosen, workdir=folders[name], resume=True))
-        for name, chosen in models.items()
+        Entry(TITLES[name], folders[name], dataclasses.replace(own, workdir=folders[name], resume=True))
+        for name, own in models.items()
     ]
-
-
-def known_images(loaded: Data) -> np.ndarray:
-    """Images that the models were trained on; of those that stream, some."""
-    train_split = loaded.train.look() if isinstance(loaded.train, Source) else loaded.train
-    return train_split["image"]
-
-
-def check_measures(options: Options, title: str, spec: Spec, image_shape: tuple[int, ...]) -> None:
-    """Refuse measures, asked for by name, that cannot be made of a model."""
-    for name in options.measures:
-        if name not in evaluate.GROUPS:
-            reason = measures.why_not(name, spec, image_shape, options.dataset, classifies=True)
-            if reason is not None:
-                raise ValueError(f"{name} cannot be made of {title}: {reason}: leave it out of --measures")
 
 
 def summary(spec: Spec) -> str:
@@ -252,12 +238,12 @@ def look_at(
     """(pictures, further records, seconds of search an image where there is no encoder, a note on completions)."""
     saved = saved_options(Run.open(entries[0].directory))
     loaded = load_data(saved.data_choice(), saved.batch_size)
-    held = hold_back(loaded.test, known_images(loaded))
+    held = hold_back(loaded.test, loaded.known()["image"])
     key = named_key(jax.random.key(options.seed), "comparison")
     pictures = [glance(REAL, floats(held.images))]
     further: list[Record] = []
     searching: dict[str, float] = {}
-    which: Any = int(options.checkpoint) if options.checkpoint.isdecimal() else options.checkpoint
+    which = checkpoint(options.checkpoint)
     for entry in entries:
         print(f"pictures of {entry.title}", flush=True)
         template = next(record for record in found if record.model == entry.title)
@@ -271,25 +257,16 @@ def look_at(
     return pictures, further, searching, f"To beat, by the squared error of the hidden half: {told}."
 
 
-def restore(entry: Entry, options: Options) -> tuple[Run, Any]:
-    """A run and the state of its checkpoint."""
-    run = Run.open(entry.directory)
-    which: Any = int(options.checkpoint) if options.checkpoint.isdecimal() else options.checkpoint
-    return run, run.restore(which)
-
-
 def notes(entries: Sequence[Entry], options: Options, spent: Mapping[str, float]) -> tuple[str, ...]:
     """How the page was made, a line each."""
-    device, versions = jax.devices()[0], manifest.versions()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    where = f"{device.device_kind}, {cores} cores" if device.platform == "cpu" else device.device_kind
+    versions = machine.versions()
     took = ", ".join(f"{what} {choices.seconds_text(seconds)}" for what, seconds in spent.items())
     made = f"jaxgen {jaxgen.__version__}, {', '.join(f'{name} {version}' for name, version in versions.items())}"
     kept = "The runs: " + ", ".join(
         f"{entry.title} ({entry.directory.name}, checkpoint {options.checkpoint})" for entry in entries
     )
     return (
-        f"On {device.platform} ({where}): {took}.",
+        f"On {jax.default_backend()} ({machine.chip()}): {took}.",
         f"{kept}. Seed {options.seed}.",
         f"{made}.",
         "One training run a model: with another seed models that are close may change places.",
@@ -299,13 +276,13 @@ def notes(entries: Sequence[Entry], options: Options, spent: Mapping[str, float]
 def build(options: Options, entries: Sequence[Entry], spent: dict[str, float]) -> Path:
     """Measure what is trained, and write the page; returns its file."""
     began = time.perf_counter()
-    folder = evaluate.evaluate(options.evaluation([entry.directory for entry in entries]))
+    folder = evaluate(options.measuring([entry.directory for entry in entries]))
     titles = {str(entry.directory): entry.title for entry in entries}
     found = [dataclasses.replace(r, model=titles[r.model]) for r in records.read(folder / "records.json")]
     costs, models, is_gan = {}, [], {}
     for entry in entries:
-        run, state = restore(entry, options)
-        costs[entry.title] = cost = cost_of(run, state)
+        run = Run.open(entry.directory)
+        costs[entry.title] = cost = cost_of(run, run.restore(checkpoint(options.checkpoint)))
         models.append(Model(entry.title, summary(run.spec), facts(run, cost)))
         is_gan[entry.title] = family_of(run.spec).name == "gan"
     spent["measuring"] = time.perf_counter() - began
@@ -339,8 +316,7 @@ def build(options: Options, entries: Sequence[Entry], spent: dict[str, float]) -
     for picture in pictures:
         write(options.out / "pictures", picture)
     path = options.out / "report.html"
-    with replacing(path) as partial:
-        partial.write_text(page.page(report), encoding="utf-8")
+    write_text(path, page.page(report))
     return path
 
 
@@ -356,8 +332,7 @@ def compare(options: Options) -> Path:
     entries = taken(options) if options.runs else planned(options)
     options.out.mkdir(parents=True, exist_ok=True)
     with exclusive(options.out):
-        with replacing(options.out / _MARK) as partial:
-            partial.write_text(json.dumps(options.mark(), indent=2) + "\n")
+        write_text(options.out / _MARK, json.dumps(options.mark(), indent=2) + "\n")
         began = time.perf_counter()
         for entry in entries:
             if entry.options is not None:
@@ -368,10 +343,4 @@ def compare(options: Options) -> Path:
     return path
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: returns its exit status."""
-    return exit_status(
-        lambda: tyro.cli(Options, args=arguments, prog="jaxgen compare"),
-        lambda options: print(compare(options)),
-        go_on="the same command goes on",
-    )
+main = command(Options, compare, "jaxgen compare", go_on="the same command goes on")

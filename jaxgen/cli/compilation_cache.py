@@ -6,6 +6,8 @@ import platform
 import sys
 from pathlib import Path
 
+from jaxgen.training.machine import num_cores
+
 MOST_BYTES = 2_000_000_000
 
 
@@ -14,8 +16,7 @@ def machine() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     flags = next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return hashlib.sha256(f"{platform.machine()} {flags} {cores}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{platform.machine()} {flags} {num_cores()}".encode()).hexdigest()[:16]
 
 
 def trim(directory: Path, most_bytes: int) -> None:

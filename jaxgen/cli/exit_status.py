@@ -4,10 +4,12 @@ import asyncio
 import logging
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
+
+import tyro
 
 from jaxgen.cli.compilation_cache import keep_compiled_programs
 from jaxgen.cli.options import UsageError
@@ -61,3 +63,17 @@ def exit_status(read: Callable[[], T], act: Callable[[T], object], go_on: str = 
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     return 0
+
+
+def command(kind: type[T], act: Callable[[T], object], program: str, **more: str) -> Callable[..., int]:
+    """The function ``main`` of a command whose options are a dataclass: it prints what acting on them returns."""
+
+    def tell(options: T) -> None:
+        found = act(options)
+        if found is not None:
+            print(found)
+
+    def main(arguments: Sequence[str] | None = None) -> int:
+        return exit_status(lambda: tyro.cli(kind, args=arguments, prog=program), tell, **more)
+
+    return main

@@ -29,12 +29,15 @@ import jaxgen
 from jaxgen import data, latents, losses, metrics
 from jaxgen.batches import to_float
 from jaxgen.cli.exit_status import exit_status
+from jaxgen.cli.options import check_least, checkpoint
 from jaxgen.cli.parsing import saved_options
-from jaxgen.cli.pictures import animate, show
+from jaxgen.cli.pictures import animate, floats, show
 from jaxgen.evaluation.during_training import COLUMNS
+from jaxgen.evaluation.records import mean_and_error
+from jaxgen.evaluation.sample_measures import nearest
 from jaxgen.keys import named_key
 from jaxgen.trained import Trained, class_number
-from jaxgen.training.files import replacing
+from jaxgen.training.files import replacing, write_text
 from jaxgen.training.run import Run
 from jaxgen.training.run_data import load_data
 
@@ -66,11 +69,9 @@ class Options:
 
     def check(self) -> None:
         """Refuse what makes no sense, before anything is loaded."""
-        for name in ("num", "num_samples", "temperatures", "num_restarts", "steps", "frames"):
-            if getattr(self, name, 1) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
-        if self.checkpoint not in ("newest", "best") and not self.checkpoint.isdecimal():
-            raise ValueError(f"--checkpoint must be newest, best or a step, got {self.checkpoint!r}")
+        names = ("num", "num_samples", "temperatures", "num_restarts", "steps", "frames")
+        check_least(self, dict.fromkeys(names, 1))
+        checkpoint(self.checkpoint)
 
     @property
     def key(self) -> jax.Array:
@@ -181,8 +182,7 @@ class Truncate(Options):
 
 def load_model(options: Options) -> Trained:
     """The model that is asked for."""
-    which: Any = options.checkpoint
-    model = jaxgen.load(options.model, int(which) if which.isdecimal() else which)
+    model = jaxgen.load(options.model, checkpoint(options.checkpoint))
     if len(model.image_shape) != 3:
         raise ValueError(f"{options.model} makes vectors {list(model.image_shape)}: pictures need images")
     if options.label is not None and model.num_classes is None:
@@ -195,8 +195,7 @@ def load_images(model: Trained, options: Options) -> tuple[Images, Images]:
     if options.images is None and Path(options.model).is_dir():
         saved = saved_options(Run.open(Path(options.model)))
         loaded = load_data(saved.data_choice(), saved.batch_size)
-        train = loaded.train.look() if isinstance(loaded.train, data.Source) else loaded.train
-        return train, loaded.test
+        return loaded.known(), loaded.test
     name = "fashion_mnist_small" if options.images is None else options.images
     *size, channels = model.image_shape
     color: Any = "grey" if channels == 1 else "rgb"
@@ -232,14 +231,8 @@ def drawn_labels(model: Trained, options: Options, num: int) -> np.ndarray | Non
 
 def spread(images: Images, num: int) -> Images:
     """So many examples, spread over all."""
-    places = data.spread(len(images["image"]), min(num, len(images["image"])))
+    places = data.spread(len(images["image"]), num)
     return {name: array[places] for name, array in images.items()}
-
-
-def mean_and_error(values: Any) -> tuple[float, float]:
-    """(mean, its standard error)."""
-    values = np.asarray(values, np.float64)
-    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
 def timed(function: Callable[[], Any]) -> tuple[Any, float]:
@@ -255,8 +248,7 @@ def save(options: Options, arrays: Mapping[str, Any], numbers: Mapping[str, Any]
     with replacing(options.out / "arrays.npz") as partial:
         written: Any = {name: np.asarray(array) for name, array in arrays.items()}
         np.savez_compressed(partial, **written)
-    with replacing(options.out / "numbers.json") as partial:
-        partial.write_text(json.dumps(numbers, indent=2) + "\n")
+    write_text(options.out / "numbers.json", json.dumps(numbers, indent=2) + "\n")
 
 
 def make_mask(hide: Hide, share: float, image_shape: tuple[int, ...], key: jax.Array) -> np.ndarray:
@@ -289,7 +281,7 @@ def complete(options: Complete) -> dict[str, Any]:
     images = np.asarray(to_float(held["image"]))
     seen = np.where(mask[..., None], images, 0.0)
     known = np.asarray(to_float(train["image"]))
-    _, places = metrics.nearest_neighbours(jnp.asarray(seen), jnp.asarray(np.where(mask[..., None], known, 0.0)))
+    _, places = nearest(seen, np.where(mask[..., None], known, 0.0))
     given = held["image"]
     mode_key, draws_key = (named_key(options.key, name) for name in ("mode", "draws"))
     run = functools.partial(model.complete, given, mask, label=label, likelihood=likelihood)
@@ -299,7 +291,7 @@ def complete(options: Complete) -> dict[str, Any]:
     )
     guesses = {
         "mean training image": np.broadcast_to(known.mean(axis=0), images.shape),
-        "nearest training image": known[np.asarray(places)],
+        "nearest training image": known[places],
         "likeliest completion": np.asarray(mode.images[:, 0]),
         "one drawn completion": np.asarray(drawn.images[:, 0]),
         f"mean of {options.num_samples} completions": np.asarray(drawn.images.mean(axis=1)),
@@ -353,9 +345,9 @@ def interpolate(options: Interpolate) -> dict[str, Any]:
     model = load_model(options)
     z, label = _ends(model, options)
     start, end = z[: len(z) // 2], z[len(z) // 2 :]
-    rows = np.clip(np.asarray(model.interpolate(start, end, max(2, options.steps), label, linear=options.linear)), 0, 1)
-    frames = np.clip(
-        np.asarray(model.interpolate(start, end, max(2, options.frames), label, linear=options.linear)), 0, 1
+    rows, frames = (
+        floats(model.interpolate(start, end, max(2, num), label, linear=options.linear))
+        for num in (options.steps, options.frames)
     )
     arcs = latents.spherical_interpolation(start, end, jnp.linspace(0.0, 1.0, 3))
     numbers = {
@@ -376,7 +368,7 @@ def invert(options: Invert) -> dict[str, Any]:
     _, test = load_images(model, options)
     held = spread(test, options.num)
     label = drawn_labels(model, options, options.num)
-    samples = np.clip(np.asarray(model.sample(named_key(options.key, "samples"), options.num, label)), 0.0, 1.0)
+    samples = floats(model.sample(named_key(options.key, "samples"), options.num, label))
     cases: dict[str, tuple[np.ndarray, np.ndarray | None]] = {
         "own samples": (samples, label),
         "held-out images": (np.asarray(to_float(held["image"])), labels_of(model, held)),
@@ -396,7 +388,7 @@ def invert(options: Invert) -> dict[str, Any]:
             )
             run()  # compiles
             found, seconds = timed(run)
-            decoded = np.clip(np.asarray(found.images), 0.0, 1.0)
+            decoded = floats(found.images)
             quality = np.asarray(metrics.peak_signal_to_noise_ratio(jnp.asarray(decoded), jnp.asarray(images)))
             numbers[f"{name}, {starts} start{'s' * (starts > 1)}"] = {
                 "median_psnr_db": float(np.median(quality)),
@@ -426,15 +418,14 @@ def neighbours(options: Neighbours) -> dict[str, Any]:
     train, test = load_images(model, options)
     held = spread(test, options.num)["image"]
     label = drawn_labels(model, options, options.num)
-    samples = np.clip(np.asarray(model.sample(named_key(options.key, "samples"), options.num, label)), 0.0, 1.0)
-    known = jnp.asarray(train["image"])
-    distances, places = (np.asarray(each) for each in metrics.nearest_neighbours(jnp.asarray(samples), known))
-    usual = np.asarray(metrics.nearest_neighbours(jnp.asarray(held), known)[0])
+    samples = floats(model.sample(named_key(options.key, "samples"), options.num, label))
+    distances, places = nearest(samples, train["image"])
+    usual, _ = nearest(held, train["image"])
     bound = float(np.quantile(usual, CLOSE))
     numbers = {
         "samples": len(samples),
         "held_out_images": len(held),
-        "training_images": len(known),
+        "training_images": len(train["image"]),
         "median_distance_of_samples": float(np.median(distances)),
         "median_distance_of_held_out_images": float(np.median(usual)),
         "distance_of_a_copy": bound,
@@ -442,15 +433,15 @@ def neighbours(options: Neighbours) -> dict[str, Any]:
         "share_expected_of_new_images": CLOSE,
         "distinct_neighbours": len(np.unique(places)),
     }
-    nearest = np.asarray(to_float(train["image"][places]))
-    save(options, {"samples": samples, "neighbours": nearest, "distances": distances}, numbers)
+    found = np.asarray(to_float(train["image"][places]))
+    save(options, {"samples": samples, "neighbours": found, "distances": distances}, numbers)
     order = np.argsort(distances)
     closest, some = order[:COLUMNS], order[np.linspace(0, len(order) - 1, COLUMNS).astype(int)]
     columns = {
         "closest": samples[closest],
-        "neighbour": nearest[closest],
+        "neighbour": found[closest],
         "closest to farthest": samples[some],
-        "neighbour ": nearest[some],
+        "neighbour ": found[some],
     }
     show(options.out / "neighbours.png", columns)
     return numbers
@@ -478,7 +469,7 @@ def attribute(options: Attribute) -> dict[str, Any]:
     z = _latents_of(model, held, named_key(options.key, "held out"))
     strengths = jnp.linspace(0.0, options.strength, max(2, options.steps))
     moved = z[:, None] + strengths[None, :, None] * direction[None, None]
-    images = np.clip(np.asarray(model.decode(moved.reshape(-1, model.latent_dim))), 0.0, 1.0)
+    images = floats(model.decode(moved.reshape(-1, model.latent_dim)))
     images = images.reshape(len(held), -1, *model.image_shape)
     numbers = {
         "examples": [len(each) for each in means],
@@ -503,7 +494,7 @@ def truncate(options: Truncate) -> dict[str, Any]:
     for threshold in (np.inf, *options.thresholds):
         z = latents.truncated_normal(key, options.num, model.latent_dim, threshold)
         title = f"|z| <= {threshold:g}" if np.isfinite(threshold) else "the whole prior"
-        images[title] = np.clip(np.asarray(model.decode(z, label)), 0.0, 1.0)
+        images[title] = floats(model.decode(z, label))
     numbers = {title: {"spread": float(each.std(axis=0).mean())} for title, each in images.items()}
     save(options, {f"samples_{i}": each for i, each in enumerate(images.values())}, numbers)
     show(options.out / "truncated.png", images)
@@ -528,7 +519,7 @@ def lines(numbers: Mapping[str, Any], indent: str = "") -> list[str]:
         if isinstance(value, Mapping):
             found += [title, *lines(value, indent + "  ")]
         elif isinstance(value, tuple):
-            found.append(f"{title}: {value[0]:.4g} +- {value[1]:.2g}")
+            found.append(f"{title}: {value[0]:.4g}" + ("" if value[1] is None else f" +- {value[1]:.2g}"))
         else:
             found.append(f"{title}: {value:.4g}" if isinstance(value, float) else f"{title}: {value}")
     return found

@@ -24,9 +24,10 @@ import tyro
 from jax import export as jax_export
 
 import jaxgen
-from jaxgen.cli.exit_status import exit_status
+from jaxgen.cli.exit_status import command
+from jaxgen.cli.options import checkpoint
 from jaxgen.trained import Trained, decode, prior_noise
-from jaxgen.training import manifest
+from jaxgen.training import machine
 from jaxgen.training.monitor import read_rows
 from jaxgen.training.run import Run, to_plain
 from jaxgen.weights import save_weights
@@ -55,8 +56,7 @@ class Options:
 
     def check(self) -> None:
         """Refuse what cannot be before anything is loaded."""
-        if self.checkpoint not in ("newest", "best") and not self.checkpoint.isdecimal():
-            raise ValueError(f"--checkpoint must be newest, best or a step, got {self.checkpoint!r}")
+        checkpoint(self.checkpoint)
         if self.weights_alone:
             return
         unknown = [name for name in self.platforms if name not in PLATFORMS]
@@ -249,7 +249,7 @@ def write(model: Trained, record: dict[str, Any], options: Options, folder: Path
         "platforms": list(options.platforms),
         "programs": described,
         "parameters": {"file": parameters.name, "sha256": sha256_of(parameters), "floats": options.dtype},
-        "versions": {**manifest.versions(), "jaxgen": jaxgen.__version__},
+        "versions": {**machine.versions(), "jaxgen": jaxgen.__version__},
     }
     label = "" if model.num_classes is None else f", numbers % {model.num_classes}"
     (folder / "manifest.json").write_text(json.dumps(contents, indent=2) + "\n")
@@ -272,8 +272,7 @@ def save(model: Trained, record: dict[str, Any], options: Options, path: Path) -
 def run(options: Options) -> Path:
     """Load, export and write, whole or not at all; returns what was written."""
     options.check()
-    which: Any = options.checkpoint
-    model = jaxgen.load(options.source, int(which) if which.isdecimal() else which)
+    model = jaxgen.load(options.source, checkpoint(options.checkpoint))
     record = record_of(model, options)
     out = options.out
     if options.weights_alone:
@@ -294,8 +293,4 @@ def run(options: Options) -> Path:
     return out
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: returns its exit status."""
-    return exit_status(
-        lambda: tyro.cli(Options, args=arguments, prog="jaxgen export"), lambda options: print(run(options))
-    )
+main = command(Options, run, "jaxgen export")

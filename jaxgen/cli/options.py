@@ -10,11 +10,12 @@ import functools
 import inspect
 import math
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 if TYPE_CHECKING:
+    from jaxgen.training.checkpoint import Which
     from jaxgen.training.run_data import DataChoice
     from jaxgen.training.session import Cadence
 
@@ -51,6 +52,28 @@ def option(
 def flag(name: str) -> str:
     """An option as it is typed."""
     return f"--{name.replace('_', '-')}"
+
+
+def checkpoint(text: str) -> "Which":
+    """What ``--checkpoint`` names: newest, best, or a step."""
+    if text.isdecimal():
+        return int(text)
+    if text not in ("newest", "best"):
+        raise ValueError(f"--checkpoint must be newest, best or a step, got {text!r}")
+    return "newest" if text == "newest" else "best"
+
+
+def check_least(options: Any, least: Mapping[str, int]) -> None:
+    """Refuse numbers below the least that makes sense, by the names of options; what is not there, or None, passes."""
+    for name, number in least.items():
+        value = getattr(options, name, None)
+        if value is not None and value < number:
+            raise ValueError(f"{flag(name)} must be at least {number}, got {value}")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as they are said: "a, b and c"."""
+    return ", ".join(names[:-1]) + " and " * (len(names) > 1) + names[-1]
 
 
 def _is_of_tfds(options: Any) -> bool:

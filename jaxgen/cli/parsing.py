@@ -14,7 +14,7 @@ import tyro
 
 from jaxgen import recipes
 from jaxgen.cli.gan_options import GANOptions
-from jaxgen.cli.options import TOPICS, Options, UsageError, documentation, flag
+from jaxgen.cli.options import TOPICS, Options, UsageError, documentation, flag, listed
 from jaxgen.cli.vae_options import VAEOptions
 from jaxgen.untrusted import check, one_line, shown
 
@@ -164,12 +164,12 @@ def _stranger(name: str, kind: type[Options]) -> str:
     homes = [other for other, k in kind.architectures.items() if name in _names(k)]
     if homes:
         return (
-            f"{flag(name)} is an option of {' and '.join(homes)}, not of {own}: use --architecture {homes[0]}, or "
+            f"{flag(name)} is an option of {listed(homes)}, not of {own}: use --architecture {homes[0]}, or "
             "leave it out"
         )
     families = [f for f, k in FAMILIES.items() if any(name in _names(one) for one in k.architectures.values())]
     if families:
-        return f"{flag(name)} is an option of {' and '.join(families)}, not of {kind.family}: leave it out"
+        return f"{flag(name)} is an option of {listed(families)}, not of {kind.family}: leave it out"
     meant = difflib.get_close_matches(name, _names(kind), n=1)
     return f"there is no option {flag(name)}: {f'did you mean {flag(meant[0])}?' if meant else '--help lists them'}"
 

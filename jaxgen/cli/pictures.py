@@ -4,14 +4,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.batches import to_float
+from jaxgen.evaluation.figures import new_figure, save_figure
 from jaxgen.training.files import replacing
 from jaxgen.training.monitor import image_grid
 
 SIDE = 112  # pixels of a picture for an image's side, about
 TITLE = 35  # pixels of a line of titles
+
+
+def floats(images: Any) -> np.ndarray:
+    """Images as they are shown: floats in [0, 1]."""
+    return np.clip(np.asarray(to_float(jnp.asarray(images))), 0.0, 1.0)
 
 
 def scale_of(images: Any) -> int:
@@ -21,9 +28,6 @@ def scale_of(images: Any) -> int:
 
 def show(path: Path, columns: Mapping[str, Any]) -> None:
     """A picture with a row for each image: titled columns [N, H, W, C], or several under one title [N, S, H, W, C]."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     parts = {name: np.asarray(to_float(images)) for name, images in columns.items()}
     parts = {name: images[:, None] if images.ndim == 4 else images for name, images in parts.items()}
     rows = np.concatenate(list(parts.values()), axis=1)
@@ -31,16 +35,14 @@ def show(path: Path, columns: Mapping[str, Any]) -> None:
     scale = scale_of(rows)
     picture = image_grid(rows.reshape(-1, *rows.shape[2:]), each).repeat(scale, 0).repeat(scale, 1)
     height, width = picture.shape[:2]
-    figure = Figure(figsize=(width / 100, (height + TITLE) / 100), dpi=100)
-    canvas = FigureCanvasAgg(figure)
+    figure = new_figure(width / 100, (height + TITLE) / 100, layout=None)
     figure.figimage(picture, 0, 0, origin="upper")
     place = 0
     for name, images in parts.items():
         middle = (place + images.shape[1] / 2) / each
         figure.text(middle, 1 - 0.5 * TITLE / (height + TITLE), name, ha="center", va="center", fontsize=8)
         place += images.shape[1]
-    with replacing(path) as partial:
-        canvas.print_png(str(partial))
+    save_figure(path, figure)
 
 
 def animate(path: Path, frames: Any) -> None:

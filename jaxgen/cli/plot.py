@@ -5,15 +5,15 @@ jaxgen plot runs/sweep-001 runs/sweep-002 --metric test_elbo active_units --out 
 """
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from jaxgen.cli.exit_status import exit_status
+from jaxgen.cli.exit_status import command
+from jaxgen.cli.options import flag
 from jaxgen.cli.sweeping import results
-from jaxgen.training.files import replacing
+from jaxgen.evaluation.figures import new_figure, save_figure
 from jaxgen.training.monitor import read_rows
 from jaxgen.training.run import Run
 
@@ -63,10 +63,7 @@ def draw_runs(options: Options) -> None:
         for metric in options.metric
     }
 
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # draws without a screen
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4 * len(curves), 4.0), layout="constrained")
+    figure = new_figure(6.4 * len(curves), 4.0)
     unit = options.steps_per_epoch or 1.0
     for number, (metric, lines) in enumerate(curves.items()):
         axes = figure.add_subplot(1, len(curves), number + 1)
@@ -78,15 +75,14 @@ def draw_runs(options: Options) -> None:
         axes.set_ylim(bottom=options.lowest)
         axes.grid(alpha=0.3)
         axes.legend()
-    with replacing(options.out) as partial:
-        FigureCanvasAgg(figure).print_png(str(partial))
+    save_figure(options.out, figure)
 
 
 def draw_sweeps(options: Options) -> None:
     """Read every sweep, then draw a panel a score of each."""
-    unused = [flag for flag in ("labels", "steps_per_epoch", "lowest") if getattr(options, flag)]
+    unused = [name for name in ("labels", "steps_per_epoch", "lowest") if getattr(options, name)]
     if unused:
-        raise ValueError(f"--{unused[0].replace('_', '-')} is for runs, and these are sweeps: leave it out")
+        raise ValueError(f"{flag(unused[0])} is for runs, and these are sweeps: leave it out")
     sweeps = {directory.name: results.read(directory) for directory in options.runs}
     known = sorted({name for rows in sweeps.values() for name in results.score_names(rows)})
     for name in options.metric:
@@ -116,8 +112,4 @@ def plot(options: Options) -> Path:
     return options.out
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: returns its exit status."""
-    return exit_status(
-        lambda: tyro.cli(Options, args=arguments, prog="jaxgen plot"), lambda options: print(plot(options))
-    )
+main = command(Options, plot, "jaxgen plot")

@@ -5,13 +5,12 @@ jaxgen replay runs/gan-001
 
 import dataclasses
 import traceback
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from jaxgen.cli.exit_status import exit_status
+from jaxgen.cli.exit_status import command
 from jaxgen.training import sentinel
 from jaxgen.training.run import Run
 
@@ -57,6 +56,4 @@ def replay(options: Options) -> None:
     print(f"at {where(error)}")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: returns its exit status."""
-    return exit_status(lambda: tyro.cli(Options, args=arguments, prog="jaxgen replay"), replay)
+main = command(Options, replay, "jaxgen replay")

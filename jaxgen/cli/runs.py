@@ -16,7 +16,7 @@ from jaxgen.data.standardization import of_plain
 from jaxgen.evaluation.during_training import Evaluation, Pictures, extractor_of
 from jaxgen.families import family_of
 from jaxgen.keys import named_key, step_key
-from jaxgen.training import loop, manifest, processes
+from jaxgen.training import loop, machine, manifest, processes
 from jaxgen.training.checkpoint import Checkpoints
 from jaxgen.training.files import exclusive
 from jaxgen.training.monitor import Monitor, read_rows
@@ -206,7 +206,7 @@ def starting_point(options: Options, run: Run, loaded: Data, fresh: Start, check
     run.check_identity(restored.manifest["config"]["identity"], f"checkpoint {restored.step}")
     say(f"resuming from step {restored.step}")
     made = {name: restored.manifest[name] for name in ("versions", "topology")}
-    changed = differences(made, {"versions": manifest.versions(), "topology": manifest.topology()})
+    changed = differences(made, {"versions": machine.versions(), "topology": machine.topology()})
     if changed:
         say(f"the run goes on, but its bits may be others from here: {manifest.summary(changed)}")
     warnings = []

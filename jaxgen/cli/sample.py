@@ -19,7 +19,8 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from jaxgen.cli.exit_status import exit_status
+from jaxgen.cli.exit_status import command
+from jaxgen.cli.options import check_least, checkpoint
 from jaxgen.evaluation.during_training import COLUMNS, class_rows
 from jaxgen.trained import Trained, class_number, load
 from jaxgen.training.files import replacing
@@ -94,13 +95,10 @@ def sample(options: Options) -> Path:
     """Draw the samples and write them, whole or not at all; returns the file or folder."""
     if options.out.suffix not in (".png", ".npz", ""):
         raise ValueError(f"--out must be a folder, or end in .png or .npz, got {options.out}")
-    if options.num < 1:
-        raise ValueError(f"--num must be at least 1, got {options.num}")
-    if options.checkpoint not in ("newest", "best") and not options.checkpoint.isdecimal():
-        raise ValueError(f"--checkpoint must be newest, best or a step, got {options.checkpoint!r}")
+    check_least(options, {"num": 1})
+    which = checkpoint(options.checkpoint)
     Run.open(options.run)  # refuses what is no run
-    which: Any = options.checkpoint
-    model = load(options.run, int(which) if which.isdecimal() else which)
+    model = load(options.run, which)
     if model.family.sample is None:
         raise ValueError(f"{options.run} holds a {model.family.title}, which has no prior to draw from")
     if options.out.suffix != ".npz" and len(model.image_shape) != 3:
@@ -125,8 +123,4 @@ def sample(options: Options) -> Path:
     return options.out
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: returns its exit status."""
-    return exit_status(
-        lambda: tyro.cli(Options, args=arguments, prog="jaxgen sample"), lambda options: print(sample(options))
-    )
+main = command(Options, sample, "jaxgen sample")

@@ -14,17 +14,16 @@ from jaxgen.batches import to_float
 from jaxgen.data import spread
 from jaxgen.evaluation import extractors
 from jaxgen.evaluation.extractors import Extractor
-from jaxgen.evaluation.measures import Settings, Subject
+from jaxgen.evaluation.subject import BATCH, Settings, Subject
 from jaxgen.families import family_of
 from jaxgen.keys import named_key
-from jaxgen.training.monitor import Monitor
+from jaxgen.training.monitor import Monitor, interleaved
 from jaxgen.training.run import Spec
 
 GRID = 64  # samples in a grid
 ROWS = 16  # classes in a grid, at most
 COLUMNS = 8  # samples of each class
 PAIRS = 32  # images and their reconstructions in a grid
-BATCH = 500  # images at a time
 DIVERSITY = 256  # samples, and test images, whose diversity is compared
 DISTANCES = 1000  # samples, and test images, between which distances of features are measured
 LIKELIHOOD_CHUNK = 10  # importance samples of each of them at a time
@@ -84,8 +83,7 @@ class Evaluation:
         self._extractor = extractor
         self._key = named_key(key, "evaluation")
         num = len(test["image"])
-        # Spread over the whole split: some are sorted by class.
-        some = np.arange(min(DIVERSITY, num)) * num // min(DIVERSITY, num)
+        some = spread(num, DIVERSITY)  # over the whole split: some are sorted by class
         self._some = {name: array[some] for name, array in test.items()}
 
     def __call__(self, state: Any) -> tuple[dict[str, float], float]:
@@ -226,6 +224,5 @@ class Pictures:
             return written
         originals = to_float(self._images["image"])
         rebuilt = family.reconstruct(self._spec, state, self._images, self._key)
-        # A row of originals above a row of their reconstructions.
-        rows = [part[i : i + COLUMNS] for i in range(0, len(originals), COLUMNS) for part in (originals, rebuilt)]
-        return [*written, monitor.show(step, "reconstructions", np.concatenate(rows), COLUMNS)]
+        rows = interleaved(originals, rebuilt, columns=COLUMNS)
+        return [*written, monitor.show(step, "reconstructions", rows, COLUMNS)]

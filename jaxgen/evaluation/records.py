@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxgen.training.files import replacing
+import numpy as np
+
+from jaxgen.training.files import write_text
 
 FORMAT = 1
 Parameter = bool | int | float | str
@@ -111,6 +113,13 @@ class Comparison(NamedTuple):
     difference: float
     standard_error: float | None
     better: str
+
+
+def mean_and_error(values: Any) -> tuple[float, float | None]:
+    """(mean, its standard error with N - 1 degrees of freedom) of independent numbers [N]; no error, None, of one."""
+    values = np.asarray(values, np.float64)
+    error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+    return float(values.mean()), error
 
 
 def sha256_of(plain: Any) -> str:
@@ -223,8 +232,7 @@ def write(path: Path, records: Sequence[Record]) -> None:
       records: the records.
     """
     contents = {"format": FORMAT, "records": [to_plain(record) for record in records]}
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(contents, indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(contents, indent=2, allow_nan=False) + "\n")
 
 
 def read(path: Path) -> list[Record]:

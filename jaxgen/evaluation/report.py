@@ -3,13 +3,16 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from jaxgen.batches import to_float
 from jaxgen.evaluation import records
+from jaxgen.evaluation.figures import new_figure, save_figure
 from jaxgen.evaluation.records import Protocol, Record
-from jaxgen.training.files import replacing
+from jaxgen.evaluation.sample_measures import nearest
+from jaxgen.training.files import write_text
+from jaxgen.training.monitor import image_grid, interleaved
 
 COLUMNS = 4  # panels in a row
 SHOWN = 32  # samples of each run
@@ -74,25 +77,12 @@ def table(found: Sequence[Record]) -> str:
     return "\n".join([*padded, "", *notes]) + "\n"
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # draws without a screen
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, FigureCanvasAgg(figure)
-
-
-def _save(canvas: Any, path: Path) -> None:
-    with replacing(path) as partial:
-        canvas.print_png(str(partial))
-
-
 def draw_measures(path: Path, found: Sequence[Record]) -> None:
     """A panel a protocol: a bar a model with two standard errors, and a line where real images are."""
     rows = [(p, {m: r for m, r in row.items() if math.isfinite(r.value)}) for p, row in rows_of(found)]
     rows = [(protocol, row) for protocol, row in rows if row]
     height = max(1, -(-len(rows) // COLUMNS))
-    figure, canvas = _figure(3.2 * COLUMNS, 2.3 * height)
+    figure = new_figure(3.2 * COLUMNS, 2.3 * height)
     models = list(dict.fromkeys(record.model for record in found))
     for number, (protocol, row) in enumerate(rows):
         axes = figure.add_subplot(height, COLUMNS, number + 1)
@@ -114,32 +104,24 @@ def draw_measures(path: Path, found: Sequence[Record]) -> None:
         axes.set_xticks(range(len(models)), [Path(m).name for m in models], rotation=20, fontsize="x-small")
         axes.tick_params(axis="y", labelsize="x-small")
         axes.grid(axis="y", alpha=0.3)
-    _save(canvas, path)
+    save_figure(path, figure)
 
 
 def draw_samples(path: Path, samples: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
     """For each run, samples above the training images that are nearest to them, of (samples, training images)."""
-    import jax.numpy as jnp
-
-    from jaxgen import metrics
-    from jaxgen.batches import to_float
-    from jaxgen.training.monitor import image_grid
-
-    figure, canvas = _figure(9.0, 0.4 + 2.4 * len(samples))
+    figure = new_figure(9.0, 0.4 + 2.4 * len(samples))
     for number, (name, (images, known)) in enumerate(samples.items()):
-        _, places = metrics.nearest_neighbours(jnp.asarray(images), jnp.asarray(known))
-        pair = [np.asarray(to_float(each)) for each in (images, known[np.asarray(places)])]
-        rows = [part[i : i + PER_ROW] for i in range(0, len(images), PER_ROW) for part in pair]
+        pair = [np.asarray(to_float(each)) for each in (images, known[nearest(images, known)[1]])]
         axes = figure.add_subplot(len(samples), 1, number + 1)
-        axes.imshow(image_grid(np.concatenate(rows), PER_ROW))
+        axes.imshow(image_grid(interleaved(*pair, columns=PER_ROW), PER_ROW))
         axes.set_title(f"{name}: samples, and below each the nearest training image", fontsize="small")
         axes.axis("off")
-    _save(canvas, path)
+    save_figure(path, figure)
 
 
 def draw_latents(path: Path, latents: Mapping[str, Sequence[np.ndarray]]) -> None:
     """The KL of each latent dimension, the largest first, a panel a run."""
-    figure, canvas = _figure(4.2 * min(3, len(latents)), 2.8 * -(-len(latents) // 3))
+    figure = new_figure(4.2 * min(3, len(latents)), 2.8 * -(-len(latents) // 3))
     for number, (name, layers) in enumerate(latents.items()):
         axes = figure.add_subplot(-(-len(latents) // 3), min(3, len(latents)), number + 1)
         for layer, kl in enumerate(layers, 1):
@@ -150,7 +132,7 @@ def draw_latents(path: Path, latents: Mapping[str, Sequence[np.ndarray]]) -> Non
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
-    _save(canvas, path)
+    save_figure(path, figure)
 
 
 def write(
@@ -162,8 +144,7 @@ def write(
     """Write the table and the pictures of what was found."""
     samples = {name: pair for name, pair in samples.items() if pair[0].ndim == 4}
     out.mkdir(parents=True, exist_ok=True)
-    with replacing(out / "table.txt") as partial:
-        partial.write_text(table(found))
+    write_text(out / "table.txt", table(found))
     draw_measures(out / "measures.png", found)
     if samples:
         draw_samples(out / "samples.png", samples)

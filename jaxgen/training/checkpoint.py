@@ -20,7 +20,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from jaxgen.training import manifest
-from jaxgen.training.files import replacing
+from jaxgen.training.files import write_text
 
 _DELETED = "deleted"
 _DAMAGED = "damaged"
@@ -355,8 +355,7 @@ class Checkpoints:
 
     def _keep_record(self, step: int) -> None:
         if self._record is not None:
-            with replacing(self._record) as partial:
-                partial.write_text(f"{step}\n")
+            write_text(self._record, f"{step}\n")
 
     def _wait_for_all(self, name: str) -> None:
         if jax.process_count() > 1:

@@ -1,14 +1,41 @@
-"""What a number was measured on."""
+"""What a run was trained on, and a number measured: processor, devices, and versions."""
 
+import importlib.metadata
 import os
 import platform
 from pathlib import Path
+from typing import Any
 
-import jax
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what determines a run's bits: Python and the packages under it."""
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in _PACKAGES}}
+
+
+def topology() -> dict[str, Any]:
+    """The devices and processes of this program."""
+    import jax  # slow
+
+    device = jax.devices()[0]
+    return {
+        "platform": device.platform,
+        "device_kind": device.device_kind,
+        "devices": jax.device_count(),
+        "processes": jax.process_count(),
+    }
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def chip() -> str:
     """Name of the processor or accelerator, and the number of cores in use."""
+    import jax  # slow
+
     device = jax.devices()[0]
     if device.platform != "cpu":
         return device.device_kind
@@ -21,5 +48,5 @@ def chip() -> str:
     # Virtual machines leave out what it is; family, model and stepping say it.
     numbers = [facts[key] for key in ("cpu family", "model", "stepping") if key in facts]
     which = f" (family {numbers[0]}, model {numbers[1]}, stepping {numbers[2]})" if len(numbers) == 3 else ""
-    num = len(os.sched_getaffinity(0))
+    num = num_cores()
     return f"{name}{which}, {num} {'core' if num == 1 else 'cores'}"

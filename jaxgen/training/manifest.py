@@ -1,9 +1,7 @@
 """The manifest of a checkpoint: what it holds, to the bit, and how it was made."""
 
 import hashlib
-import importlib.metadata
 import json
-import platform
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,24 +9,9 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from jaxgen.training import machine
+
 FORMAT = 1
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-
-
-def versions() -> dict[str, str]:
-    """Versions of what determines a run's bits: Python and the packages under it."""
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in _PACKAGES}}
-
-
-def topology() -> dict[str, Any]:
-    """The devices and processes of this program."""
-    device = jax.devices()[0]
-    return {
-        "platform": device.platform,
-        "device_kind": device.device_kind,
-        "devices": jax.device_count(),
-        "processes": jax.process_count(),
-    }
 
 
 def paths(tree: Any) -> dict[str, Any]:
@@ -112,8 +95,8 @@ def build(step: int, items: Any, notes: Mapping[str, Any]) -> dict[str, Any]:
         "format": FORMAT,
         "step": step,
         "leaves": describe_leaves(items, finite=True),
-        "versions": versions(),
-        "topology": topology(),
+        "versions": machine.versions(),
+        "topology": machine.topology(),
         **notes,
     }
     return {**manifest, "sha256": _checksum(manifest)}

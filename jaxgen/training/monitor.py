@@ -47,6 +47,12 @@ def image_grid(images: np.ndarray, columns: int | None = None, padding: int = 2)
     return grid
 
 
+def interleaved(*parts: Any, columns: int) -> np.ndarray:
+    """Rows of a grid: one of the first images [N, H, W, C], below it one of the second, and so on."""
+    rows = [part[i : i + columns] for i in range(0, len(parts[0]), columns) for part in parts]
+    return np.concatenate(rows)
+
+
 def write_png(path: Path, picture: np.ndarray, scale: int = 2) -> None:
     """Write a picture, uint8 [height, width, 3], to a path, whole or not at all; its folder is made.
 

@@ -19,10 +19,9 @@ from jaxgen.plain import (
     state_shapes,
     to_plain,
 )
-from jaxgen.training import manifest
+from jaxgen.training import machine, manifest
 from jaxgen.training.checkpoint import Checkpoints, Which
-from jaxgen.training.files import exclusive, replacing
-from jaxgen.training.manifest import versions
+from jaxgen.training.files import exclusive, write_text
 from jaxgen.untrusted import ImageType, Plain, check, check_images, differences, one_line, parse, shown
 
 # What of it people know by this module's name.
@@ -144,9 +143,8 @@ class Run:
             raise FileExistsError(
                 f"{directory} already holds a run: pass --resume to continue it, or another --workdir"
             )
-        config = {"format": _FORMAT, "identity": identity, "settings": settings, "versions": versions()}
-        with replacing(directory / "config.json") as partial:
-            partial.write_text(json.dumps(config, indent=2) + "\n")
+        config = {"format": _FORMAT, "identity": identity, "settings": settings, "versions": machine.versions()}
+        write_text(directory / "config.json", json.dumps(config, indent=2) + "\n")
         return cls(directory, config)
 
     @classmethod

@@ -75,6 +75,10 @@ class Data(NamedTuple):
     unbounded: bool  # whether they are vectors that are not in [0, 1]
     notes: tuple[str, ...]  # what was read, made of it, and left out
 
+    def known(self) -> Dataset:
+        """Examples that models learn from: all, or some of those that stream."""
+        return self.train.look() if isinstance(self.train, data.Source) else self.train
+
 
 def dataset_name(dataset: str) -> str:
     """The name of a data set without the path of its files, which is no part of what it is."""

@@ -10,7 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxgen.evaluation.during_training import Evaluation, Pictures
-from jaxgen.training import collapse, loop, processes, sentinel
+from jaxgen.families import family_of
+from jaxgen.training import loop, processes, sentinel
 from jaxgen.training.checkpoint import Checkpoints, NotWrittenError
 from jaxgen.training.monitor import Monitor
 from jaxgen.training.run import Run
@@ -190,7 +191,7 @@ class Session:
     def evaluate(self, whole: Any, logs: bool) -> float | None:
         """Evaluate the state; returns its score, the same in every process, or None where nothing is best."""
         measured, score = self.evaluation(whole)
-        warnings = collapse.collapse_warnings(self.spec, loop.means(self.totals), measured, self.step)
+        warnings = family_of(self.spec).collapse(self.spec, loop.means(self.totals), measured, self.step)
         if self.monitor is not None:
             if logs:
                 self.monitor.write(self.step, measured)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.cli.comparing.curves import training_seconds
+from jaxgen.cli.comparing.curves import logged_seconds
 from jaxgen.cli.comparing.models import all_parameters, decoder_parameters
 from jaxgen.evaluation.during_training import class_rows
 from jaxgen.families import family_of
@@ -66,7 +66,7 @@ def cost_of(run: Run, state: Any) -> Cost:
         parameters=all_parameters(state),
         steps=int(state.step),
         batch_size=size,
-        training_seconds=training_seconds(run.directory),
+        training_seconds=logged_seconds(run.directory),
         step_bytes=step_bytes(run.spec, state, batch),
         sampling_seconds=sampling_seconds(run.spec, state),
     )

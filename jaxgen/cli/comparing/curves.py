@@ -38,7 +38,7 @@ def read_log(directory: Path) -> Log:
     return Log(rows, steps, seconds)
 
 
-def training_seconds(directory: Path) -> float | None:
+def logged_seconds(directory: Path) -> float | None:
     """Wall-clock seconds of all steps of a run; None where its log does not say."""
     return read_log(directory).seconds[-1] or None
 

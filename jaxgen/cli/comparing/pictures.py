@@ -11,15 +11,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen import losses, metrics
+from jaxgen import losses
 from jaxgen.batches import to_float
+from jaxgen.cli.pictures import floats
 from jaxgen.data import spread
+from jaxgen.evaluation import records, sample_measures
 from jaxgen.evaluation.during_training import class_rows
 from jaxgen.evaluation.records import Parameter, Record
 from jaxgen.keys import named_key
 from jaxgen.trained import Trained
 from jaxgen.training.files import replacing
-from jaxgen.training.monitor import image_grid
+from jaxgen.training.monitor import image_grid, interleaved
 
 SAMPLES = 64
 PER_ROW = 8
@@ -114,17 +116,6 @@ def lower_half(image_shape: tuple[int, ...]) -> np.ndarray:
     return mask
 
 
-def _rows(*parts: np.ndarray, columns: int) -> np.ndarray:
-    """A row of the first part above a row of the second, and so on."""
-    cut = [part[i : i + columns] for i in range(0, len(parts[0]), columns) for part in parts]
-    return np.concatenate(cut)
-
-
-def floats(images: Any) -> np.ndarray:
-    """Images as they are shown: floats in [0, 1]."""
-    return np.clip(np.asarray(to_float(jnp.asarray(images))), 0.0, 1.0)
-
-
 def _record(template: Record, metric: str, errors: np.ndarray, parameters: Mapping[str, Parameter]) -> Record:
     """The mean of an error an image, made on the same data as another record of the model."""
     protocol = dataclasses.replace(
@@ -139,11 +130,11 @@ def _record(template: Record, metric: str, errors: np.ndarray, parameters: Mappi
         resizing=None,
         parameters=tuple(sorted(parameters.items())),
     )
-    error = float(errors.std(ddof=1) / np.sqrt(len(errors))) if len(errors) > 1 else None
+    value, error = records.mean_and_error(errors)
     warnings = tuple(warning for warning in template.warnings if "trained on" in warning)
     return dataclasses.replace(
         template,
-        value=float(errors.mean()),
+        value=value,
         standard_error=error,
         calibration=None,
         protocol=protocol,
@@ -156,8 +147,8 @@ def baselines(held: Held) -> dict[str, float]:
     other half is the nearest."""
     truth, known = floats(held.images), floats(held.known)
     mask = lower_half(truth.shape[1:])
-    _, places = metrics.nearest_neighbours(jnp.asarray(truth[:, mask]), jnp.asarray(known[:, mask]))
-    guesses = {"the mean training image": known.mean(axis=0)[None], "the nearest by the half seen": known[places]}
+    nearest = known[sample_measures.nearest(truth[:, mask], known[:, mask])[1]]
+    guesses = {"the mean training image": known.mean(axis=0)[None], "the nearest by the half seen": nearest}
     return {name: float(np.square(guess - truth)[:, ~mask].mean()) for name, guess in guesses.items()}
 
 
@@ -184,7 +175,7 @@ def show(name: str, model: Trained, held: Held, key: jax.Array, template: Record
         Picture(
             "reconstructions",
             name,
-            grid(_rows(truth, rebuilt, columns=PER_ROW), PER_ROW),
+            grid(interleaved(truth, rebuilt, columns=PER_ROW), PER_ROW),
             (),
             f"Rebuilt {how}. Mean squared error {error.mean():.4f}.",
             f"Two rows of test images, each above the same images rebuilt by {name}",
@@ -220,7 +211,7 @@ def _neighbours(name: str, model: Trained, held: Held, key: jax.Array) -> Pictur
     return Picture(
         "neighbours",
         name,
-        grid(_rows(images, nearest, columns=PER_ROW), PER_ROW),
+        grid(interleaved(images, nearest, columns=PER_ROW), PER_ROW),
         (),
         f"Squared error between the two {error:.4f}; of real test images and their nearest {real_error:.4f}.",
         f"Two rows of samples of {name}, each above the training images nearest to them",
@@ -229,8 +220,7 @@ def _neighbours(name: str, model: Trained, held: Held, key: jax.Array) -> Pictur
 
 def _nearest(images: np.ndarray, held: Held) -> tuple[np.ndarray, float]:
     """(the training images nearest to some images, the mean squared error between the two)."""
-    _, places = metrics.nearest_neighbours(jnp.asarray(images), jnp.asarray(held.known))
-    nearest = floats(held.known[np.asarray(places)])
+    nearest = floats(held.known[sample_measures.nearest(images, held.known)[1]])
     return nearest, float(np.square(nearest - images).mean())
 
 

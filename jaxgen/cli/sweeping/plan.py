@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxgen import recipes
-from jaxgen.cli.options import Options
+from jaxgen.cli.options import Options, check_least, flag
 from jaxgen.cli.parsing import parse, value_of
 
 if TYPE_CHECKING:
@@ -170,8 +170,7 @@ class Plan:
     def check(self) -> None:
         """Refuse what no data set could make right."""
         self.options.check()
-        if self.seeds < 1:
-            raise ValueError(f"--seeds must be at least 1, got {self.seeds}")
+        check_least(self, {"seeds": 1})
         if self.listed and (self.over or any(setting.keys() != self.listed[0].keys() for setting in self.listed)):
             raise ValueError(
                 "a list of settings stands for a grid, and each names the same options: leave out the grid"
@@ -180,7 +179,7 @@ class Plan:
         for field in dataclasses.fields(self.options):
             if getattr(self.options, field.name) != getattr(unset, field.name):
                 raise ValueError(
-                    f"--{field.name.replace('_', '-')} is not for sweeps, which train from the beginning on one device "
+                    f"{flag(field.name)} is not for sweeps, which train from the beginning on one device "
                     "and leave out a member that diverges: use jaxgen train"
                 )
 
@@ -314,11 +313,11 @@ def _grid(axes: dict[str, Range | tuple[float, ...]]) -> dict[str, tuple[float, 
     return grid
 
 
-def _whole(flag: str, text: str) -> int:
+def _whole(word: str, text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise ValueError(f"{flag} must be a whole number, got {text!r}") from None
+        raise ValueError(f"{word} must be a whole number, got {text!r}") from None
 
 
 def _take(arguments: Sequence[str], flags: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:

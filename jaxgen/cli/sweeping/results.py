@@ -1,13 +1,13 @@
 """What a sweep found: means over seeds with their standard errors, as a table, as plain data and as a picture."""
 
 import json
-import math
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxgen.training.files import replacing
+from jaxgen.evaluation.figures import new_figure, save_figure
+from jaxgen.evaluation.records import mean_and_error
+from jaxgen.evaluation.report import number_text
 
 Row = dict[str, Any]  # of one setting or one member: see `summarize`
 COLUMNS = 3  # of panels in the picture
@@ -29,16 +29,12 @@ def summarize(settings: Sequence[Mapping[str, float]], members: Sequence[Row]) -
         here = [member for member in members if member["setting"] == setting]
         whole = [member["scores"] for member in here if not member["diverged"]]
         names = [name for name in whole[0] if all(name in scores for scores in whole)] if whole else []
-        scores = {name: _mean_and_error([each[name] for each in whole]) for name in names}
+        found = {name: mean_and_error([each[name] for each in whole]) for name in names}
+        scores = {name: {"mean": mean, "standard_error": error} for name, (mean, error) in found.items()}
         rows.append(
             {"setting": dict(setting), "seeds": len(whole), "diverged": len(here) - len(whole), "scores": scores}
         )
     return rows
-
-
-def _mean_and_error(values: list[float]) -> dict[str, float | None]:
-    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
-    return {"mean": statistics.fmean(values), "standard_error": error}
 
 
 def score_names(rows: Sequence[Row]) -> list[str]:
@@ -66,11 +62,7 @@ def _cell(score: Mapping[str, float | None] | None) -> str:
     if score is None or score["mean"] is None:
         return "-"
     mean, error = score["mean"], score["standard_error"]
-    if error is None:
-        return f"{mean:.4g}"
-    # As many digits as the error has two of.
-    digits = max(0, 1 - math.floor(math.log10(error))) if error > 0 else 2
-    return f"{mean:.{digits}f} +- {error:.{digits}f}"
+    return f"{mean:.2f} +- 0.00" if error == 0 else number_text(mean, error)
 
 
 def draw(sweeps: Mapping[str, Sequence[Row]], path: Path, shown: Sequence[str] = ()) -> None:
@@ -81,19 +73,15 @@ def draw(sweeps: Mapping[str, Sequence[Row]], path: Path, shown: Sequence[str] =
       path: the .png file.
       shown: which scores; all that there are when empty.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # draws without a screen
-    from matplotlib.figure import Figure
-
     panels = [(title, rows, n) for title, rows in sweeps.items() for n in score_names(rows) if not shown or n in shown]
     columns = min(COLUMNS, max(1, len(panels)))
     height = max(1, -(-len(panels) // columns))
-    figure = Figure(figsize=(3.4 * columns, 2.7 * height), layout="constrained")
+    figure = new_figure(3.4 * columns, 2.7 * height)
     for number, (title, rows, name) in enumerate(panels):
         axes = figure.add_subplot(height, columns, number + 1)
         axes.set_title(f"{title}: {name}" if title else name, fontsize="medium")
         _panel(axes, rows, name)
-    with replacing(path) as partial:
-        FigureCanvasAgg(figure).print_png(str(partial))
+    save_figure(path, figure)
 
 
 def _panel(axes: Any, rows: Sequence[Row], name: str) -> None:

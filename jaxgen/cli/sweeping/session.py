@@ -9,7 +9,8 @@ import numpy as np
 
 from jaxgen.cli.sweeping.plan import Member
 from jaxgen.evaluation.during_training import Evaluation, Pictures
-from jaxgen.training import collapse, loop, population, sentinel
+from jaxgen.families import family_of
+from jaxgen.training import loop, population, sentinel
 from jaxgen.training.monitor import Monitor
 from jaxgen.training.run import Run
 from jaxgen.training.session import Session
@@ -77,7 +78,7 @@ class SweepSession(Session):
         scores = {}
         for (each, state), (_, totals) in zip(self.living(whole), self.living(self.totals), strict=True):
             measured, scores[str(each.member)] = each.evaluation(state)
-            warnings = collapse.collapse_warnings(each.member.spec, loop.means(totals), measured, self.step)
+            warnings = family_of(each.member.spec).collapse(each.member.spec, loop.means(totals), measured, self.step)
             if logs:
                 each.monitor.write(self.step, measured)
                 for text in warnings:

@@ -21,7 +21,7 @@ from jaxgen.evaluation.during_training import Evaluation, Pictures, extractor_of
 from jaxgen.families import family_of
 from jaxgen.keys import named_key
 from jaxgen.training import loop, population
-from jaxgen.training.files import replacing
+from jaxgen.training.files import write_text
 from jaxgen.training.monitor import Monitor
 from jaxgen.training.run import Run
 from jaxgen.training.run_data import Data, load_data
@@ -175,8 +175,7 @@ def report(plan: Plan, directory: Path, steps: int, members: list[dict[str, Any]
     """Write what was found, and print it."""
     rows = sweep_results.summarize(plan.settings(), members)
     found = {"steps": steps, "settings": rows, "members": members}
-    with replacing(directory / "results.json") as partial_file:
-        partial_file.write_text(json.dumps(found, indent=2) + "\n")
+    write_text(directory / "results.json", json.dumps(found, indent=2) + "\n")
     sweep_results.draw({"": rows}, directory / "sweep.png")
     diverged = [f"{m['member']} (finite for {m['finite_steps']} steps)" for m in members if m["diverged"]]
     if diverged:

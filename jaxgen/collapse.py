@@ -4,12 +4,11 @@ A warning is a pure function of one evaluation and of the log's last row, so tha
 uninterrupted one says. docs/collapse.md has the measurements behind each threshold.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import jax.numpy as jnp
 
 from jaxgen import losses
-from jaxgen.families import Spec, family_of
 from jaxgen.gan import GAN
 from jaxgen.vae import VAE
 
@@ -71,7 +70,8 @@ def _gan_remedies(gan: GAN) -> str:
     )
 
 
-def _gan_warnings(gan: GAN, row: Mapping[str, float], measured: Mapping[str, float], _: int | None) -> list[str]:
+def gan_warnings(gan: GAN, row: Mapping[str, float], measured: Mapping[str, float], _: int | None) -> list[str]:
+    """What looks like collapse of a GAN, see `jaxgen.families.Family`: a sentence each, with remedies."""
     warnings = []
     left = saturation(gan, row)
     if left is not None and left < SATURATION:
@@ -129,7 +129,20 @@ def _settled(vae: VAE, step: int | None) -> bool:
     return step >= EARLY and not rising
 
 
-def _vae_warnings(vae: VAE, _: Mapping[str, float], measured: Mapping[str, float], step: int | None) -> list[str]:
+def vae_warnings(vae: VAE, _: Mapping[str, float], measured: Mapping[str, float], step: int | None) -> list[str]:
+    """What looks like collapse of a VAE, see `jaxgen.families.Family`: a sentence each, with remedies.
+
+    Its active units and diversity are not judged while it is young or the weight of its KL is rising.
+
+    Args:
+      vae: the spec.
+      _: means of the training metrics, which say nothing of it.
+      measured: what the evaluation of the state found, numbers by name.
+      step: number of steps done; without one they always are judged.
+
+    Returns:
+      Nothing for a healthy run.
+    """
     kl, diversity = measured.get("test_kl"), measured.get("sample_diversity")
     if kl is not None and kl < KL:  # the other signs follow from this one
         return [
@@ -153,23 +166,3 @@ def _vae_warnings(vae: VAE, _: Mapping[str, float], measured: Mapping[str, float
             f"images have 1), so the decoder makes nothing of the latents; {_vae_remedies(vae)}"
         )
     return warnings
-
-
-# What is known of each family's collapse; of another one, nothing.
-_WARNINGS: dict[str, Callable[..., list[str]]] = {"gan": _gan_warnings, "vae": _vae_warnings}
-
-
-def collapse_warnings(
-    spec: Spec, row: Mapping[str, float], measured: Mapping[str, float], step: int | None = None
-) -> list[str]:
-    """What looks like collapse in one evaluation, each in words with remedies as options of ``jaxgen train``.
-
-    Args:
-      spec: the GAN or VAE.
-      row: means of the training metrics since the log's last row, numbers by name; empty when there are none.
-      measured: what the evaluation of the state found, numbers by name. A name that is missing, or a number that is
-        not one, is passed over.
-      step: number of steps done. A VAE's active units and diversity are not judged while it is young or the weight of
-        its KL is rising; without a step they always are.
-    """
-    return _WARNINGS.get(family_of(spec).name, lambda *_: [])(spec, row, measured, step)

@@ -1,7 +1,7 @@
 """What measuring costs: each metric against the least that its arithmetic needs, in the same run.
 
-    uv run benchmarks/evaluation.py
-    uv run benchmarks/evaluation.py --only likelihood --rounds 9 --json numbers.json
+    uv run benchmarks/metric_costs.py
+    uv run benchmarks/metric_costs.py --only likelihood --rounds 9 --json numbers.json
 
 `likelihood`: importance sampling of log p(x), 5,000 samples for each image, of the one-layer VAE of Burda et al. Its
 floor is the matrix products of the encoder and the decoder alone, of the sizes of a chunk and as many times, which do
@@ -27,24 +27,13 @@ from jax import lax
 
 import jaxgen
 from benchmarks import families, floor, ours
-from benchmarks.machine import chip
-from benchmarks.population import ratio, seconds_of
 from benchmarks.protocol import peak_host_bytes
+from benchmarks.turns import in_turn, ratio, seconds_of
 from jaxgen import metrics
+from jaxgen.training.machine import chip
 
 TEST_IMAGES = 10_000  # of MNIST: what the time is extrapolated to
 NUM_SAMPLES = 5_000
-
-
-def in_turn(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each candidate in each round, after one run of each that is not counted."""
-    for run in runs.values():
-        jax.block_until_ready(run())
-    taken: dict[str, list[float]] = {name: [] for name in runs}
-    for number in range(rounds):
-        for name in runs if number % 2 else reversed(runs):
-            taken[name].append(seconds_of(runs[name]))
-    return taken
 
 
 def likelihood_products(num_images: int, num_samples: int, chunk_size: int) -> Callable[[], Any]:
@@ -143,9 +132,7 @@ def seconds_in_all(call: Callable[[tuple[np.ndarray, np.ndarray]], Any], rounds:
     before = peak_host_bytes()
     taken = []
     for _ in range(rounds):
-        start = time.perf_counter()
-        call(sets)
-        taken.append(time.perf_counter() - start)
+        taken.append(seconds_of(call, sets))
     return {
         "what": what,
         "seconds": statistics.median(taken),
