@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 from jaxgen.families import family_of
+from jaxgen.modules import taken
 from jaxgen.training.checkpoint import Checkpoints
 from jaxgen.training.files import replacing
 from jaxgen.training.manifest import on_host, paths, summary
@@ -64,11 +65,11 @@ def recording(optimizer: optax.GradientTransformation) -> optax.GradientTransfor
     def init(params: Any) -> Any:
         return optimizer.init(params), jax.tree.map(jnp.zeros_like, params)
 
-    def update(gradient: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        updates, inner = optimizer.update(gradient, state[0], params)
+    def update(gradient: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        updates, inner = optimizer.update(gradient, state[0], params, **taken(optimizer.update, extra))
         return updates, (inner, gradient)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def gradients(spec: Any, state: Any, batch: Mapping[str, Any], key: jax.Array) -> dict[str, Any]:
