@@ -1,6 +1,7 @@
 """When numbers go wrong: which step it was, what in it was not finite first, and everything needed to do it again."""
 
 import dataclasses
+import functools
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -91,8 +92,8 @@ def gradients(spec: Any, state: Any, batch: Mapping[str, Any], key: jax.Array) -
         field: (getattr(state, field), jax.tree.map(jnp.zeros_like, getattr(state, params)))
         for field, params in parameters.items()
     }
-    step = family_of(spec).step
-    after, _ = step(recorded, state._replace(**wrapped), batch, key)
+    step = jax.jit(functools.partial(family_of(spec).step, recorded))  # traced: the batch may be what is not finite
+    after, _ = step(state._replace(**wrapped), batch, key)
     return {params: getattr(after, field)[1] for field, params in parameters.items()}
 
 
