@@ -43,7 +43,7 @@ class Options:
     """See whether distances between real and generated images rise with what is wrong: five corruptions."""
 
     dataset: str = "fashion_mnist_small"
-    """As for train.py. Without labels no class can be missing, and that curve is left out."""
+    """As for jaxgen train. Without labels no class can be missing, and that curve is left out."""
     data_dir: Path | None = None
     """Where TFDS keeps prepared sets; its own default when not given."""
     image_size: int | None = None

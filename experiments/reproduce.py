@@ -40,7 +40,7 @@ class Options:
     """Get a published number again."""
 
     name: Annotated[str | None, tyro.conf.Positional] = None
-    """Which: a config of experiments/configs with a reproduction."""
+    """Which: a name that --list lists, of a variant in experiments/configs."""
     list: bool = False
     """List what there is, with what was reached."""
     results: bool = False

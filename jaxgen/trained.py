@@ -6,7 +6,7 @@ a person passes, and works on so many images at a time that memory is bounded, b
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,10 +18,12 @@ import optax
 
 from jaxgen import batches, latents, losses, weights
 from jaxgen.annealed import annealed_log_likelihood
+from jaxgen.data.standardization import Standardization, of_plain
 from jaxgen.families import Family, Spec, family_of
 from jaxgen.keys import check_key, named_key
 from jaxgen.spec import check_latents
 
+Label = jax.typing.ArrayLike | str | Sequence[int | str]  # classes by their numbers or names
 _PRETRAINED = Path(__file__).parent / "pretrained"
 _PIECE = 500  # images at a time that are decoded or encoded
 _ROWS = 800  # latents at a time that are climbed with, or chains that are run
@@ -180,11 +182,26 @@ class Trained:
         return self.family.num_classes(self.spec, *self.family.in_use)
 
     @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Names of the classes from 0 on; None where the data had none."""
+        names = self.record.get("class_names")
+        return None if names is None else tuple(names)
+
+    @functools.cached_property
+    def standardization(self) -> Standardization | None:
+        """What brought the data, vectors [N, D], to mean 0 and deviation 1; None of images."""
+        return of_plain((self.record.get("identity") or self.record).get("data", {}).get("standardized"))
+
+    def in_units(self, vectors: Any) -> Any:
+        """What the model made, [..., D], in the data's units."""
+        return vectors if self.standardization is None else self.standardization.undo(vectors)
+
+    @property
     def latent_dim(self) -> int:
         """Number of latent dimensions, of all stochastic layers together."""
         return _latent_dim(self.spec)
 
-    def sample(self, key: jax.Array, num_samples: int, label: jax.typing.ArrayLike | None = None) -> jax.Array:
+    def sample(self, key: jax.Array, num_samples: int, label: Label | None = None) -> jax.Array:
         """Draw images from the prior, as `gan_sample` and `vae_sample` do.
 
         Args:
@@ -208,11 +225,11 @@ class Trained:
 
         def draw(rows: np.ndarray, _: jax.Array) -> jax.Array:
             part = _rows(given, rows)
-            return _sample(self.spec, self.state, key, part["number"], part.get("label"))
+            return self.in_units(_sample(self.spec, self.state, key, part["number"], part.get("label")))
 
         return _by_pieces(draw, num_samples, _PIECE, key)
 
-    def decode(self, z: jax.typing.ArrayLike, label: jax.typing.ArrayLike | None = None) -> jax.Array:
+    def decode(self, z: jax.typing.ArrayLike, label: Label | None = None) -> jax.Array:
         """The mean image of each latent.
 
         Args:
@@ -233,11 +250,11 @@ class Trained:
 
         def run(rows: np.ndarray, _: jax.Array) -> jax.Array:
             part = _rows(given, rows)
-            return _decode(self.spec, self.state, part["z"], part.get("label"))
+            return self.in_units(_decode(self.spec, self.state, part["z"], part.get("label")))
 
         return _by_pieces(run, len(z), _PIECE, jax.random.key(0))  # nothing is drawn
 
-    def encode(self, images: jax.typing.ArrayLike, label: jax.typing.ArrayLike | None = None) -> jax.Array:
+    def encode(self, images: jax.typing.ArrayLike, label: Label | None = None) -> jax.Array:
         """The latents of images that a VAE's encoder means.
 
         Args:
@@ -263,9 +280,7 @@ class Trained:
 
         return _by_pieces(run, len(batch["image"]), _PIECE, jax.random.key(0))  # nothing is drawn
 
-    def reconstruct(
-        self, images: jax.typing.ArrayLike, key: jax.Array, label: jax.typing.ArrayLike | None = None
-    ) -> jax.Array:
+    def reconstruct(self, images: jax.typing.ArrayLike, key: jax.Array, label: Label | None = None) -> jax.Array:
         """Images as the model sees them: through the encoder of a VAE, by inversion of a GAN.
 
         Args:
@@ -287,7 +302,7 @@ class Trained:
         batch = self._batch(images, label)
 
         def run(rows: np.ndarray, piece_key: jax.Array) -> jax.Array:
-            return rebuild(self.spec, self.state, _rows(batch, rows), piece_key)
+            return self.in_units(rebuild(self.spec, self.state, _rows(batch, rows), piece_key))
 
         return _by_pieces(run, len(batch["image"]), _PIECE, key)
 
@@ -295,7 +310,7 @@ class Trained:
         self,
         images: jax.typing.ArrayLike,
         key: jax.Array,
-        label: jax.typing.ArrayLike | None = None,
+        label: Label | None = None,
         *,
         mask: Any = None,
         likelihood: losses.Likelihood | None = None,
@@ -334,7 +349,8 @@ class Trained:
 
         def run(rows: np.ndarray, piece_key: jax.Array) -> latents.Inversion:
             part = _rows(batch, rows)
-            return _invert(self.spec, self.state, part, piece_key, likelihood, options, prior_weight)
+            found = _invert(self.spec, self.state, part, piece_key, likelihood, options, prior_weight)
+            return found._replace(images=self.in_units(found.images))
 
         return _by_pieces(run, len(batch["image"]), max(1, _ROWS // max(1, num_restarts)), key)
 
@@ -343,7 +359,7 @@ class Trained:
         images: jax.typing.ArrayLike,
         mask: Any,
         key: jax.Array,
-        label: jax.typing.ArrayLike | None = None,
+        label: Label | None = None,
         *,
         num_samples: int | None = 1,
         likelihood: losses.Likelihood | None = None,
@@ -376,7 +392,8 @@ class Trained:
         settings = tuple(sorted({"num_samples": num_samples, **options}.items()))
 
         def run(rows: np.ndarray, piece_key: jax.Array) -> latents.Completion:
-            return _complete(self.spec, self.state, _rows(batch, rows), piece_key, likelihood, settings)
+            found = _complete(self.spec, self.state, _rows(batch, rows), piece_key, likelihood, settings)
+            return found._replace(images=self.in_units(found.images))
 
         return _by_pieces(run, len(batch["image"]), max(1, _ROWS // max(1, each)), key)
 
@@ -385,7 +402,7 @@ class Trained:
         start: jax.typing.ArrayLike,
         end: jax.typing.ArrayLike,
         num: int,
-        label: jax.typing.ArrayLike | None = None,
+        label: Label | None = None,
         *,
         linear: bool = False,
     ) -> jax.Array:
@@ -418,7 +435,7 @@ class Trained:
         self,
         images: jax.typing.ArrayLike,
         key: jax.Array,
-        label: jax.typing.ArrayLike | None = None,
+        label: Label | None = None,
         likelihood: losses.Likelihood | None = None,
         num_samples: int = 5000,
         **annealing: Any,
@@ -466,7 +483,8 @@ class Trained:
             settings = {"num_chains": _CHAINS, **annealing}
             return annealed_log_likelihood(*given, likelihood, **settings).log_likelihood
 
-        return _by_pieces(run, len(batch["image"]), most, key)
+        found = _by_pieces(run, len(batch["image"]), most, key)
+        return found if self.standardization is None else found - self.standardization.log_scale
 
     def _with_label(self, given: dict[str, Any], label: Any, num: int) -> dict[str, Any]:
         """What is given, with a label for each of so many images where the model has labels."""
@@ -480,6 +498,10 @@ class Trained:
                 f"{self.name} is conditional: pass label, a class from 0 to {classes - 1}, or one for each image"
             )
         label = np.asarray(label)
+        if label.dtype.kind == "U":
+            label = np.array([class_number(str(each), self.class_names, classes) for each in label.flat]).reshape(
+                label.shape
+            )
         if label.ndim == 0:
             label = np.repeat(label, num)
         batches.read_label(label, num)  # for its checks
@@ -499,10 +521,26 @@ class Trained:
                 f"{self.name} has learnt images of shape {list(self.image_shape)}, got {list(images.shape[1:])}: "
                 "resize or convert them"
             )
+        if self.standardization is not None:
+            images = self.standardization(images.astype(np.float32))
         batch = self._with_label({"image": images}, label, len(images))
         if mask is not None:
             batch["mask"] = np.asarray(latents.read_mask(mask, images.shape))
         return batch
+
+
+def class_number(label: str, names: Sequence[str] | None, num_classes: int) -> int:
+    """The number of a class that is given by its name, in any case, or by its number; a ValueError lists the names."""
+    known = [name.casefold() for name in names or ()]
+    found = [number for number, name in enumerate(known) if name == label.casefold()]
+    if not found and known:  # "boot" where there is one class of boots
+        found = [number for number, name in enumerate(known) if label.casefold() in name.replace("/", " ").split()]
+    if len(found) == 1:
+        return found[0]
+    if label.isdecimal() and int(label) < num_classes and not found:
+        return int(label)
+    listed = f"one of {', '.join(names)}" if names else f"a class from 0 to {num_classes - 1}"
+    raise ValueError(f"label must be {listed}, got {label!r}")
 
 
 def _sides(shape: tuple[int, ...]) -> str:
@@ -551,6 +589,8 @@ def load(source: str | Path, checkpoint: Literal["newest", "best"] | int = "newe
         run = Run.open(path)
         data = run.config["identity"]["data"]
         record = {"identity": run.config["identity"], "versions": run.config["versions"]}
+        if "class_names" in run.config["settings"]:
+            record["class_names"] = run.config["settings"]["class_names"]
         state = run.restore(checkpoint)
         return Trained(path.resolve().name, run.spec, state, tuple(data["image_shape"]), data["image_type"], record)
     if not path.is_file():

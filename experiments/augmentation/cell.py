@@ -85,8 +85,8 @@ class Options:
     gan_steps: int = 4000
     """Number of steps of a GAN."""
     gan_config: str | None = None
-    """A named configuration of experiments/configs for the GAN, made conditional; fully connected networks when not
-    given."""
+    """A named configuration for the GAN (a recipe, or one of experiments/configs), made conditional; fully connected
+    networks when not given."""
     gan_augmentation: Literal["none", "diffaugment", "adaptive"] | None = None
     """Augment what a GAN's discriminator sees; as the configuration says when not given."""
     gan_learning_rate: float | None = None

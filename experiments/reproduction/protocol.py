@@ -1,7 +1,7 @@
 """What it is to reproduce a published number: the paper, its protocol, what it says, and the record of what came out.
 
-A config of experiments/configs whose result is a published one has, besides its options, a reproduction. ``reproduce.py
-NAME`` trains and measures it, and writes the record.
+A variant in a file of experiments/configs whose result is a published one has, besides its options, a reproduction.
+``reproduce.py NAME`` trains and measures it, and writes the record.
 """
 
 import dataclasses
@@ -131,7 +131,7 @@ class Reproduction:
 
 
 class Config(NamedTuple):
-    """A reproduction, and the options of train.py that it trains with."""
+    """A reproduction, and the options of ``jaxgen train`` that it trains with."""
 
     name: str
     options: VAEOptions | GANOptions

@@ -9,10 +9,11 @@ from jaxgen.training.files import replacing
 PATH = RECORDS.with_name("RESULTS.md")
 HEAD = """# Published numbers, and what jaxgen reaches
 
-Made by `uv run experiments/reproduce.py --results` from experiments/records: do not edit. Each row is a file of
-experiments/configs, which says how it is trained and measured; its command, run as often as it is stopped, gets the row
-again. A number in brackets was reached before the end of the protocol: its curve is below the table, and the same
-command goes on. Time is of training alone, all members of a population together, at the median speed of the log.
+Made by `uv run experiments/reproduce.py --results` from experiments/records: do not edit. Each row is of a variant in a
+file of experiments/configs, one file a paper, which says how it is trained and measured; its command, run as often as
+it is stopped, gets the row again. A number in brackets was reached before the end of the protocol: its curve is below
+the table, and the same command goes on. Time is of training alone, all members of a population together, at the median
+speed of the log.
 """
 Found = Sequence[tuple[Config, Record | None]]
 

@@ -24,6 +24,7 @@ from jaxgen import data
 from jaxgen.cli.exit_status import exit_status
 from jaxgen.cli.parsing import saved_options
 from jaxgen.data import Source, spread
+from jaxgen.data.standardization import of_plain
 from jaxgen.evaluation import extractors, measures, records, report
 from jaxgen.evaluation.during_training import choose_extractor, class_rows
 from jaxgen.evaluation.extractors import Extractor
@@ -113,8 +114,8 @@ def load_reference(run: Run, options: Options, bar: Any) -> Reference:
     """Load the data of a run, and extract what its samples will be compared with."""
     saved = saved_options(run)
     saved = saved if options.dataset is None else dataclasses.replace(saved, dataset=options.dataset)
-    loaded = load_data(saved.data_choice(), saved.batch_size)
     identity = run.config["identity"]["data"]
+    loaded = load_data(saved.data_choice(), saved.batch_size, standardized=of_plain(identity.get("standardized")))
     shape = tuple(identity["image_shape"])
     if loaded.test["image"].shape[1:] != shape:
         raise ValueError(

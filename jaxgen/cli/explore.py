@@ -33,7 +33,7 @@ from jaxgen.cli.parsing import saved_options
 from jaxgen.cli.pictures import animate, show
 from jaxgen.evaluation.during_training import COLUMNS
 from jaxgen.keys import named_key
-from jaxgen.trained import Trained
+from jaxgen.trained import Trained, class_number
 from jaxgen.training.files import replacing
 from jaxgen.training.run import Run
 from jaxgen.training.run_data import load_data
@@ -59,7 +59,7 @@ class Options:
     npz:PATH, idx:DIR); the data of the run when not given, or fashion_mnist_small where there is no run."""
     checkpoint: str = "newest"
     """Of a run: newest, best, or the step of a checkpoint."""
-    label: int | None = None
+    label: str | None = None
     """Class of the samples of a conditional model; all in turn when not given."""
     seed: int = 0
     """Seed of all that is drawn."""
@@ -198,10 +198,9 @@ def load_images(model: Trained, options: Options) -> tuple[Images, Images]:
         train = loaded.train.look() if isinstance(loaded.train, data.Source) else loaded.train
         return train, loaded.test
     name = "fashion_mnist_small" if options.images is None else options.images
-    height, width, channels = model.image_shape
-    size = height if height == width else None
+    *size, channels = model.image_shape
     color: Any = "grey" if channels == 1 else "rgb"
-    sets = [data.load(name, split, image_size=size, color=color) for split in ("train", "test")]
+    sets = [data.load(name, split, image_size=(size[0], size[1]), color=color) for split in ("train", "test")]
     for images in sets:
         if images["image"].shape[1:] != model.image_shape:
             raise ValueError(
@@ -226,7 +225,9 @@ def drawn_labels(model: Trained, options: Options, num: int) -> np.ndarray | Non
     """Labels of samples: the one that is asked for, or all in turn."""
     if model.num_classes is None:
         return None
-    return np.arange(num, dtype=np.int32) % model.num_classes if options.label is None else np.full(num, options.label)
+    if options.label is None:
+        return np.arange(num, dtype=np.int32) % model.num_classes
+    return np.full(num, class_number(options.label, model.class_names, model.num_classes))
 
 
 def spread(images: Images, num: int) -> Images:

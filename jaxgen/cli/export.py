@@ -135,10 +135,10 @@ def programs_of(model: Trained) -> dict[str, Program]:
 
     def sampler(key: jax.Array, numbers: jax.Array, label: jax.Array | None = None) -> jax.Array:
         noise = prior_noise(spec, jax.random.wrap_key_data(key, impl="threefry2x32"), numbers)
-        return decode(spec, held(generator), noise, label)
+        return model.in_units(decode(spec, held(generator), noise, label))
 
     def decoder(z: jax.Array, label: jax.Array | None = None) -> jax.Array:
-        return decode(spec, held(generator), z, label)
+        return model.in_units(decode(spec, held(generator), z, label))
 
     programs = {
         "sampler": Program(sampler, (key, numbers, *label), (images,)),
@@ -152,7 +152,8 @@ def programs_of(model: Trained) -> dict[str, Program]:
             outputs.append(Array("logvar", ("N", size), "float32", "logarithms of the posterior variances"))
 
         def encoder(images: jax.Array, label: jax.Array | None = None) -> Any:
-            batch = {"image": images, "label": label}
+            standardize = model.standardization or (lambda vectors: vectors)
+            batch = {"image": standardize(images), "label": label}
             if deep:
                 return {"z": family.encode(spec, held(encoder_state), batch)}
             mean, logvar = family.posteriors(spec, held(encoder_state), batch)[0][:2]
@@ -212,6 +213,7 @@ def record_of(model: Trained, options: Options) -> dict[str, Any]:
         "data": identity["data"],
         "numbers": measured,
         "versions": run.config["versions"],
+        **({"class_names": model.record["class_names"]} if "class_names" in model.record else {}),
         **options.notes,
     }
 

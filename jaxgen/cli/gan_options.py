@@ -46,7 +46,7 @@ class GANOptions(Options):
     packing: int = option(1)
     """Images that the discriminator judges together (PacGAN)."""
     augmentation: Literal["none", "diffaugment", "adaptive"] = option("none")
-    """Augment what the discriminator sees: always, or as much as keeps it from overfitting."""
+    """Augment what the discriminator sees."""
     dtype: DType = option("float32")
     """Compute type of the networks; parameters stay float32."""
     loss: Literal[
@@ -58,7 +58,7 @@ class GANOptions(Options):
     )
     """Penalty of the discriminator's gradient."""
     penalty_weight: float = option(1.0, "optimisation", **_PENALTY)
-    """Weight of the penalty (10 is usual for wgan_gp, 1 to 10 for r1)."""
+    """Its weight (10 is usual for wgan_gp, 1 to 10 for r1)."""
     penalty_every: int = option(1, "optimisation", **_PENALTY)
     """Steps between penalties, each then weighted as many times."""
     weight_clipping: float | None = option(None, "optimisation")
@@ -72,7 +72,7 @@ class GANOptions(Options):
     discriminator_learning_rate: float = option(2e-4, "optimisation")
     """The learning rate for the discriminator."""
     learning_rate_divisor: float = option(1.0, "optimisation", **_SGD)
-    """What sgd's learning rates are divided by at every step, down to 1e-6 (1.000004 in 2014)."""
+    """What learning rates are divided by a step (1.000004 in 2014)."""
     momentum: float = option(0.5, "optimisation", **_SGD)
     """Sgd's momentum, for both."""
     final_momentum: float | None = option(None, "optimisation", **_SGD)
@@ -80,7 +80,7 @@ class GANOptions(Options):
     momentum_steps: int = option(
         0, "optimisation", needs="--final-momentum", where=lambda o: o.final_momentum is not None
     )
-    """Steps over which the momentum goes to its final value, along a line."""
+    """Steps over which it goes there, along a line."""
     b1: float = option(0.5, "optimisation", **_ADAM)
     """Adam's decay of the first moment, for both."""
     b2: float = option(0.999, "optimisation", **_ADAM)
@@ -90,7 +90,7 @@ class GANOptions(Options):
     ema_warmup: bool = option(
         default=False, topic="optimisation", needs="an --ema-decay", where=lambda o: o.ema_decay is not None
     )
-    """Let the average forget faster at first: (1 + t) / (10 + t) where that is less."""
+    """Forget faster at first: (1 + t) / (10 + t)."""
     burn_in: int = option(
         0,
         "optimisation",
@@ -100,7 +100,7 @@ class GANOptions(Options):
     )
     """Steps over which learning rates, b2 and the penalty's weight go to their final values, along a cosine."""
     final_learning_rate_factor: float = option(1.0, "optimisation", **_BURN_IN)
-    """The learning rates after the burn-in, as a share of those before."""
+    """Learning rates after it, to those before."""
     final_b2: float | None = option(None, "optimisation", **_BURN_IN)
     """Adam's b2 after the burn-in."""
     final_penalty_weight: float | None = option(
@@ -125,8 +125,9 @@ class GANOptions(Options):
         """The generator and the discriminator, for images of a shape."""
         raise NotImplementedError
 
-    def spec(self, image_shape: tuple[int, ...], num_classes: int | None = None) -> "jaxgen.GAN":
-        """The GAN for images of this shape, and labels of so many classes (None: without labels)."""
+    def spec(
+        self, image_shape: tuple[int, ...], num_classes: int | None = None, unbounded: bool = False
+    ) -> "jaxgen.GAN":
         common = {"num_classes": classes(self.conditional, num_classes), "dtype": self.dtype}
         generator, discriminator = self.networks(image_shape, common)
         if self.augmentation != "none" and len(image_shape) != 3:
@@ -203,13 +204,13 @@ class _FullyConnected(GANOptions):
     generator_batch_norm: bool = option(default=False)
     """Normalise the hidden layers of the generator over the batch."""
     unbounded: bool | None = option(None)
-    """Let the generator make any numbers instead of numbers in [0, 1]; only for gaussians when not given."""
+    """Make any numbers; when not given, where the data are not in [0, 1]."""
     activation: Activation = option("leaky_relu")
     """Activation of the hidden layers."""
     dropout_rate: float | None = option(None)
     """Share of the discriminator's units dropped in training: 0.5 when not given."""
     init_scale: float | None = option(None)
-    """Standard deviation of the initial weights; each layer's usual distribution when not given."""
+    """Standard deviation of the initial weights; by layer when not given."""
     generator_initial_range: float | None = option(None)
     """Draw the generator's weights uniformly from minus this to this (0.05 in 2014)."""
 
@@ -220,6 +221,12 @@ class _FullyConnected(GANOptions):
     def discriminator(self, dropout_rate: float, common: dict[str, Any]) -> Any:
         """The discriminator."""
         raise NotImplementedError
+
+    def spec(
+        self, image_shape: tuple[int, ...], num_classes: int | None = None, unbounded: bool = False
+    ) -> "jaxgen.GAN":
+        chosen = dataclasses.replace(self, unbounded=True) if unbounded and self.unbounded is None else self
+        return super(_FullyConnected, chosen).spec(image_shape, num_classes)
 
     def networks(self, image_shape: tuple[int, ...], common: dict[str, Any]) -> tuple[Any, Any]:
         if self.init_scale is not None and self.generator_initial_range is not None:
@@ -243,7 +250,7 @@ class MLPGANOptions(_FullyConnected):
     """Train a generative adversarial network of fully connected networks."""
 
     init_scale: float | None = option(None)
-    """Standard deviation of the generator's initial weights; each layer's usual distribution when not given."""
+    """Standard deviation of the generator's initial weights; by layer when not given."""
     discriminator_hidden: tuple[int, ...] = option((256, 128), least=1)
     """Sizes of the discriminator's hidden layers."""
 

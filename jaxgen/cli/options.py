@@ -86,9 +86,15 @@ class Options:
     data_dir: Path | None = option(None, "data", **_OF_TFDS)
     """Where TFDS keeps prepared sets."""
     manual_dir: Path | None = option(None, "data", **_OF_TFDS)
-    """Folder with the original files of a TFDS set, used instead of the network."""
-    image_size: int | None = option(None, "data")
-    """Crop and resize images to this many pixels."""
+    """Folder with the original files of a set, instead of the network."""
+    image_size: int | str | None = option(None, "data")
+    """Resize images to this many pixels, or to HEIGHTxWIDTH (96x128)."""
+    fit: Literal["crop", "pad"] = option("crop", "data", needs="--image-size", where=lambda o: o.image_size is not None)
+    """Crop to the middle what is of another shape, or pad with white."""
+    flip: bool = option(default=False, topic="data")
+    """Mirror images left to right in training, every second one by chance."""
+    standardize: Literal["auto", "never"] = option("auto", "data")
+    """Bring vectors that are not in [0, 1] to mean 0 and deviation 1."""
     color: Literal["grey", "rgb"] | None = option(None, "data")
     """Make all images grey or RGB."""
     train_split: str = option("train", "data")
@@ -96,13 +102,13 @@ class Options:
     test_split: str = option("test", "data")
     """The split to evaluate on."""
     streaming: Literal["auto", "always", "never"] = option("auto", "data")
-    """Read images as they are needed, where they do not fit the memory (auto); the run is the same."""
+    """Read images as they are needed; auto: where they do not fit."""
     log_every: int = option(100, "training", least=1)
     """Steps between rows of the log."""
     eval_every: int = option(1000, "training", least=1)
     """Steps between evaluations on the test split."""
     extractor: str = option("none", "training")
-    """Then also Frechet distance, precision and recall: lenet_mnist, pixels, inception:PATH, auto."""
+    """Also measure features: lenet_mnist, pixels, inception:PATH, auto."""
     sample_every: int = option(1000, "training", least=1)
     """Steps between grids of samples."""
     skip_bad_steps: int = option(0, "training", least=0)
@@ -116,7 +122,7 @@ class Options:
     keep_every: int | None = option(None, "checkpoints", least=1)
     """Keep for good the checkpoints whose step is a multiple of this."""
     checkpointing: Literal["asynchronous", "synchronous"] = option("asynchronous", "checkpoints")
-    """Write checkpoints while the training goes on, or wait for each."""
+    """Whether training goes on while one is written."""
     mesh: str | None = option(None, "devices", saved=False)
     """Devices by axis, such as data=8 or data=4,model=2."""
     coordinator: str | None = option(None, "devices", saved=False)
@@ -141,8 +147,9 @@ class Options:
         if kind is not type(self):
             raise ValueError(f"this architecture has options of its own, {kind.__name__}, not {type(self).__name__}")
 
-    def spec(self, image_shape: tuple[int, ...], num_classes: int | None = None) -> Any:
-        """The model for images of this shape, and labels of so many classes (None: without labels)."""
+    def spec(self, image_shape: tuple[int, ...], num_classes: int | None = None, unbounded: bool = False) -> Any:
+        """The model for images of this shape, and labels of so many classes (None: without labels); for vectors that
+        are not in [0, 1] where ``unbounded``."""
         raise NotImplementedError
 
     def check(self) -> None:

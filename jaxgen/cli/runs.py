@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgen import data
 from jaxgen.cli.options import Options
+from jaxgen.data.standardization import of_plain
 from jaxgen.evaluation.during_training import Evaluation, Pictures, extractor_of
 from jaxgen.families import family_of
 from jaxgen.keys import named_key, step_key
@@ -37,10 +39,17 @@ def identity(options: Options, spec: Spec, loaded: Data) -> dict[str, Any]:
             "labels": "label" in loaded.example,
             "binarization": options.data_choice().binarization,
             "sha256": loaded.sha256,
+            **({} if loaded.standardization is None else {"standardized": loaded.standardization.plain()}),
         },
         "batch_size": options.batch_size,
         "seed": options.seed,
     }
+
+
+def settings_of(options: Options, loaded: Data) -> dict[str, Any]:
+    """What a run's config keeps besides its identity: its options, and the names of its classes."""
+    names = {} if loaded.class_names is None else {"class_names": list(loaded.class_names)}
+    return {"family": options.family, "options": options.saved(), **names}
 
 
 def claim_next_free(parent: Path, family: str) -> Path:
@@ -76,6 +85,27 @@ def dynamic_binarization(batch: dict[str, jax.Array], key: jax.Array, step: jax.
     return {**batch, "image": data.binarize(batch["image"], step_key(key, "binarization", step))}
 
 
+def mirrored(batch: dict[str, jax.Array], key: jax.Array, step: jax.Array) -> dict[str, jax.Array]:
+    """Mirror every second image of a batch left to right, by chance."""
+    image = batch["image"]
+    coins = jax.random.bernoulli(step_key(key, "flip", step), shape=(image.shape[0], 1, 1, 1))
+    return {**batch, "image": jnp.where(coins, image[:, :, ::-1], image)}
+
+
+def transform_of(options: Options) -> Any:
+    """What is done to every batch at its step, as (batch, key, step) -> batch; None for nothing."""
+    transforms = [mirrored] * options.flip
+    if options.data_choice().binarization == "dynamic":
+        transforms.append(dynamic_binarization)
+
+    def transform(batch: dict[str, jax.Array], key: jax.Array, step: jax.Array) -> dict[str, jax.Array]:
+        for each in transforms:
+            batch = each(batch, key, step)
+        return batch
+
+    return transform if transforms else None
+
+
 def train(options: Options) -> Path:
     """Train as the options say; returns the run directory."""
     options.check()
@@ -90,8 +120,9 @@ def train(options: Options) -> Path:
                 raise FileExistsError(
                     f"{run.directory} already holds a run: pass --resume to continue it, or another --workdir"
                 )
-        loaded = load_data(options.data_choice(), options.batch_size, mesh)
-        spec: Any = options.spec(loaded.example["image"].shape[1:], loaded.num_classes)
+        known = None if run is None else of_plain(run.config["identity"]["data"].get("standardized"))
+        loaded = load_data(options.data_choice(), options.batch_size, mesh, known)
+        spec: Any = options.spec(loaded.example["image"].shape[1:], loaded.num_classes, loaded.unbounded)
         run_identity = identity(options, spec, loaded)
         extractor = extractor_of(options.extractor, options.dataset, loaded.test["image"].shape[1:])
         if run is not None:
@@ -105,9 +136,11 @@ def train(options: Options) -> Path:
         device, say = jax.devices()[0], print if processes.is_primary() else lambda *_: None
         where = f"{device.platform} ({device.device_kind})" + (f", mesh {dict(mesh.shape)}" if mesh is not None else "")
         say(f"{options.family} on {options.dataset}: {loaded.num_examples} images, {where}")
+        for text in loaded.notes:
+            say(text)
         if loaded.streams is not None:
             say(f"streaming the training images from where they are: {loaded.streams}")
-        run = create_together(run, run_identity, options, held)
+        run = create_together(run, run_identity, settings_of(options, loaded), options, held)
         say(f"run directory: {run.directory}")
         stop = held.enter_context(StopRequest())
         checkpoints = held.enter_context(
@@ -201,12 +234,14 @@ def note(monitor: Monitor, run: Run, start: Start) -> None:
 
 def build_loop(options: Options, spec: Any, loaded: Data, mesh: jax.sharding.Mesh | None) -> loop.Loop:
     """The compiled loop of a run."""
+    if options.flip and len(loaded.example["image"].shape) != 4:
+        raise ValueError(f"--flip is for images, {options.dataset} has examples of another shape: leave it out")
     key = jax.random.key(options.seed)
     step: Any = partial(family_of(spec).step, spec)
-    dynamic = options.data_choice().binarization == "dynamic"
-    transform = dynamic_binarization if dynamic else None
     sentinel: Any = "skip" if options.skip_bad_steps else "watch"
-    return loop.Loop(step, loaded.train, key, options.batch_size, transform, mesh, loaded.num_examples, sentinel)
+    return loop.Loop(
+        step, loaded.train, key, options.batch_size, transform_of(options), mesh, loaded.num_examples, sentinel
+    )
 
 
 def initial_state(options: Options, spec: Spec, loaded: Data, training: loop.Loop, steps: list[int] | None) -> Any:
@@ -220,7 +255,9 @@ def initial_state(options: Options, spec: Spec, loaded: Data, training: loop.Loo
     return jax.jit(training.place)(jax.device_get(state))
 
 
-def create_together(run: Run | None, run_identity: dict[str, Any], options: Options, held: ExitStack) -> Run:
+def create_together(
+    run: Run | None, run_identity: dict[str, Any], settings: dict[str, Any], options: Options, held: ExitStack
+) -> Run:
     """The run, made and held by one process after all have looked, and opened by the others after it is made."""
     processes.wait_for_all("looked for a run")
     if run is not None:
@@ -228,7 +265,7 @@ def create_together(run: Run | None, run_identity: dict[str, Any], options: Opti
     directory = options.workdir
     if processes.is_primary():
         directory = claim(directory, options.family, held)
-        Run.create(directory, run_identity, {"family": options.family, "options": options.saved()})
+        Run.create(directory, run_identity, settings)
     return Run.open(Path(processes.agree_on_text(str(directory))))
 
 

@@ -2,24 +2,29 @@
 
 jaxgen sample runs/vae-001 --num 64 --out samples.png
 jaxgen sample runs/gan-001 --num 10000 --out samples.npz
+jaxgen sample runs/gan-001 --num 1000 --label bag --out bags
 """
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
+from tqdm import tqdm
 
 from jaxgen.cli.exit_status import exit_status
 from jaxgen.evaluation.during_training import COLUMNS, class_rows
-from jaxgen.families import family_of
+from jaxgen.trained import Trained, class_number, load
 from jaxgen.training.files import replacing
 from jaxgen.training.monitor import image_grid, write_png
-from jaxgen.training.run import Run, Spec
+from jaxgen.training.run import Run
 
 CHUNK = 500
 
@@ -33,54 +38,90 @@ class Options:
     num: int = 64
     """Number of samples."""
     out: Path = Path("samples.png")
-    """A .png file for a grid, or a .npz file: `images` [N, H, W, C], floats in [0, 1] (and `labels` [N])."""
+    """A .png file for a grid; a .npz file: `images` [N, H, W, C], floats in [0, 1] (and `labels` [N]), or vectors
+    [N, D] in the units of the data; or a folder, for one PNG file a sample."""
     checkpoint: str = "newest"
     """newest, best, or the step of a checkpoint."""
-    label: int | None = None
-    """The class to draw, of a conditional model; when not given, all of them in turn, one a row of 8."""
+    label: str | None = None
+    """The class to draw, of a conditional model, by its name or number; when not given, all of them in turn, one a row
+    of 8."""
     seed: int = 0
     """Seed of the latents."""
 
 
-def choose_labels(spec: Spec, options: Options) -> np.ndarray | None:
+def choose_labels(model: Trained, options: Options) -> np.ndarray | None:
     """Labels for the samples, int [num rounded up to whole chunks]; None for a model without labels."""
-    rows = class_rows(spec, COLUMNS, options.num)
-    if rows is None:
+    rows = class_rows(model.spec, COLUMNS, options.num)
+    if rows is None or model.num_classes is None:
         if options.label is not None:
             raise ValueError(f"--label is for conditional models: {options.run} was trained without --conditional")
         return None
-    chosen = rows if options.label is None else np.full(1, options.label, np.int32)
+    chosen = rows
+    if options.label is not None:
+        chosen = np.full(1, class_number(options.label, model.class_names, model.num_classes), np.int32)
     return np.resize(chosen, -(-options.num // CHUNK) * CHUNK)
 
 
+def draws(model: Trained, options: Options, labels: np.ndarray | None) -> Iterator[np.ndarray]:
+    """The samples in the data's units, so many at a time."""
+    draw = model.family.sample
+    assert draw is not None
+    key = jax.random.key(options.seed)
+    for i in range(0, options.num, CHUNK):
+        label = None if labels is None else labels[i : i + CHUNK]
+        drawn = draw(model.spec, model.state, jax.random.fold_in(key, i), CHUNK, label)
+        yield np.asarray(model.in_units(drawn))[: options.num - i]
+
+
+def write_pictures(folder: Path, drawn: Iterable[np.ndarray], names: Sequence[str] | None) -> None:
+    """A PNG file a sample, by its number and, where there are some, the name of its class; all of them or none."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} exists: give --out a new folder, or a file ending in .png or .npz")
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    suffixes = None if names is None else [f"_{re.sub('[^A-Za-z0-9_-]+', '-', name)}" for name in names]
+    images = tqdm(itertools.chain.from_iterable(drawn), unit=" pictures", disable=not sys.stderr.isatty())
+    for number, image in enumerate(images):
+        file = f"{number:06d}{'' if suffixes is None else suffixes[number]}.png"
+        write_png(partial / file, image_grid(image[None], padding=0), scale=1)
+    if folder.exists():
+        folder.rmdir()
+    partial.rename(folder)
+
+
 def sample(options: Options) -> Path:
-    """Draw the samples and write them, whole or not at all; returns the file."""
-    if options.out.suffix not in (".png", ".npz"):
-        raise ValueError(f"--out must end in .png or .npz, got {options.out}")
+    """Draw the samples and write them, whole or not at all; returns the file or folder."""
+    if options.out.suffix not in (".png", ".npz", ""):
+        raise ValueError(f"--out must be a folder, or end in .png or .npz, got {options.out}")
     if options.num < 1:
         raise ValueError(f"--num must be at least 1, got {options.num}")
     if options.checkpoint not in ("newest", "best") and not options.checkpoint.isdecimal():
         raise ValueError(f"--checkpoint must be newest, best or a step, got {options.checkpoint!r}")
-    run = Run.open(options.run)
+    Run.open(options.run)  # refuses what is no run
     which: Any = options.checkpoint
-    state: Any = run.restore(int(which) if which.isdecimal() else which)
-    spec: Any = run.spec
-    draw = family_of(spec).sample
-    if draw is None:
-        raise ValueError(f"{options.run} holds a {family_of(spec).title}, which has no prior to draw from")
-    key = jax.random.key(options.seed)
-    labels = choose_labels(spec, options)
-    pieces = []
-    for i in range(0, options.num, CHUNK):
-        label = None if labels is None else labels[i : i + CHUNK]
-        pieces.append(draw(spec, state, jax.random.fold_in(key, i), CHUNK, label))
-    images = np.asarray(jnp.concatenate(pieces)[: options.num])
+    model = load(options.run, int(which) if which.isdecimal() else which)
+    if model.family.sample is None:
+        raise ValueError(f"{options.run} holds a {model.family.title}, which has no prior to draw from")
+    if options.out.suffix != ".npz" and len(model.image_shape) != 3:
+        raise ValueError(f"{options.run} makes vectors, which are no pictures: give --out a file ending in .npz")
+    labels = choose_labels(model, options)
+    names = None if labels is None or model.class_names is None else [model.class_names[label] for label in labels]
+    drawn = draws(model, options, labels)
+    if options.out.suffix == "":
+        write_pictures(options.out, drawn, names if labels is None else names or list(map(str, labels)))
+        return options.out
+    images = np.concatenate(list(drawn))
     if options.out.suffix == ".png":
         write_png(options.out, image_grid(images, None if labels is None or options.label is not None else COLUMNS))
+        if names is not None:
+            print(f"classes, row by row: {', '.join(dict.fromkeys(names[: options.num]))}")
     else:
-        drawn: dict[str, Any] = {} if labels is None else {"labels": labels[: options.num]}
+        kept: dict[str, Any] = {} if labels is None else {"labels": labels[: options.num]}
+        if model.class_names is not None and labels is not None:
+            kept["class_names"] = np.array(model.class_names)
         with replacing(options.out) as partial:
-            np.savez_compressed(partial, images=images, **drawn)
+            np.savez_compressed(partial, images=images, **kept)
     return options.out
 
 

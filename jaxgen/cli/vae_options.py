@@ -87,16 +87,27 @@ class VAEOptions(Options):
     log_likelihood_samples: int | None = option(None, "training", least=1)
     """At each evaluation also estimate log p(x), by so many importance samples per image."""
 
-    def networks(self, image_shape: tuple[int, ...], shape: tuple[int, ...], common: dict[str, Any]) -> tuple[Any, Any]:
-        """The encoder of images and the decoder of likelihood parameters of a shape."""
+    def networks(
+        self, image_shape: tuple[int, ...], shape: tuple[int, ...], output: Any, common: dict[str, Any]
+    ) -> tuple[Any, Any]:
+        """The encoder of images and the decoder of likelihood parameters of a shape, which ends in ``output``."""
         raise NotImplementedError
 
-    def spec(self, image_shape: tuple[int, ...], num_classes: int | None = None) -> "jaxgen.VAE":
-        """The VAE for images of this shape, and labels of so many classes (None: without labels)."""
+    def spec(
+        self, image_shape: tuple[int, ...], num_classes: int | None = None, unbounded: bool = False
+    ) -> "jaxgen.VAE":
+        if unbounded and not self.likelihood.startswith("gaussian"):
+            raise ValueError(
+                f"--likelihood {self.likelihood} is for values in [0, 1], and these vectors are not: pass --likelihood "
+                "gaussian (and its --scale), or gaussian_learned_variance"
+            )
         likelihood = _LIKELIHOODS.get(self.likelihood, lambda options: getattr(jaxgen.losses, options.likelihood))(self)
         shape = (*image_shape[:-1], image_shape[-1] * likelihood.parameters_per_value)
         common = {"num_classes": classes(self.conditional, num_classes), "dtype": self.dtype}
-        encoder, decoder = self.networks(image_shape, shape, common)
+        # What bounds a Gaussian's mean; the other likelihoods take logits.
+        bounds_mean = self.likelihood == "gaussian" and not unbounded
+        output = jaxgen.plain.from_plain({"named": "sigmoid"}) if bounds_mean else None
+        encoder, decoder = self.networks(image_shape, shape, output, common)
         latent_dim: Any = self.latent_dim
         if self.upper_latent_dims:
             latent_dim = (self.latent_dim, *self.upper_latent_dims)
@@ -143,10 +154,6 @@ class VAEOptions(Options):
         """What fully connected encoders are built with besides."""
         return {}
 
-    def output_activation(self) -> Any:
-        """What bounds a Gaussian's mean; the other likelihoods take logits."""
-        return jaxgen.plain.from_plain({"named": "sigmoid"}) if self.likelihood == "gaussian" else None
-
     def _optimizer(self) -> Any:
         """Adam or RMSprop, with a learning rate in stages where there are boundaries; of a number that is Adam's own,
         nothing is said, so that the identity of older runs stays what it was."""
@@ -190,12 +197,12 @@ class MLPVAEOptions(VAEOptions):
     def posterior(self) -> dict[str, Any]:
         return {"covariance": self.covariance, "logvar_bounds": self.logvar_bounds}
 
-    def networks(self, image_shape: tuple[int, ...], shape: tuple[int, ...], common: dict[str, Any]) -> tuple[Any, Any]:
+    def networks(
+        self, image_shape: tuple[int, ...], shape: tuple[int, ...], output: Any, common: dict[str, Any]
+    ) -> tuple[Any, Any]:
         activation, mlp = self.activation_function(), {**common, **self.mlp()}
         encoder = jaxgen.networks.MLPEncoder(self.latent_dim, self.hidden, activation, **mlp, **self.posterior())
-        return encoder, jaxgen.networks.MLPDecoder(
-            shape, self.hidden[::-1], activation, self.output_activation(), **mlp
-        )
+        return encoder, jaxgen.networks.MLPDecoder(shape, self.hidden[::-1], activation, output, **mlp)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -210,10 +217,11 @@ class ConvVAEOptions(VAEOptions):
     )
     """Activation of the hidden layers between stochastic layers."""
 
-    def networks(self, image_shape: tuple[int, ...], shape: tuple[int, ...], common: dict[str, Any]) -> tuple[Any, Any]:
+    def networks(
+        self, image_shape: tuple[int, ...], shape: tuple[int, ...], output: Any, common: dict[str, Any]
+    ) -> tuple[Any, Any]:
         encoder = jaxgen.networks.ConvEncoder(self.latent_dim, self.width, **common)
-        bounded = self.output_activation()
-        return encoder, jaxgen.networks.ConvDecoder(shape, self.width, output_activation=bounded, **common)
+        return encoder, jaxgen.networks.ConvDecoder(shape, self.width, output_activation=output, **common)
 
 
 VAEOptions.architectures.update(mlp=MLPVAEOptions, conv=ConvVAEOptions)

@@ -1,22 +1,22 @@
 """Named data sets as arrays, and the order of their examples as a pure function."""
 
+import dataclasses
 import hashlib
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxgen.data.binarization import Binarization, binarize, binarize_set
-from jaxgen.data.files import load_idx, load_npz, open_idx, open_npz
+from jaxgen.data.files import load_idx, load_npz, look_into_npz, open_idx, open_npz
 from jaxgen.data.folders import Folder
-from jaxgen.data.images import Color, check_dataset, resize_images
-from jaxgen.data.limits import MAX_PIXELS, check_memory
+from jaxgen.data.images import Color, Fit, Size, check_dataset, height_and_width, resize_images
+from jaxgen.data.limits import check_memory
 from jaxgen.data.mixtures import GRID_SCALE, gaussian_points
 from jaxgen.data.order import batch_indices, permute
-from jaxgen.data.sources import LOOKED_AT, Source, binarized, in_memory, of_rows, on_demand, part_of
-from jaxgen.data.splits import Part, labelled_subset, parse_slice, spread
+from jaxgen.data.sources import LOOKED_AT, Source, binarized, in_memory, of_rows, on_demand, part_of, standardized
+from jaxgen.data.splits import labelled_subset, parse_slice, spread
 from jaxgen.data.stacked import TEST_STACKS, TRAINING_STACKS, draw_stacks, stack_channels, stacked
 
 __all__ = [
@@ -40,11 +40,21 @@ __all__ = [
     "spread",
     "stack_channels",
     "stacked",
+    "standardized",
 ]
 
 _EMBEDDED = "fashion_mnist_small"
 _STACKED = "stacked:"
 _GAUSSIANS = "gaussians"
+_SAVE = 'numpy.savez("data.npz", image=images, label=labels)'
+_TO_CONVERT = {
+    ".h5": f"with h5py.File(path) as file: {_SAVE}",
+    ".hdf5": f"with h5py.File(path) as file: {_SAVE}",
+    ".mat": f"arrays = scipy.io.loadmat(path); {_SAVE}",
+    ".parquet": "unpack the pictures into folders, one a class, and pass folder:PATH",
+    ".tar": "unpack it (tar -xf), and pass folder:PATH",
+    ".tfrecord": "prepare it as a TFDS set, or unpack the pictures and pass folder:PATH",
+}
 
 
 def load(
@@ -53,8 +63,9 @@ def load(
     *,
     data_dir: str | Path | None = None,
     manual_dir: str | Path | None = None,
-    image_size: int | None = None,
+    image_size: Size | str | None = None,
     color: Color | None = None,
+    fit: Fit = "crop",
     rows: Callable[[int], slice] | None = None,
 ) -> dict[str, np.ndarray]:
     """Load a data set as arrays that any step takes as a batch.
@@ -70,8 +81,9 @@ def load(
         ``"train[-10%:]"``. Folders and archives without splits hold out every tenth image for ``"test"``.
       data_dir: where TFDS keeps prepared sets; its own default when None.
       manual_dir: folder with the original files of a TFDS set, used instead of the network.
-      image_size: height and width in pixels: images are cropped to the central square and resized. None keeps them.
+      image_size: pixels of the sides, or (height, width), or ``"96x128"``: images are resized. None keeps them.
       color: ``"grey"`` or ``"rgb"``; None keeps what there is.
+      fit: whether images of another shape are cropped to the largest part in their middle, or padded with white.
       rows: number of examples N -> the contiguous rows to load of them, for a process that needs only its share.
 
     Returns:
@@ -84,37 +96,34 @@ def load(
       ConnectionError: a TFDS set is not prepared and its files cannot be reached.
       ModuleNotFoundError: TFDS is missing, or TensorFlow where preparing or reading this set needs it.
     """
-    if name.startswith(_STACKED):
-        stacks = open_source(name, split, data_dir=data_dir, manual_dir=manual_dir, image_size=image_size, color=color)
-        check_memory(stacks.nbytes, name)
-        places = np.arange(stacks.num_examples)
-        return stacks.read(places if rows is None else places[rows(len(places))])
-    kind, path = _locate(name, image_size)
-    if kind != "tfds":
-        split, part = parse_slice(split, name)
-        rows = _rows_of(part, rows)
-    if kind == "gaussians":
-        if image_size is not None or color is not None:
-            raise ValueError(f"{name}: points have no size and no colour: leave out --image-size and --color")
-        points = gaussian_points(split)
-        return points if rows is None else {key: array[rows(len(array))] for key, array in points.items()}
-    if kind == "folder":
-        folder = Folder(path, split, name, image_size, color)
-        chosen = np.arange(folder.num_examples)
-        return check_dataset(folder.read(chosen if rows is None else chosen[rows(len(chosen))]), name)
-    if kind == "tfds":
+    places = Places(data_dir, manual_dir, height_and_width(image_size), color, fit)
+    if not name.startswith(_STACKED) and _locate(name)[0] == "tfds":
         from jaxgen.data.tfds_sets import load_tfds
 
-        prepared, manual = (None if d is None else Path(d).expanduser() for d in (data_dir, manual_dir))
-        return check_dataset(load_tfds(name, split, prepared, manual, image_size, color, rows), name)
-    dataset = load_npz(path, split, name) if kind == "npz" else load_idx(path, split, name)
-    if rows is not None:
-        chosen_rows = rows(len(dataset["image"]))
-        dataset = {key: array[chosen_rows] for key, array in dataset.items()}
-    dataset = check_dataset(dataset, name)
-    if image_size is not None or color is not None:
-        dataset["image"] = resize_images(list(dataset["image"]), image_size, color, name)
-    return dataset
+        prepared, manual = places.of_tfds()
+        loaded = load_tfds(name, split, prepared, manual, places.size, color, fit, rows)
+        return check_dataset(loaded, name)
+    source = _open(name, split, places, whole=True)
+    chosen = slice(0, source.num_examples) if rows is None else rows(source.num_examples)
+    if source.arrays is not None:
+        return {key: array[chosen] for key, array in source.arrays.items()}
+    check_memory(len(range(source.num_examples)[chosen]) * source.example_bytes, name)
+    return check_dataset(source.read(np.arange(source.num_examples)[chosen]), name)
+
+
+class Places(NamedTuple):
+    """Where a data set lies, and what is made of its images."""
+
+    data_dir: str | Path | None
+    manual_dir: str | Path | None
+    size: tuple[int, int] | None
+    color: Color | None
+    fit: Fit
+
+    def of_tfds(self) -> tuple[Path | None, Path | None]:
+        """The two folders, as TFDS wants them."""
+        prepared, manual = (None if d is None else Path(d).expanduser() for d in (self.data_dir, self.manual_dir))
+        return prepared, manual
 
 
 def open_source(
@@ -123,8 +132,9 @@ def open_source(
     *,
     data_dir: str | Path | None = None,
     manual_dir: str | Path | None = None,
-    image_size: int | None = None,
+    image_size: Size | str | None = None,
     color: Color | None = None,
+    fit: Fit = "crop",
 ) -> Source:
     """Open a data set, to read its examples by their places when they are needed.
 
@@ -138,6 +148,7 @@ def open_source(
       manual_dir: see `load`.
       image_size: see `load`.
       color: see `load`.
+      fit: see `load`.
 
     Returns:
       The source; reading an image [H, W, C] or [D] raises what `load` raises of it.
@@ -149,62 +160,81 @@ def open_source(
       ConnectionError: a TFDS set is not prepared and its files cannot be reached.
       ModuleNotFoundError: TFDS is missing, or TensorFlow where preparing or reading this set needs it.
     """
+    return _open(name, split, Places(data_dir, manual_dir, height_and_width(image_size), color, fit))
+
+
+def _open(name: str, split: str, where: Places, whole: bool = False) -> Source:
+    """A source; of arrays that are read as a whole, checksums included, where that is wanted."""
     if name.startswith(_STACKED):
         grey = name.removeprefix(_STACKED)
         if not grey:
             raise ValueError(f"{name}: name the data set to stack after the colon, e.g. {_STACKED}mnist")
-        source = open_source(grey, split, data_dir=data_dir, manual_dir=manual_dir, image_size=image_size, color=color)
-        return stacked(source, TRAINING_STACKS if split.startswith("train") else TEST_STACKS)
-    kind, path = _locate(name, image_size)
+        return stacked(_open(grey, split, where), TRAINING_STACKS if split.startswith("train") else TEST_STACKS)
+    kind, path = _locate(name)
     if kind != "tfds" and "[" in split:
-        whole, part = parse_slice(split, name)
+        all_of_it, part = parse_slice(split, name)
         assert part is not None
-        places: Any = {"data_dir": data_dir, "manual_dir": manual_dir, "image_size": image_size, "color": color}
-        source = open_source(name, whole, **places)
+        source = _open(name, all_of_it, where, whole)
         return part_of(source, part(source.num_examples))
+    size, color, fit = where.size, where.color, where.fit
     if kind == "folder":
-        folder = Folder(path, split, name, image_size, color)
-        return on_demand(folder.read, folder.num_examples, folder.num_classes, name)
+        folder = Folder(path, split, name, size, color, fit)
+        source = on_demand(folder.read, folder.num_examples, folder.num_classes, name)
+        return dataclasses.replace(source, class_names=folder.class_names, notes=folder.notes)
+    if kind == "gaussians":
+        if size is not None or color is not None:
+            raise ValueError(f"{name}: points have no size and no colour: leave out --image-size and --color")
+        return in_memory(gaussian_points(split), name)
     if kind == "tfds":
-        from jaxgen.data.tfds_sets import open_tfds
+        from jaxgen.data.tfds_sets import class_names, load_tfds, open_tfds
 
-        prepared, manual = (None if d is None else Path(d).expanduser() for d in (data_dir, manual_dir))
-        records = open_tfds(name, split, prepared, manual, image_size, color)
+        prepared, manual = where.of_tfds()
+        records = open_tfds(name, split, prepared, manual, size, color, fit)
         if records is not None:
-            return on_demand(records.read, records.num_examples, records.num_classes, name)
-    elif kind != "gaussians":
-        opened = open_npz(path, split, name) if kind == "npz" else open_idx(path, split, name)
+            source = on_demand(records.read, records.num_examples, records.num_classes, name)
+        else:
+            source = in_memory(check_dataset(load_tfds(name, split, prepared, manual, size, color, fit), name), name)
+        return dataclasses.replace(source, class_names=class_names(name, prepared))
+    if kind == "idx":
+        opened = None if whole else open_idx(path, split, name)
         if opened is not None:
-            return of_rows(*opened, image_size, color, name)
-    dataset = load(name, split, data_dir=data_dir, manual_dir=manual_dir, image_size=image_size, color=color)
+            return of_rows(*opened, size, color, name, fit)
+        return _in_memory(load_idx(path, split, name), where, name)
+    found = look_into_npz(path, split, name)
+    rows = None if whole else open_npz(path, found, name)
+    if rows is not None:
+        source = of_rows(rows, found.num_examples, found.places, size, color, name, fit)
+    else:
+        source = _in_memory(load_npz(path, found, name), where, name)
+    if found.class_names is not None and source.num_classes is not None:
+        if source.num_classes > len(found.class_names):
+            raise ValueError(
+                f"{name}: labels go up to {source.num_classes - 1}, and there are {len(found.class_names)} class names"
+            )
+        source = dataclasses.replace(source, num_classes=len(found.class_names), class_names=found.class_names)
+    return dataclasses.replace(source, notes=found.notes)
+
+
+def _in_memory(dataset: dict[str, np.ndarray], where: Places, name: str) -> Source:
+    """A source of arrays that were loaded, checked and brought to one shape."""
+    dataset = check_dataset(dataset, name)
+    if where.size is not None or where.color is not None:
+        dataset["image"] = resize_images(list(dataset["image"]), where.size, where.color, name, where.fit)
     return in_memory(dataset, name)
 
 
-def _rows_of(part: Part | None, rows: Part | None) -> Part | None:
-    """The rows to read of a split: those wanted of a part of it."""
-    if part is None or rows is None:
-        return part or rows
-
-    def chosen(num: int) -> slice:
-        inside = range(num)[part(num)]
-        start, stop, _ = rows(len(inside)).indices(len(inside))
-        return slice(inside.start + start, inside.start + stop)
-
-    return chosen
-
-
-def _locate(name: str, image_size: int | None) -> tuple[str, Path]:
+def _locate(name: str) -> tuple[str, Path]:
     """What kind of data set a name means, and where it lies if it is not one of TFDS."""
-    largest = math.isqrt(MAX_PIXELS)
-    if image_size is not None and not 1 <= image_size <= largest:
-        raise ValueError(f"image size must be at least 1 pixel and at most {largest}, got {image_size}")
     if name == _EMBEDDED:
         return "npz", Path(__file__).parent / f"{_EMBEDDED}.npz"
     if name == _GAUSSIANS:
         return "gaussians", Path()
     kind, _, location = name.partition(":")
+    kind = {"zip": "folder", "npy": "npz"}.get(kind, kind)
     if kind not in ("folder", "npz", "idx"):
         return "tfds", Path()
+    if Path(location).suffix.lower() in _TO_CONVERT:
+        raise ValueError(f"{name}: files of this kind are not read: {_TO_CONVERT[Path(location).suffix.lower()]}")
     if not location:
         raise ValueError(f"{name}: give a path after the colon, e.g. {kind}:path/to/data")
     try:

@@ -1,4 +1,4 @@
-"""Data sets in a user's own files: ``npz:PATH`` and ``idx:DIR``.
+"""Data sets in a user's own arrays: ``npz:PATH`` (``.npz`` or ``.npy``) and ``idx:DIR``.
 
 The files may come from anybody: sizes are checked by their headers before anything is expanded, and no object is
 unpickled.
@@ -10,19 +10,21 @@ import io
 import math
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
 
-from jaxgen.data.images import check_types
+from jaxgen.data.images import check_types, spoken
 from jaxgen.data.limits import check_memory
-from jaxgen.data.splits import Places, hold_out, one_line, unknown_split
+from jaxgen.data.splits import SPLITS, Places, canonical, hold_out, one_line, standing_for, unknown_split
 
 _IDX_PREFIXES = {"train": "train", "test": "t10k"}
 _IDX_RANKS = {"images-idx3": 3, "labels-idx1": 1}
+_IMAGES = ("image", "images", "x", "data", "arr_0")
+_LABELS = ("label", "labels", "y", "target", "targets")
 _NPY_HEADER = 10_000  # bytes: NumPy's own limit
 _ZIP_HEADER = 30  # bytes of a member's own header, before its name
 _PIECE = 2**20  # bytes read at a time
@@ -106,89 +108,168 @@ def _read_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarra
     return np.broadcast_to(np.zeros((), dtype), shape)
 
 
-class _Archive(NamedTuple):
-    """What is in an archive of a split: stand-ins of its arrays and their members, and which examples it has."""
+class Archive(NamedTuple):
+    """What a NumPy file has of a split: stand-ins of its arrays and their members, and which examples are the split's.
+
+    Args:
+      headers: ``image`` [N, ...] and perhaps ``label`` [N, ...], without their memory.
+      members: the names of these in the file; of a ``.npy`` file, the empty name.
+      num_examples: number of examples of the split.
+      places: their numbers in the split, int [n] -> the rows they are in, int [n]; None where these are the same.
+      class_names: of the labels; None where nobody says.
+      notes: what was made of it, and left out.
+    """
 
     headers: dict[str, np.ndarray]
     members: dict[str, str]
     num_examples: int
     places: Places | None
+    class_names: tuple[str, ...] | None
+    notes: str
 
 
-def _look_into_npz(path: Path, split: str, name: str) -> _Archive:
-    if not path.is_file():
-        raise FileNotFoundError(f"{name}: no such file: {path}")
-    with _open_archive(path, name) as archive:
-        members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
-        headers = {member.filename.removesuffix(".npy"): _read_header(archive, member) for member in members}
-    prefix = ""
-    if "image" not in headers:
-        known = sorted(key.removesuffix("_image") for key in headers if key.endswith("_image"))
-        if not known:
-            raise ValueError(
-                f"{name}: expected an array 'image' (or 'train_image' and 'test_image'), got {sorted(headers)}"
-            )
-        if split not in known:
-            raise unknown_split(name, split, known)
-        prefix = f"{split}_"
-    wanted = {key: headers[prefix + key] for key in ("image", "label") if prefix + key in headers}
-    check_types(wanted, name)
-    num = len(wanted["image"])
-    num, places = (num, None) if prefix else hold_out(num, split, name)
-    return _Archive(wanted, {key: f"{prefix}{key}.npy" for key in wanted}, num, places)
+def _find(known: Mapping[str, str], prefix: str, names: Sequence[str]) -> str | None:
+    """The array of one of these names, with the split before or behind it: ``train_images``, ``x_train``."""
+    either = [f"{first}_{last}" if last else first for n in names for first, last in ((prefix, n), (n, prefix))]
+    return next((known[each.strip("_")] for each in either if each.strip("_") in known), None)
 
 
-def load_npz(path: Path, split: str, name: str) -> dict[str, np.ndarray]:
-    """Read a NumPy archive.
+def _strings(path: Path, member: str, header: np.ndarray, name: str) -> tuple[str, ...]:
+    check_memory(header.nbytes, name)
+    with _open_archive(path, name) as archive, archive.open(f"{member}.npy") as file:
+        return tuple(np.load(file, allow_pickle=False).reshape(-1).tolist())
 
-    Members that are not ``.npy`` files are ignored, and of the arrays only those of the split are expanded.
+
+def look_into_npz(path: Path, split: str, name: str) -> Archive:
+    """Find the arrays of a split in an ``.npz`` archive, or in one ``.npy`` file, by their names.
 
     Args:
-      path: file with ``image`` [N, ...] and optionally ``label`` [N] (split by `hold_out`), or with ``train_image``,
-        ``train_label``, ``test_image``, ... by split.
+      path: file with ``image`` [N, ...] and optionally ``label`` [N] (split by `hold_out`), or with these by split,
+        such as ``train_image``. ``images``, ``x``, ``data`` and ``arr_0`` are images too, ``labels``, ``y`` and
+        ``target`` labels, and ``class_names`` their names; labels may be words.
       split: which split.
       name: what to call the data set in errors.
 
     Returns:
-      ``image`` and optionally ``label``.
-
-    Raises:
-      FileNotFoundError: there is no such file.
-      ValueError: it is no archive, holds pickled objects, or lacks the arrays or the split; or the arrays are of
-        shapes or types that no data set has, or larger than this machine's memory.
+      What there is.
     """
-    found = _look_into_npz(path, split, name)
+    if not path.is_file():
+        raise FileNotFoundError(f"{name}: no such file: {path}")
+    if path.suffix == ".npy":
+        header = _npy_header(path, name)
+        check_types({"image": header}, name)
+        num, places = hold_out(len(header), split, name)
+        return Archive({"image": header}, {"image": ""}, num, places, None, "")
+    with _open_archive(path, name) as archive:
+        members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
+        headers = {member.filename.removesuffix(".npy"): _read_header(archive, member) for member in members}
+    known = {key.lower(): key for key in headers}
+    found: dict[str, dict[str, str]] = {}
+    for kind, aliases in {"": ("",), **SPLITS}.items():
+        for alias in aliases:
+            image, label = _find(known, alias, _IMAGES), _find(known, alias, _LABELS)
+            if image is not None and kind not in found:
+                found[kind] = {"image": image} | ({} if label is None else {"label": label})
+    if not found:
+        raise ValueError(
+            f"{name}: expected an array 'image' (or 'train_image' and 'test_image'), got {sorted(headers)}"
+        )
+    kind = "" if "" in found else standing_for(split, found, name)
+    wanted = {key: headers[member] for key, member in found[kind].items()}
+    check_types(wanted, name)
+    names = _find(known, "", ("class_names", "label_names"))
+    class_names = None
+    if names is not None and headers[names].dtype.kind == "U":
+        class_names = _strings(path, names, headers[names], name)
+    elif "label" in wanted and wanted["label"].dtype.kind == "U":
+        label = found.get("train", found[kind]).get("label", found[kind]["label"])
+        class_names = tuple(sorted(set(_strings(path, label, headers[label], name))))
+    taken = {*(member for arrays in found.values() for member in arrays.values()), names}
+    others = [key for key in headers if key not in taken]
+    notes = [f"left out: {'arrays' if len(others) > 1 else 'array'} {', '.join(map(repr, others[:10]))}"] * bool(others)
+    if kind == "validation" and canonical(split) == "test":
+        notes.insert(0, f"{found[kind]['image']} stands for the test split, which is not there")
+    if wanted["image"].dtype == np.uint16:
+        notes.insert(0, "values of 16 bits made 8 (divided by 257)")
+    num = len(wanted["image"])
+    num, places = hold_out(num, split, name) if set(found) <= {"", "train"} else (num, None)
+    members_of = {key: f"{member}.npy" for key, member in found[kind].items()}
+    return Archive(wanted, members_of, num, places, class_names, "; ".join(notes))
+
+
+def _npy_header(path: Path, name: str) -> np.ndarray:
+    """A stand-in for the array of a ``.npy`` file."""
+    try:
+        with path.open("rb") as file:
+            start = io.BytesIO(file.read(_NPY_HEADER))
+        shape, _, dtype = _parse_header(start)
+        if dtype.hasobject or min(shape, default=0) < 0:
+            raise ValueError("it holds Python objects, which are never unpickled")
+        if start.tell() + math.prod(shape) * dtype.itemsize != path.stat().st_size:
+            raise ValueError(f"its header says {dtype} {list(shape)}, its data are of another size")
+    except Exception as error:  # of NumPy's parser: whatever it stumbles over, the file is at fault
+        raise ValueError(
+            f"{name}: not a readable .npy file ({one_line(error)}): {path}: save it with numpy.save"
+        ) from error
+    return np.broadcast_to(np.zeros((), dtype), shape)
+
+
+def load_npz(path: Path, found: Archive, name: str) -> dict[str, np.ndarray]:
+    """Read the arrays of a split that `look_into_npz` has found; words become the numbers of their classes.
+
+    Args:
+      path: the file.
+      found: what is in it.
+      name: what to call the data set in errors.
+
+    Returns:
+      ``image`` [N, ...] and optionally ``label``.
+    """
     check_memory(sum(header.nbytes for header in found.headers.values()), name)
     dataset = {}
-    with _open_archive(path, name) as archive:
-        for key, member in found.members.items():
-            with archive.open(member) as file:
-                dataset[key] = np.load(file, allow_pickle=False)
-    if found.places is None:
-        return dataset
-    chosen = found.places(np.arange(found.num_examples))
-    return {key: array[chosen] for key, array in dataset.items()}
+    if path.suffix == ".npy":
+        dataset["image"] = np.load(path, allow_pickle=False)
+    else:
+        with _open_archive(path, name) as archive:
+            for key, member in found.members.items():
+                with archive.open(member) as file:
+                    dataset[key] = np.load(file, allow_pickle=False)
+    if found.places is not None:
+        chosen = found.places(np.arange(found.num_examples))
+        dataset = {key: array[chosen] for key, array in dataset.items()}
+    if "label" in dataset and dataset["label"].dtype.kind == "U":
+        numbers = {label: number for number, label in enumerate(found.class_names or ())}
+        strangers = sorted(set(dataset["label"].tolist()) - set(numbers))
+        if strangers:
+            raise ValueError(
+                f"{name}: {spoken(len(strangers), 'class')} that train has not, such as {strangers[0]!r}: train has "
+                f"{', '.join(list(numbers)[:10])}"
+            )
+        dataset["label"] = np.array([numbers[label] for label in dataset["label"].tolist()], np.int32)
+    return dataset
 
 
-def open_npz(path: Path, split: str, name: str) -> tuple[dict[str, Rows], int, Places | None] | None:
-    """Find the arrays of a NumPy archive in its file, to read their rows one by one.
+def open_npz(path: Path, found: Archive, name: str) -> dict[str, Rows] | None:
+    """Find the arrays of a split in their file, to read their rows one by one.
 
     Checksums are of whole arrays and are not looked at.
 
     Args:
-      path: file; see `load_npz`.
-      split: which split.
+      path: the file.
+      found: what `look_into_npz` has found in it.
       name: what to call the data set in errors.
 
     Returns:
-      ``image`` [N, ...] and optionally ``label`` [N] as rows; the number of examples of the split, and their places in
-      the rows as `hold_out` gives them. None when they are compressed, or not in the order of rows.
-
-    Raises:
-      FileNotFoundError: there is no such file.
-      ValueError: as `load_npz`, but for the memory.
+      ``image`` [N, ...] and optionally ``label`` [N] as rows; None when they are compressed, not in the order of rows,
+      or words.
     """
-    found = _look_into_npz(path, split, name)
+    if any(header.dtype.kind == "U" for header in found.headers.values()):
+        return None
+    if path.suffix == ".npy":
+        with path.open("rb") as file:
+            content = io.BytesIO(file.read(_NPY_HEADER))
+        shape, by_columns, dtype = _parse_header(content)
+        return None if by_columns and len(shape) > 1 else {"image": Rows(path, content.tell(), shape, dtype)}
     rows = {}
     with _open_archive(path, name) as archive, path.open("rb") as file:
         for key, member in found.members.items():
@@ -208,7 +289,7 @@ def open_npz(path: Path, split: str, name: str) -> tuple[dict[str, Rows], int, P
             if by_columns and len(shape) > 1:
                 return None
             rows[key] = Rows(path, offset, shape, dtype)
-    return rows, found.num_examples, found.places
+    return rows
 
 
 def _idx_shape(file: Any, path: Path, rank: int, name: str) -> list[int]:

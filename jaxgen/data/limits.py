@@ -32,19 +32,17 @@ def check_memory(num_bytes: int, name: str) -> None:
         )
 
 
-def check_pixels(width: int, height: int, name: str) -> None:
+def check_pixels(width: int, height: int) -> None:
     """Refuse a picture that is too large to decode.
 
     Args:
       width: of the picture in pixels, as its header says.
       height: likewise.
-      name: what to call the picture in the error.
 
     Raises:
       ValueError: it has more than `MAX_PIXELS`.
     """
     if width * height > MAX_PIXELS:
         raise ValueError(
-            f"{name}: pictures may have at most {MAX_PIXELS:,} pixels, its header says {width:,} x {height:,}: "
-            "shrink or remove it"
+            f"pictures may have at most {MAX_PIXELS:,} pixels, its header says {width:,} x {height:,}: shrink it"
         )

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxgen.data.binarization import binarize_set
 from jaxgen.data.files import Rows
-from jaxgen.data.images import Color, check_dataset, check_types, different_shapes, resize_images
+from jaxgen.data.images import Color, Fit, check_dataset, check_types, different_shapes, resize_images
 from jaxgen.data.splits import Places, spread
 
 Read = Callable[[np.ndarray], dict[str, np.ndarray]]
@@ -31,6 +31,8 @@ class Source:
         threads at once. It raises ValueError, naming the fault, for examples that are damaged, of another shape, NaN
         or out of range.
       arrays: ``image`` [N, ...] and perhaps ``label`` [N], where all of it is in memory anyway; None where not.
+      class_names: of the labels from 0 on; None where nobody knows.
+      notes: what was read, made of it, and left out, in a line.
     """
 
     name: str
@@ -41,6 +43,8 @@ class Source:
     num_classes: int | None
     read: Read
     arrays: Mapping[str, np.ndarray] | None = None
+    class_names: tuple[str, ...] | None = None
+    notes: str = ""
 
     @property
     def example_bytes(self) -> int:
@@ -113,8 +117,8 @@ def on_demand(fetch: Read, num_examples: int, num_classes: int | None, name: str
 
 
 def of_rows(
-    rows: Mapping[str, Rows], num_examples: int, places_of: Places | None, image_size: int | None, color: Color | None,
-    name: str,
+    rows: Mapping[str, Rows], num_examples: int, places_of: Places | None, size: tuple[int, int] | None,
+    color: Color | None, name: str, fit: Fit = "crop",
 ) -> Source:  # fmt: skip
     """A source of arrays that lie in files.
 
@@ -122,7 +126,7 @@ def of_rows(
       rows: ``image`` [N, ...] and optionally ``label`` [N].
       num_examples: number of examples of the split.
       places_of: their numbers in the split, int [n] -> the rows they are in, int [n]; None where these are the same.
-      image_size: height and width wanted in pixels, or None to keep them.
+      size: (height, width) wanted in pixels, or None to keep them.
       color: ``"grey"`` or ``"rgb"``, or None to keep what there is.
       name: what to call it in errors.
 
@@ -138,9 +142,9 @@ def of_rows(
     def fetch(places: np.ndarray) -> dict[str, np.ndarray]:
         where = places if places_of is None else places_of(places)
         examples = {key: each.read(where) for key, each in rows.items()}
-        if image_size is not None or color is not None:
+        if size is not None or color is not None:
             examples["image"] = resize_images(
-                list(check_dataset(examples, name, whole=False)["image"]), image_size, color, name
+                list(check_dataset(examples, name, whole=False)["image"]), size, color, name, fit
             )
         return examples
 
@@ -170,7 +174,12 @@ def part_of(source: Source, rows: slice) -> Source:
     """
     if source.arrays is not None:
         arrays = {key: array[rows] for key, array in source.arrays.items()}
-        return dataclasses.replace(in_memory(arrays, source.name), num_classes=source.num_classes)
+        return dataclasses.replace(
+            in_memory(arrays, source.name),
+            num_classes=source.num_classes,
+            class_names=source.class_names,
+            notes=source.notes,
+        )
     num_examples = rows.stop - rows.start
     return dataclasses.replace(
         source, num_examples=num_examples, read=lambda places: source.read(np.asarray(places) + rows.start)
@@ -187,10 +196,22 @@ def binarized(source: Source) -> Source:
       A source of binary images, bool [N, ...].
     """
     if source.arrays is not None:
-        return in_memory({**source.arrays, "image": binarize_set(source.arrays["image"])}, source.name)
+        made = in_memory({**source.arrays, "image": binarize_set(source.arrays["image"])}, source.name)
+        return dataclasses.replace(made, class_names=source.class_names, notes=source.notes)
 
     def read(places: np.ndarray) -> dict[str, np.ndarray]:
         examples = source.read(places)
         return {**examples, "image": binarize_set(examples["image"], places)}
 
     return dataclasses.replace(source, image_type=np.dtype(np.bool_), read=read)
+
+
+def standardized(source: Source, standardization: Callable[[np.ndarray], np.ndarray]) -> Source:
+    """A source of the same vectors, each standardised, float32 [N, D]."""
+
+    def read(places: np.ndarray) -> dict[str, np.ndarray]:
+        examples = source.read(places)
+        return {**examples, "image": standardization(examples["image"])}
+
+    arrays = None if source.arrays is None else {**source.arrays, "image": standardization(source.arrays["image"])}
+    return dataclasses.replace(source, read=read, arrays=arrays)

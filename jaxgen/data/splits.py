@@ -1,7 +1,7 @@
 """Parts of data sets: splits, slices of them, a few examples of each class; and how errors are put."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import jax
 import numpy as np
@@ -16,6 +16,30 @@ Places = Callable[[np.ndarray], np.ndarray]
 def unknown_split(name: str, split: str, known: list[str]) -> ValueError:
     """The error for a split that a data set does not have; it lists those that there are."""
     return ValueError(f"{name}: unknown split {split!r}: use one of {', '.join(known)}")
+
+
+SPLITS = {"train": ("train", "training"), "test": ("test", "testing"),
+           "validation": ("val", "valid", "validation", "dev")}  # fmt: skip
+
+
+def canonical(name: str) -> str | None:
+    """The split that a name means, in any case: ``"train"``, ``"test"`` or ``"validation"``; None for none of them."""
+    return next((split for split, names in SPLITS.items() if name.lower() in names), None)
+
+
+def standing_for(split: str, known: Collection[str], name: str) -> str:
+    """Which of the splits that there are is meant by another one.
+
+    ``"validation"`` stands for a test split that is not there, and ``"train"``, where it is alone, for all of them.
+    """
+    wanted = canonical(split) or split
+    if wanted in known:
+        return wanted
+    if wanted == "test" and "validation" in known:
+        return "validation"
+    if wanted in ("test", "all") and set(known) == {"train"}:
+        return "train"
+    raise unknown_split(name, split, sorted(known))
 
 
 def parse_slice(split: str, name: str) -> tuple[str, Part | None]:
@@ -76,6 +100,7 @@ def hold_out(num: int, split: str, name: str) -> tuple[int, Places | None]:
     Raises:
       ValueError: the split is unknown, or there are fewer than ten examples to split.
     """
+    split = canonical(split) or split
     if split not in ("train", "test", "all"):
         raise unknown_split(name, split, ["train", "test", "all"])
     if split == "all":

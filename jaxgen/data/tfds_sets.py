@@ -15,7 +15,7 @@ from urllib.parse import urlparse
 
 import numpy as np
 
-from jaxgen.data.images import Color, different_shapes, resize_images
+from jaxgen.data.images import Color, Fit, different_shapes, resize_images
 from jaxgen.data.limits import check_memory
 from jaxgen.data.splits import one_line, unknown_split
 
@@ -148,15 +148,18 @@ class Records:
       builder: the set's builder of TFDS.
       split: a split of it, or a slice of one.
       name: what to call the data set in errors.
-      image_size: height and width wanted in pixels, or None to keep them.
+      size: (height, width) wanted in pixels, or None to keep them.
       color: ``"grey"`` or ``"rgb"``, or None to keep what there is.
+      fit: see `jaxgen.data.images.picture_to_array`.
     """
 
-    def __init__(self, builder: Any, split: str, name: str, image_size: int | None, color: Color | None) -> None:
+    def __init__(
+        self, builder: Any, split: str, name: str, size: tuple[int, int] | None, color: Color | None, fit: Fit
+    ) -> None:
         import tensorflow_datasets as tfds
 
         self._source = builder.as_data_source(split)
-        self._name, self._image_size, self._color = name, image_size, color
+        self._name, self._size, self._color, self._fit = name, size, color, fit
         self.num_examples = len(self._source)
         label = dict(builder.info.features.items()).get("label")
         self.num_classes = label.num_classes if isinstance(label, tfds.features.ClassLabel) else None
@@ -175,17 +178,17 @@ class Records:
         """
         examples = self._source.__getitems__(places.tolist())
         columns = {key: [example[key] for example in examples] for key in ("image", "label") if key in examples[0]}
-        return _to_arrays(columns, self._image_size, self._color, self._name)
+        return _to_arrays(columns, self._size, self._color, self._name, self._fit)
 
 
 def _to_arrays(
-    columns: dict[str, list[Any]], image_size: int | None, color: Color | None, name: str
+    columns: dict[str, list[Any]], size: tuple[int, int] | None, color: Color | None, name: str, fit: Fit
 ) -> dict[str, np.ndarray]:
     images = columns["image"]
     if images and images[0].dtype == np.uint8 and "binarized" in name:
         dataset = {"image": np.stack(images).astype(bool)}
     else:
-        dataset = {"image": resize_images(images, image_size, color, name)}
+        dataset = {"image": resize_images(images, size, color, name, fit)}
     if columns.get("label") and np.ndim(columns["label"][0]) == 0:
         dataset["label"] = np.asarray(columns["label"])
     return dataset
@@ -244,8 +247,9 @@ def open_tfds(
     split: str,
     data_dir: Path | None,
     manual_dir: Path | None,
-    image_size: int | None,
+    size: tuple[int, int] | None,
     color: Color | None,
+    fit: Fit = "crop",
 ) -> Records | None:
     """Find an image set of TFDS, to read its examples one by one; prepare it first where that is needed.
 
@@ -254,8 +258,9 @@ def open_tfds(
       split: a split of the set, or a slice of one, e.g. ``"train[:5000]"``.
       data_dir: where prepared sets lie; TFDS's default when None.
       manual_dir: folder with the set's original files, used instead of the network.
-      image_size: height and width wanted in pixels, or None to keep them.
+      size: (height, width) wanted in pixels, or None to keep them.
       color: ``"grey"`` or ``"rgb"``, or None to keep what there is.
+      fit: see `jaxgen.data.images.picture_to_array`.
 
     Returns:
       The examples; None where the format they were prepared in cannot be read in any order.
@@ -268,7 +273,15 @@ def open_tfds(
     builder = _prepared_builder(name, split, data_dir, manual_dir)
     if builder.info.file_format.value not in ("array_record", "parquet"):
         return None
-    return Records(builder, split, name, image_size, color)
+    return Records(builder, split, name, size, color, fit)
+
+
+def class_names(name: str, data_dir: Path | None) -> tuple[str, ...] | None:
+    """The names of the classes of a set, in the order of their numbers; None where it has none."""
+    import tensorflow_datasets as tfds
+
+    label = dict(_builder(name, data_dir).info.features.items()).get("label")
+    return tuple(label.names) if isinstance(label, tfds.features.ClassLabel) and label.names else None
 
 
 def load_tfds(
@@ -276,8 +289,9 @@ def load_tfds(
     split: str,
     data_dir: Path | None,
     manual_dir: Path | None,
-    image_size: int | None,
+    size: tuple[int, int] | None,
     color: Color | None,
+    fit: Fit = "crop",
     rows: Rows | None = None,
 ) -> dict[str, np.ndarray]:
     """Read an image set of TFDS, preparing it first where that is needed.
@@ -287,8 +301,9 @@ def load_tfds(
       split: see `open_tfds`.
       data_dir: see `open_tfds`.
       manual_dir: see `open_tfds`.
-      image_size: see `open_tfds`.
+      size: see `open_tfds`.
       color: see `open_tfds`.
+      fit: see `open_tfds`.
       rows: number of examples -> the contiguous rows to read; all when None.
 
     Returns:
@@ -300,11 +315,11 @@ def load_tfds(
       ConnectionError: it is not prepared, and its files cannot be reached.
       ModuleNotFoundError: TFDS is missing, or TensorFlow where this set needs it.
     """
-    records = open_tfds(name, split, data_dir, manual_dir, image_size, color)
+    records = open_tfds(name, split, data_dir, manual_dir, size, color, fit)
     if records is not None:
         return _read_all(records, rows, name)
     columns = _read_with_tensorflow(_prepared_builder(name, split, data_dir, manual_dir), split, name)
     if rows is not None:
         chosen = rows(len(columns["image"]))
         columns = {key: column[chosen] for key, column in columns.items()}
-    return _to_arrays(columns, image_size, color, name)
+    return _to_arrays(columns, size, color, name, fit)

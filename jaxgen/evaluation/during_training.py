@@ -208,12 +208,6 @@ class Pictures:
     """Grids from the same latents and the same test images every time."""
 
     def __init__(self, spec: Spec, test: Dataset, key: jax.Array) -> None:
-        shape = test["image"].shape[1:]
-        if len(shape) == 3 and shape[2] not in (1, 3):
-            raise ValueError(
-                f"pictures are grey or in colour, of 1 or 3 channels, and these have {shape[2]}: keep those channels "
-                "that make a picture"
-            )
         self._spec = spec
         self._key = named_key(key, "pictures")
         self._images = {name: array[:PAIRS] for name, array in test.items()}

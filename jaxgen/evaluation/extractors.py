@@ -287,7 +287,7 @@ def _features(name: str, function: Partial, images: jax.Array) -> Outputs:
 
 
 def _check_images(extractor: Extractor, images: np.ndarray) -> None:
-    check_images(images)
+    check_images(images, bounded=images.ndim != 2)
     if extractor.image_shape is not None and images.shape[1:] != extractor.image_shape:
         raise ValueError(
             f"{extractor.name} takes images of shape {list(extractor.image_shape)}, got {list(images.shape[1:])}: "

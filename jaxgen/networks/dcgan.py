@@ -20,6 +20,18 @@ _KERNEL, _STRIDES = (4, 4), (2, 2)
 _INIT = nn.initializers.normal(0.02)  # Radford et al. 2016, section 4
 
 
+def check_sides(image_shape: tuple[int, ...], what: str) -> None:
+    """Raise ValueError unless a shape is an image's (H, W, C), H and W multiples of 4; the error names the nearest."""
+    if len(image_shape) != 3 or min(image_shape) < 1:
+        raise ValueError(f"{what} take and make images (H, W, C), got {tuple(image_shape)}")
+    height, width = (max(4, 4 * round(side / 4)) for side in image_shape[:2])
+    if (height, width) != tuple(image_shape[:2]):
+        raise ValueError(
+            f"{what} take and make images (H, W, C) with H and W multiples of 4, got {tuple(image_shape)}: crop or "
+            f"resize them (--image-size {height if height == width else f'{height}x{width}'})"
+        )
+
+
 def num_halvings(image_shape: tuple[int, ...]) -> int:
     """How often a convolutional network halves an image: at least twice, then while its sides are even and above 4.
 
@@ -32,11 +44,7 @@ def num_halvings(image_shape: tuple[int, ...]) -> int:
     Raises:
       ValueError: it is no image, or a side is no multiple of 4.
     """
-    if len(image_shape) != 3 or min(image_shape) < 1 or image_shape[0] % 4 or image_shape[1] % 4:
-        raise ValueError(
-            f"convolutional networks take and make images (H, W, C) with H and W multiples of 4, got "
-            f"{tuple(image_shape)}: crop or resize them (--image-size 32)"
-        )
+    check_sides(image_shape, "convolutional networks")
     halvings, sides = 2, (image_shape[0] // 4, image_shape[1] // 4)
     while all(side % 2 == 0 and side > 4 for side in sides):
         halvings, sides = halvings + 1, (sides[0] // 2, sides[1] // 2)

@@ -13,20 +13,13 @@ from flax import linen as nn
 
 from jaxgen.networks.conditioning import Projection, one_hot
 from jaxgen.networks.convolution import Conv, ConvTranspose
+from jaxgen.networks.dcgan import check_sides
 from jaxgen.networks.layers import BatchNorm
 from jaxgen.networks.mlp import leaky_relu
 
 _KERNEL, _STRIDES = (4, 4), (2, 2)
 _INIT = nn.initializers.normal(0.02)
 _UNITS = 16  # of the fully connected layer, for each channel next to the image: 1,024 of 64
-
-
-def _check_image_shape(image_shape: tuple[int, ...]) -> None:
-    if len(image_shape) != 3 or min(image_shape) < 1 or image_shape[0] % 4 or image_shape[1] % 4:
-        raise ValueError(
-            f"InfoGAN's networks take and make images (H, W, C) with H and W multiples of 4, got {tuple(image_shape)}: "
-            "crop or resize them (--image-size 28)"
-        )
 
 
 class InfoGANGenerator(nn.Module):
@@ -57,7 +50,7 @@ class InfoGANGenerator(nn.Module):
     axis_name: Any = None
 
     def __post_init__(self) -> None:
-        _check_image_shape(self.image_shape)
+        check_sides(self.image_shape, "InfoGAN's networks")
         super().__post_init__()
 
     @nn.compact
@@ -107,7 +100,7 @@ class InfoGANDiscriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
-        _check_image_shape(x.shape[1:])
+        check_sides(x.shape[1:], "InfoGAN's networks")
         common: dict[str, Any] = {"kernel_init": _INIT, "dtype": self.dtype}
         bias = not self.batch_norm
 

@@ -15,11 +15,16 @@ from jaxgen.training.events import EventFile
 from jaxgen.training.files import naming, replacing
 
 
+def seen(images: np.ndarray) -> np.ndarray:
+    """The channels that a picture shows of images [..., C]: of one or two the first, of more the first three."""
+    return images[..., : 3 if images.shape[-1] >= 3 else 1]
+
+
 def image_grid(images: np.ndarray, columns: int | None = None, padding: int = 2) -> np.ndarray:
     """Lay images out on a grid, row by row, on white.
 
     Args:
-      images: floats in [0, 1], uint8 or bool, [N, H, W, 1 or 3].
+      images: floats in [0, 1], uint8 or bool, [N, H, W, C]: see `seen`.
       columns: images in a row; about as many as rows when None.
       padding: white pixels around each image.
 
@@ -27,11 +32,12 @@ def image_grid(images: np.ndarray, columns: int | None = None, padding: int = 2)
       One picture, uint8 [height, width, 3].
 
     Raises:
-      ValueError: the images are not [N, H, W, 1 or 3] with N >= 1, or columns is below 1.
+      ValueError: the images are not [N, H, W, C] with N >= 1, or columns is below 1.
     """
     images = np.asarray(images)
-    if images.ndim != 4 or images.shape[0] < 1 or images.shape[3] not in (1, 3):
-        raise ValueError(f"a grid shows images [N, H, W, 1 or 3], got shape {list(images.shape)}")
+    if images.ndim != 4 or min(images.shape) < 1:
+        raise ValueError(f"a grid shows images [N, H, W, C], got shape {list(images.shape)}")
+    images = seen(images)
     if images.dtype != np.uint8:
         images = np.round(np.clip(images.astype(np.float32), 0.0, 1.0) * 255.0).astype(np.uint8)
     num, height, width, _ = images.shape
@@ -115,7 +121,7 @@ class Monitor:
         Args:
           step: number of steps done.
           name: what it shows, the beginning of the file's name: letters, digits, ``_`` and ``-``.
-          images: floats in [0, 1], uint8 or bool, [N, H, W, 1 or 3].
+          images: floats in [0, 1], uint8 or bool, [N, H, W, C]: see `seen`.
           columns: images in a row.
 
         Returns:

@@ -13,6 +13,8 @@ import numpy as np
 
 from jaxgen import data
 from jaxgen.data import feeds, limits
+from jaxgen.data.images import check_dataset
+from jaxgen.data.standardization import MOST_FEATURES, Standardization, measured
 from jaxgen.evaluation.during_training import Dataset
 from jaxgen.training import manifest, processes
 
@@ -29,27 +31,31 @@ class DataChoice:
     """Which data a run learns from, and how they are read.
 
     Args:
-      dataset: see `jaxgen.data.load`, as are the next four.
+      dataset: see `jaxgen.data.load`, as are the next five.
       data_dir: where TFDS keeps prepared sets.
       manual_dir: folder with the original files of a TFDS set.
-      image_size: height and width in pixels.
+      image_size: sides in pixels, or ``"HEIGHTxWIDTH"``.
       color: ``"grey"`` or ``"rgb"``.
+      fit: whether images of another shape are cropped or padded.
       train_split: the split to train on, or a slice of one.
       test_split: the split to evaluate on.
       streaming: whether the training split is read as it is needed; where it does not fit, for ``"auto"``.
       binarization: whether images are made binary once, or anew at every step.
+      standardize: whether vectors of floats outside [0, 1] are brought to mean 0 and deviation 1.
       conditional: whether the number of classes must be known.
     """
 
     dataset: str
     data_dir: Path | None = None
     manual_dir: Path | None = None
-    image_size: int | None = None
+    image_size: int | str | None = None
     color: data.Color | None = None
+    fit: Literal["crop", "pad"] = "crop"
     train_split: str = "train"
     test_split: str = "test"
     streaming: Streaming = "auto"
     binarization: data.Binarization = "none"
+    standardize: Literal["auto", "never"] = "auto"
     conditional: bool = False
 
 
@@ -64,6 +70,10 @@ class Data(NamedTuple):
     sha256: str  # of `jaxgen.data.LOOKED_AT` examples of the training split
     streams: str | None  # why it streams; None where it does not
     test_identity: dict[str, Any]  # what the run is evaluated on, as plain data
+    class_names: tuple[str, ...] | None  # of the labels from 0 on; None where nobody knows
+    standardization: Standardization | None  # of vectors that were far from [0, 1]
+    unbounded: bool  # whether they are vectors that are not in [0, 1]
+    notes: tuple[str, ...]  # what was read, made of it, and left out
 
 
 def dataset_name(dataset: str) -> str:
@@ -89,12 +99,18 @@ def why_stream(streaming: Streaming, source: data.Source, blocks: int) -> str | 
     return None
 
 
-def load_data(choice: DataChoice, batch_size: int, mesh: jax.sharding.Mesh | None = None) -> Data:
+def load_data(
+    choice: DataChoice,
+    batch_size: int,
+    mesh: jax.sharding.Mesh | None = None,
+    standardized: Standardization | None = None,
+) -> Data:
     """Load the test split and this process's share of the training split, or open the latter to be streamed.
 
-    Either way the examples are the same, binarised where that is asked for.
+    Either way the examples are the same, binarised where that is asked for, and standardised where they are vectors far
+    from [0, 1]: as ``standardized`` says, of a run that was, or else by what there is.
     """
-    places = ("data_dir", "manual_dir", "image_size", "color")
+    places = ("data_dir", "manual_dir", "image_size", "color", "fit")
     settings: dict[str, Any] = {name: getattr(choice, name) for name in places}
     load: Any = partial(data.load, choice.dataset, **settings)
     open_source: Any = partial(data.open_source, choice.dataset, **settings)
@@ -104,10 +120,9 @@ def load_data(choice: DataChoice, batch_size: int, mesh: jax.sharding.Mesh | Non
     streams = why_stream(choice.streaming, source, blocks)
     if processes.largest(int(streams is not None)) and streams is None:
         streams = "it does not fit another process"
-    if streams is not None:
-        needed = open_source(choice.test_split).nbytes
-        limits.check_memory(needed, f"{choice.dataset}: the test split, which is always loaded")
-    test = load(choice.test_split)
+    test_source = open_source(choice.test_split)
+    limits.check_memory(test_source.nbytes, f"{choice.dataset}: the test split, which is always loaded")
+    test = _loaded(test_source, load, choice.test_split)
     if source.image_shape != test["image"].shape[1:]:
         raise ValueError(
             f"{choice.dataset}: training images are {list(source.image_shape)}, test images "
@@ -133,6 +148,13 @@ def load_data(choice: DataChoice, batch_size: int, mesh: jax.sharding.Mesh | Non
                 f"{choice.dataset}: how many classes its labels number is known only after reading all of them: pass "
                 "--streaming never, or leave out --conditional"
             )
+    unbounded, standardization = _standardization(source, choice, standardized)
+    if standardization is not None:
+        test["image"] = standardization(test["image"])
+        if isinstance(train, data.Source):
+            train = data.standardized(train, standardization.__call__)
+        else:
+            train["image"] = standardization(train["image"])
     num_classes = _num_classes(choice.dataset, source, test, processes.largest(largest)) if source.labels else None
     kind = np.dtype(np.bool_) if static else source.image_type
     example = {"image": np.zeros((1, *source.image_shape), kind)}
@@ -140,7 +162,54 @@ def load_data(choice: DataChoice, batch_size: int, mesh: jax.sharding.Mesh | Non
         example["label"] = np.zeros(1, np.int32)
     digest = hashlib.sha256(json.dumps(manifest.describe_leaves(test), sort_keys=True).encode()).hexdigest()
     measured_on = {"split": choice.test_split, "num_examples": len(test["image"]), "sha256": digest}
-    return Data(train, test, example, source.num_examples, num_classes, sha256, streams, measured_on)
+    notes = [f"{what}: {each.notes}" for what, each in (("train", source), ("test", test_source)) if each.notes]
+    if standardization is not None:
+        notes.append("the features are brought to mean 0 and deviation 1, and samples back to their units")
+    return Data(
+        train=train,
+        test=test,
+        example=example,
+        num_examples=source.num_examples,
+        num_classes=num_classes,
+        sha256=sha256,
+        streams=streams,
+        test_identity=measured_on,
+        class_names=source.class_names,
+        standardization=standardization,
+        unbounded=unbounded,
+        notes=tuple(notes),
+    )
+
+
+def _standardization(
+    source: data.Source, choice: DataChoice, saved: Standardization | None
+) -> tuple[bool, Standardization | None]:
+    """(whether the data are vectors that are not in [0, 1], what brings them to mean 0 and deviation 1)."""
+    if len(source.image_shape) != 1 or source.image_type != np.float32:
+        return False, None
+    look = source.look()["image"]
+    inside = bool(look.min() >= 0 and look.max() <= 1)
+    if saved is not None:
+        return True, saved
+    if inside or choice.standardize == "never" or choice.dataset == "gaussians":
+        return not inside, None
+    if look.shape[1] > MOST_FEATURES:
+        raise ValueError(
+            f"{choice.dataset}: {look.shape[1]:,} features are too many to keep the mean and scale of each, at most "
+            f"{MOST_FEATURES:,}: bring them to [0, 1], or pass --standardize never"
+        )
+    return True, measured(look)
+
+
+def _loaded(source: data.Source, load: Callable[..., Dataset], split: str, rows: Any = None) -> Dataset:
+    """The examples of a split, or some rows of them; pictures, whose headers were looked at, by what has done so."""
+    num = source.num_examples
+    chosen = slice(0, num) if rows is None else rows(num)
+    if source.arrays is not None:
+        return {name: array[chosen] for name, array in source.arrays.items()}
+    if source.name.partition(":")[0] in ("folder", "zip"):
+        return check_dataset(source.read(np.arange(num)[chosen]), source.name)
+    return load(split, rows=rows)
 
 
 def _load(
@@ -148,10 +217,7 @@ def _load(
 ) -> tuple[Dataset, str]:
     """This process's rows of the training split, and the fingerprint of the whole split's sample."""
     rows = share.rows(source.num_examples)
-    if source.arrays is None:
-        train = load(split, rows=share.rows)
-    else:
-        train = {name: array[rows] for name, array in source.arrays.items()}
+    train = _loaded(source, load, split, share.rows)
     if static:
         train["image"] = data.binarize_set(train["image"], rows.start)
     places, _ = _own_sample(source, share)

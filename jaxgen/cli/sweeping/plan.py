@@ -198,21 +198,21 @@ class Plan:
         listed = {"settings": [dict(setting) for setting in self.listed]} if self.listed else {}
         return {"over": {name: list(values) for name, values in self.over.items()}, "seeds": self.seeds, **listed}
 
-    def members(self, image_shape: tuple[int, ...], num_classes: int | None) -> list[Member]:
+    def members(self, image_shape: tuple[int, ...], num_classes: int | None, unbounded: bool = False) -> list[Member]:
         """Every member: all seeds of the first setting, of the second, and so on."""
-        self._check_fields(image_shape, num_classes)
+        self._check_fields(image_shape, num_classes, unbounded)
         made: list[Member] = []
         for setting in self.settings():
             changes = {name: value for name, value in setting.items() if name != LATENT}
             for seed in range(self.options.seed, self.options.seed + self.seeds):
                 options = _with(self.options, {**changes, "seed": seed})
                 spec = made[-1].spec if made and made[-1].setting == setting else None
-                made.append(Member(setting, options, spec or options.spec(image_shape, num_classes)))
+                made.append(Member(setting, options, spec or options.spec(image_shape, num_classes, unbounded)))
         return made
 
-    def _check_fields(self, image_shape: tuple[int, ...], num_classes: int | None) -> None:
+    def _check_fields(self, image_shape: tuple[int, ...], num_classes: int | None, unbounded: bool) -> None:
         known = [field.name for field in dataclasses.fields(self.options)]
-        dynamic = dynamic_options(self.options, image_shape, num_classes)
+        dynamic = dynamic_options(self.options, image_shape, num_classes, unbounded)
         listed = f"--over may vary {', '.join(dynamic)} here"
         for name in self.settings()[0]:
             if name == "seed":
@@ -232,7 +232,9 @@ def _with(options: Options, changes: dict[str, Any]) -> Options:
     return dataclasses.replace(options, **changes)
 
 
-def dynamic_options(options: Options, image_shape: tuple[int, ...], num_classes: int | None) -> list[str]:
+def dynamic_options(
+    options: Options, image_shape: tuple[int, ...], num_classes: int | None, unbounded: bool = False
+) -> list[str]:
     """Options that are nothing but numbers in a state: they may differ between members of one program."""
     from jaxgen.training import population  # slow to import
 
@@ -243,7 +245,7 @@ def dynamic_options(options: Options, image_shape: tuple[int, ...], num_classes:
         usual = next(field.default for field in dataclasses.fields(options) if field.name == name)
         values = TRIAL if usual is None else (*TRIAL, usual)
         try:
-            specs = [_with(options, {name: value}).spec(image_shape, num_classes) for value in values]
+            specs = [_with(options, {name: value}).spec(image_shape, num_classes, unbounded) for value in values]
         except (ValueError, TypeError):
             continue
         if specs[0] != specs[1] and not any(population.static_differences(specs[0], spec) for spec in specs[1:]):

@@ -16,6 +16,7 @@ from jaxgen.cli import runs
 from jaxgen.cli.sweeping import results as sweep_results
 from jaxgen.cli.sweeping.plan import Member, Plan, keys
 from jaxgen.cli.sweeping.session import SweepSession, Watched
+from jaxgen.data.standardization import of_plain
 from jaxgen.evaluation.during_training import Evaluation, Pictures, extractor_of
 from jaxgen.families import family_of
 from jaxgen.keys import named_key
@@ -34,8 +35,9 @@ def sweep(plan: Plan) -> Path:
     options = plan.options
     with ExitStack() as held:
         run = open_run(plan, held)
-        loaded = load_data(options.data_choice(), options.batch_size)
-        members = plan.members(loaded.example["image"].shape[1:], loaded.num_classes)
+        known = None if run is None else of_plain(run.config["identity"]["data"].get("standardized"))
+        loaded = load_data(options.data_choice(), options.batch_size, standardized=known)
+        members = plan.members(loaded.example["image"].shape[1:], loaded.num_classes, loaded.unbounded)
         check(members, loaded)
         identity = sweep_identity(plan, loaded)
         if run is not None:
@@ -44,10 +46,12 @@ def sweep(plan: Plan) -> Path:
         state = jax.device_put(initial_state(members, loaded))
         fresh = Start(state, training.zero_totals(state), looked=True, saved=False)
         Pictures(members[0].spec, loaded.test, jax.random.key(0))  # refuses what cannot be shown
-        run = create(plan, identity, held) if run is None else run
+        run = create(plan, identity, loaded, held) if run is None else run
         device = jax.devices()[0]
         print(f"{len(members)} members of {plan.family} on {options.dataset}: {loaded.num_examples} images, "
               f"{device.platform} ({device.device_kind})")  # fmt: skip
+        for text in loaded.notes:
+            print(text)
         print(f"sweep directory: {run.directory}")
         stop = held.enter_context(StopRequest())
         checkpoints = held.enter_context(
@@ -118,26 +122,21 @@ def build_loop(plan: Plan, members: Sequence[Member], loaded: Data) -> loop.Loop
     """The compiled loop of all members."""
     spec: Any = members[0].spec
     step: Any = partial(family_of(spec).step, spec)
-    dynamic = plan.options.data_choice().binarization == "dynamic"
-    transform = runs.dynamic_binarization if dynamic else None
-    return loop.Loop(step, loaded.train, keys(members), plan.options.batch_size, transform, members=plan.how)
+    return loop.Loop(
+        step, loaded.train, keys(members), plan.options.batch_size, runs.transform_of(plan.options), members=plan.how
+    )
 
 
 def sweep_identity(plan: Plan, loaded: Data) -> dict[str, Any]:
     """What makes a sweep this sweep, as plain data."""
-    spec = plan.options.spec(loaded.example["image"].shape[1:], loaded.num_classes)
+    spec = plan.options.spec(loaded.example["image"].shape[1:], loaded.num_classes, loaded.unbounded)
     return {**runs.identity(plan.options, spec, loaded), "sweep": plan.identity()}
 
 
-def settings(plan: Plan, options: Any) -> dict[str, Any]:
-    """Options as they stand in a run's config."""
-    return {"family": plan.family, "options": options.saved()}
-
-
-def create(plan: Plan, identity: dict[str, Any], held: ExitStack) -> Run:
+def create(plan: Plan, identity: dict[str, Any], loaded: Data, held: ExitStack) -> Run:
     """Make the sweep's directory, and hold it."""
     directory = runs.claim(plan.options.workdir, "sweep", held)
-    return Run.create(directory, identity, settings(plan, plan.options))
+    return Run.create(directory, identity, runs.settings_of(plan.options, loaded))
 
 
 def watch(
@@ -160,7 +159,9 @@ def watch(
             own = Run.open(directory)
             own.check_identity(identity)
         else:
-            own = Run.create(directory, identity, {**settings(plan, member.options), "setting": member.setting})
+            own = Run.create(
+                directory, identity, {**runs.settings_of(member.options, loaded), "setting": member.setting}
+            )
         monitor = held.enter_context(Monitor(directory, step if start.looked else step - 1))
         runs.note(monitor, own, start)
         key = jax.random.key(member.options.seed)
