@@ -37,17 +37,11 @@ def _share_left(loss: losses.PairLoss, real_logit: float, fake_logit: float) -> 
 def saturation(gan: GAN, row: Mapping[str, float]) -> float | None:
     """What is left of an undecided discriminator's loss at the mean logits: 1 at equilibrium, 0 when it has won.
 
-    loss(real_logit, fake_logit) / min_c loss(c, c)
+    loss(real_logit, fake_logit) / min_c loss(c, c),  the logits those of a row of means of the training metrics
 
     Logits of the hinge loss, which is flat where healthy discriminators are, are read as log-odds, by the binary
     cross-entropy; so are those of relativistic losses, which fix only their difference: half of it on either side.
-
-    Args:
-      gan: the spec.
-      row: means of the training metrics, numbers by name.
-
-    Returns:
-      The share; None for a loss that says nothing of it (Wasserstein's is a distance), or a row without logits.
+    None for a loss that says nothing of it (Wasserstein's is a distance), or a row without logits.
     """
     if not {"real_logit", "fake_logit"} <= set(row):
         return None
@@ -177,8 +171,5 @@ def collapse_warnings(
         not one, is passed over.
       step: number of steps done. A VAE's active units and diversity are not judged while it is young or the weight of
         its KL is rising; without a step they always are.
-
-    Returns:
-      One sentence each; none for a healthy run.
     """
     return _WARNINGS.get(family_of(spec).name, lambda *_: [])(spec, row, measured, step)
