@@ -64,13 +64,8 @@ def check_images(images: Any, bounded: bool = True) -> None:
     """Refuse arrays that are no images, before anything is computed from them.
 
     Args:
-      images: a NumPy array, what should be [N, H, W, C] or [N, D], at least one: uint8 (0..255), bool or floats in
-        [0, 1].
+      images: a NumPy array, what should be [N, H, W, C] or [N, D]: uint8 (0..255), bool or floats in [0, 1].
       bounded: whether floats must be in [0, 1]; vectors that are no images may be anywhere, but finite.
-
-    Raises:
-      TypeError: they are of another type.
-      ValueError: there are none, or their values are not in the range, or 8-bit images hold nothing but 0 and 1.
     """
     if images.dtype not in (jnp.uint8, jnp.bool_) and not jnp.issubdtype(images.dtype, jnp.floating):
         raise _not_images(images)
@@ -80,15 +75,9 @@ def check_images(images: Any, bounded: bool = True) -> None:
 
 
 def check_concrete(batch: Mapping[str, Any]) -> None:
-    """Refuse concrete images whose values or channels are not where they should be; traced ones are not looked at.
+    """Refuse a batch whose concrete ``image``, [B, H, W, C] or [B, D], is out of range, not finite or channels first.
 
-    Nor are any under ``jax.debug_nans`` or ``jax.debug_infs``.
-
-    Args:
-      batch: mapping with ``image``, [B, H, W, C] in [0, 1], or [B, D] anywhere, but finite.
-
-    Raises:
-      ValueError: floats are out of range or not finite, 8-bit images hold nothing but 0 and 1, or channels come first.
+    Traced images are not looked at, nor are any under ``jax.debug_nans`` or ``jax.debug_infs``.
     """
     config: Any = jax.config
     if config.jax_debug_nans or config.jax_debug_infs:  # they look for the operation at fault

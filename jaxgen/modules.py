@@ -49,15 +49,7 @@ def _keywords(network: Any, train: bool, kwargs: dict[str, Any]) -> dict[str, An
 
 
 def check_instance(name: str, value: Any) -> None:
-    """Refuse a class in place of its instance.
-
-    Args:
-      name: what the error calls it.
-      value: what should be no class, and no NNX module, whose parameters are not in the state; arrays of any shapes.
-
-    Raises:
-      TypeError: it is one.
-    """
+    """Raise TypeError where ``value``, which the error calls ``name``, is a class, or an NNX module."""
     kind = value if isinstance(value, type) else type(value)
     if any(base.__module__ == "flax.nnx.module" for base in kind.__mro__):
         raise TypeError(
@@ -75,9 +67,6 @@ def check_call(name: str, network: Any, *, inputs: int = 1) -> None:
       name: what the error calls it.
       network: the network; its call may leave out ``label`` and ``train``.
       inputs: number of its positional inputs, arrays of any shapes.
-
-    Raises:
-      TypeError: it wants others, or has another name for ``train``, which nobody would then tell it.
     """
     signature = _signature(network)
     if signature is None:
@@ -108,9 +97,6 @@ def check_conditional(kind: str, networks: Mapping[str, tuple[Any, ...]]) -> Non
     Args:
       kind: what the error calls their spec.
       networks: those that are given labels [B], by name.
-
-    Raises:
-      TypeError: there is one.
     """
     classes = num_classes(*(network for each in networks.values() for network in each))
     for name, network in ((name, network) for name, each in networks.items() for network in each):

@@ -79,7 +79,7 @@ def _check_optimizer(name: str, optimizer: Any) -> None:
 
 
 def optimized(optimizer: Any, gradient: Any, state: Any, params: Any, value: jax.Array) -> tuple[Any, Any]:
-    """An optimizer's update, told the loss where it takes such things.
+    """An optimizer's update, told the loss where it takes such things: (updates, new state).
 
     Args:
       optimizer: an optax transformation.
@@ -87,9 +87,6 @@ def optimized(optimizer: Any, gradient: Any, state: Any, params: Any, value: jax
       state: the optimizer's.
       params: parameters like the gradient.
       value: the loss over the global batch, [].
-
-    Returns:
-      (updates like the gradient, the optimizer's new state).
     """
     extra = modules.taken(optimizer.update, {"value": value})
     return optimizer.update(gradient, state, params, **extra)

@@ -20,7 +20,7 @@ import pytest
 from benchmarks import streaming as benchmark
 from jaxgen import data, parallel
 from jaxgen.cli import train
-from jaxgen.data import feeds, limits, streaming
+from jaxgen.data import feeds, folders, limits, streaming
 from jaxgen.training import loop, run_data, session
 from jaxgen.training.run import Run
 from tests import models, tiny_tfds
