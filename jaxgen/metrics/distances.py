@@ -145,6 +145,23 @@ def frechet_distance(first: Moments, second: Moments) -> float:
     return float(gap @ gap + traces - 2.0 * _trace_of_root(first.covariance, second.covariance))
 
 
+@in_double
+def _frechet_of_few(*sides: Sequence[jax.Array]) -> jax.Array:
+    """`frechet_distance` of groups of points, [N, D] and [M, D] together, by an [N, M] matrix: for few points.
+
+    With C = A^T A / (N - 1), A the centred points, tr (C_1^(1/2) C_2 C_1^(1/2))^(1/2) is the sum of the singular values
+    of A_1 A_2^T / ((N - 1) (M - 1))^(1/2).
+    """
+    first, second = (jnp.concatenate(groups).astype(jnp.float64) for groups in sides)
+    means = [points.mean(0) for points in (first, second)]
+    gap = means[0] - means[1]
+    first, second = (
+        (points - mean[None]) / jnp.sqrt(len(points) - 1.0) for points, mean in zip((first, second), means, strict=True)
+    )
+    root = jnp.sum(jnp.linalg.svd(first @ second.T, compute_uv=False))
+    return gap @ gap + jnp.sum(jnp.square(first)) + jnp.sum(jnp.square(second)) - 2.0 * root
+
+
 def frechet_estimate(real: Any, fake: Any, key: jax.Array, num_groups: int = 10) -> Estimate:
     """`frechet_distance` of two sets of features with its standard error, by leaving out a tenth of both at a time.
 
@@ -162,12 +179,17 @@ def frechet_estimate(real: Any, fake: Any, key: jax.Array, num_groups: int = 10)
         raise ValueError(f"num_groups must be at least 2, got {num_groups}")
     real, fake = check_pair(real, fake, 2 * num_groups)
     check_key(key)
-    groups = []
+    sides = []
     for name, points in (("real", real), ("fake", fake)):
         order = jax.device_get(jax.random.permutation(named_key(key, name), len(points)))
-        groups.append([moments(points[order[g::num_groups]]) for g in range(num_groups)])
+        sides.append([points[order[g::num_groups]] for g in range(num_groups)])
+    few = min(len(real), len(fake)) < real.shape[1]
+    groups = [[moments(points) for points in side] for side in ([] if few else sides)]
 
     def distance(left_out: int | None) -> float:
+        if few:
+            kept = ([points for g, points in enumerate(side) if g != left_out] for side in sides)
+            return float(_frechet_of_few(*kept))
         return frechet_distance(*(_together(side, left_out) for side in groups))
 
     partial = [distance(g) for g in range(num_groups)]
