@@ -22,6 +22,7 @@ import tyro
 from jaxgen import data, metrics
 from jaxgen.batches import to_float
 from jaxgen.cli.exit_status import exit_status
+from jaxgen.cli.options import check_seed
 from jaxgen.evaluation import extractors
 from jaxgen.keys import example_keys, named_key
 from jaxgen.training.files import replacing
@@ -291,6 +292,7 @@ def run(options: Options) -> Path:
         raise ValueError(f"--out must end in .png, got {options.out}")
     if options.num_images < 20:
         raise ValueError(f"--num-images must be at least 20, got {options.num_images}")
+    check_seed(options.seed)
     dataset = data.load(
         options.dataset,
         options.split,

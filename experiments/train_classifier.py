@@ -24,6 +24,7 @@ from flax import traverse_util
 
 from experiments.augmentation.classifier import accuracy, load, start, train
 from jaxgen.cli.exit_status import exit_status
+from jaxgen.cli.options import check_seed
 from jaxgen.networks import LeNet
 from jaxgen.training import manifest
 from jaxgen.weights import write_arrays
@@ -75,6 +76,7 @@ class Options:
 def run(options: Options) -> None:
     """Train, measure and write."""
     options.check()
+    check_seed(options.seed)
     training, test = load(options, options.train_split), load(options, options.test_split)
     num_classes = int(training["label"].max()) + 1
     steps_per_epoch = len(training["label"]) // options.batch_size

@@ -22,6 +22,7 @@ from tqdm import tqdm
 import jaxgen
 from jaxgen import data
 from jaxgen.cli.exit_status import exit_status
+from jaxgen.cli.options import check_seed
 from jaxgen.cli.parsing import saved_options
 from jaxgen.data import Source, spread
 from jaxgen.evaluation import extractors, measures, records, report
@@ -64,6 +65,7 @@ class Options:
 
     def check(self) -> None:
         """Refuse what makes no sense, before anything is read or written."""
+        check_seed(self.seed)
         if not self.runs:
             raise ValueError("name at least one run directory")
         if self.num is not None and self.num < 2:

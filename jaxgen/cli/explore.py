@@ -29,6 +29,7 @@ import jaxgen
 from jaxgen import data, latents, losses, metrics
 from jaxgen.batches import to_float
 from jaxgen.cli.exit_status import exit_status
+from jaxgen.cli.options import check_seed
 from jaxgen.cli.parsing import saved_options
 from jaxgen.cli.pictures import animate, show
 from jaxgen.evaluation.during_training import COLUMNS
@@ -66,6 +67,7 @@ class Options:
 
     def check(self) -> None:
         """Refuse what makes no sense, before anything is loaded."""
+        check_seed(self.seed)
         for name in ("num", "num_samples", "temperatures", "num_restarts", "steps", "frames"):
             if getattr(self, name, 1) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")

@@ -15,6 +15,7 @@ import numpy as np
 import tyro
 
 from jaxgen.cli.exit_status import exit_status
+from jaxgen.cli.options import check_seed
 from jaxgen.evaluation.during_training import COLUMNS, class_rows
 from jaxgen.families import family_of
 from jaxgen.training.files import replacing
@@ -61,6 +62,7 @@ def sample(options: Options) -> Path:
         raise ValueError(f"--num must be at least 1, got {options.num}")
     if options.checkpoint not in ("newest", "best") and not options.checkpoint.isdecimal():
         raise ValueError(f"--checkpoint must be newest, best or a step, got {options.checkpoint!r}")
+    check_seed(options.seed)
     run = Run.open(options.run)
     which: Any = options.checkpoint
     state: Any = run.restore(int(which) if which.isdecimal() else which)

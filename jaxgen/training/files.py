@@ -1,13 +1,16 @@
 """Files of a run: written whole or not at all, by one process at a time."""
 
 import contextlib
+import errno
 import json
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 _LOCK = ".lock"
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)  # said by file systems that have none
 
 
 @contextlib.contextmanager
@@ -59,7 +62,7 @@ def exclusive(directory: Path) -> Iterator[None]:
       directory: an existing folder; ``.lock`` in it says who holds it. On POSIX systems.
 
     Returns:
-      A context in which the lock is held.
+      A context in which the lock is held; where the file system has none, a line on the standard error says so.
 
     Raises:
       BlockingIOError: another process holds it; the error names that process.
@@ -81,6 +84,11 @@ def exclusive(directory: Path) -> Iterator[None]:
             raise BlockingIOError(
                 f"{directory} is in use by {holder}: wait for it, stop it, or use another folder"
             ) from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            why = f"its file system has no locks ({error.strerror})"
+            print(f"warning: {directory} is not locked, as {why}: use it with one command at a time", file=sys.stderr)
         with naming(path):
             file.truncate(0)
             file.write(f"process {os.getpid()} on {json.dumps(socket.gethostname())}\n".encode())

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxgen import data
 from jaxgen.cli import runs
+from jaxgen.cli.next_commands import saying_how_to_go_on
 from jaxgen.cli.sweeping import results as sweep_results
 from jaxgen.cli.sweeping.plan import Member, Plan, keys
 from jaxgen.cli.sweeping.session import SweepSession, Watched
@@ -33,7 +34,7 @@ def sweep(plan: Plan) -> Path:
     plan.check()
     options = plan.options
     with ExitStack() as held:
-        run = open_run(plan, held)
+        run, unbegun = runs.find(options, held)
         loaded = load_data(options.data_choice(), options.batch_size)
         members = plan.members(loaded.example["image"].shape[1:], loaded.num_classes)
         check(members, loaded)
@@ -44,7 +45,7 @@ def sweep(plan: Plan) -> Path:
         state = jax.device_put(initial_state(members, loaded))
         fresh = Start(state, training.zero_totals(state), looked=True, saved=False)
         Pictures(members[0].spec, loaded.test, jax.random.key(0))  # refuses what cannot be shown
-        run = create(plan, identity, held) if run is None else run
+        run = create(plan, identity, unbegun, held) if run is None else run
         device = jax.devices()[0]
         print(f"{len(members)} members of {plan.family} on {options.dataset}: {loaded.num_examples} images, "
               f"{device.platform} ({device.device_kind})")  # fmt: skip
@@ -71,23 +72,12 @@ def sweep(plan: Plan) -> Path:
             start=start,
         )
         done, began = session.step, time.perf_counter()
-        session.train()
-        if session.step > done:
-            print(f"{session.step - done} steps of {len(members)} members: {time.perf_counter() - began:.0f} s")
-        report(plan, run.directory, session.step, session.finish())
+        with saying_how_to_go_on(options, run, "sweep", f" --members {plan.how}" if plan.how else ""):
+            session.train()
+            if session.step > done:
+                print(f"{session.step - done} steps of {len(members)} members: {time.perf_counter() - began:.0f} s")
+            report(plan, run.directory, session.step, session.finish())
     return run.directory
-
-
-def open_run(plan: Plan, held: ExitStack) -> Run | None:
-    """The sweep in the ``--workdir``, held, where there is one."""
-    options = plan.options
-    if options.workdir is None or not Run.exists(options.workdir):
-        return None
-    run = Run.open(options.workdir)
-    held.enter_context(run.lock())
-    if not options.resume:
-        raise FileExistsError(f"{run.directory} already holds a run: pass --resume, or another --workdir")
-    return run
 
 
 def check(members: Sequence[Member], loaded: Data) -> None:
@@ -129,15 +119,13 @@ def sweep_identity(plan: Plan, loaded: Data) -> dict[str, Any]:
     return {**runs.identity(plan.options, spec, loaded), "sweep": plan.identity()}
 
 
-def settings(plan: Plan, options: Any) -> dict[str, Any]:
-    """Options as they stand in a run's config."""
-    return {"family": plan.family, "options": options.saved()}
-
-
-def create(plan: Plan, identity: dict[str, Any], held: ExitStack) -> Run:
+def create(plan: Plan, identity: dict[str, Any], unbegun: Run | None, held: ExitStack) -> Run:
     """Make the sweep's directory, and hold it."""
-    directory = runs.claim(plan.options.workdir, "sweep", held)
-    return Run.create(directory, identity, settings(plan, plan.options))
+    directory = runs.claim(plan.options.workdir, "sweep", held, unbegun)
+    run = Run.create(directory, identity, plan.options.settings(), anew=unbegun is not None)
+    for config in (directory / "members").glob("*/config.json") if unbegun is not None else ():
+        config.unlink()
+    return run
 
 
 def watch(
@@ -160,7 +148,7 @@ def watch(
             own = Run.open(directory)
             own.check_identity(identity)
         else:
-            own = Run.create(directory, identity, {**settings(plan, member.options), "setting": member.setting})
+            own = Run.create(directory, identity, {**member.options.settings(), "setting": member.setting})
         monitor = held.enter_context(Monitor(directory, step if start.looked else step - 1))
         runs.note(monitor, own, start)
         key = jax.random.key(member.options.seed)
