@@ -22,7 +22,7 @@ from tqdm import tqdm
 import jaxgen
 from jaxgen import data
 from jaxgen.cli.exit_status import exit_status
-from jaxgen.cli.options import check_seed
+from jaxgen.cli.options import check_data, check_seed
 from jaxgen.cli.parsing import saved_options
 from jaxgen.data import Source, spread
 from jaxgen.evaluation import extractors, measures, records, report
@@ -115,6 +115,7 @@ def load_reference(run: Run, options: Options, bar: Any) -> Reference:
     """Load the data of a run, and extract what its samples will be compared with."""
     saved = saved_options(run)
     saved = saved if options.dataset is None else dataclasses.replace(saved, dataset=options.dataset)
+    check_data(saved.dataset, run.directory)
     loaded = load_data(saved.data_choice(), saved.batch_size)
     identity = run.config["identity"]["data"]
     shape = tuple(identity["image_shape"])

@@ -51,6 +51,7 @@ def exit_status(read: Callable[[], T], act: Callable[[T], object], go_on: str | 
     put right, 2 where that is the command line itself; or 128 and the number of the signal that stopped it."""
     outlive_readers()
     silence_what_orbax_leaves()
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it draws without a home, and would say so in two lines
     try:
         options = read()
         keep_compiled_programs()

@@ -32,7 +32,7 @@ def saying_how_to_go_on(options: Options, run: Run, verb: str = "train", more: s
 
 def resume_command(options: Options, run: Run, verb: str = "train") -> str:
     """The command that goes on with a run under the same options, of which its config holds most."""
-    saved = dataclasses.replace(saved_options(run), mesh=None)
+    saved = saved_options(run)
     kept, paths = options.saved(), options.settings().get("paths", {})
     words = []
     for field in dataclasses.fields(options):
@@ -67,9 +67,11 @@ def _of_a_run(directory: Path) -> list[str]:
     """To draw from a run, and to measure it."""
     run = Run.open(directory)
     pictures = len(run.config["identity"]["data"]["image_shape"]) == 3
-    out = [] if pictures else ["--out", "samples.npz"]
-    draws = [["sample", str(directory), *out]] if family_of(run.spec).sample is not None else []
-    return [_line(words) for words in (*draws, ["evaluate", str(directory)])]
+    draws = ["sample", str(directory), *([] if pictures else ["--out", "samples.npz"])]
+    return [
+        *([_line(draws)] if family_of(run.spec).sample is not None else []),
+        *([_line(["evaluate", str(directory)])] if pictures else []),
+    ]
 
 
 def _logged(directory: Path, name: str) -> bool:

@@ -82,6 +82,26 @@ def is_there(path: str) -> bool:
         return False
 
 
+def check_data(dataset: str, directory: Path) -> None:
+    """Refuse data of a run that are no longer where it had them."""
+    before, path = split_path(dataset)
+    if path and not is_there(path):
+        raise FileNotFoundError(
+            f"there are no data at {path}: say where those of {directory} are now, with --dataset {before}PATH"
+        )
+
+
+def check_encoding(directory: Path) -> None:
+    """Refuse a place whose name is no Unicode text: checkpoints cannot be written there."""
+    try:
+        str(directory.absolute()).encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"the name {str(directory)!a} is no text in this system's encoding, and checkpoints cannot be written "
+            "there: set PYTHONUTF8=1, or use another --workdir"
+        ) from None
+
+
 def _anywhere(name: str, value: str) -> str:
     """The value of one of `PATHS`, such that it holds in every directory."""
     before, path = split_path(value) if name in ("dataset", "extractor") else ("", value)

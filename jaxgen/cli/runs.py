@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxgen import data
 from jaxgen.cli.next_commands import saying_how_to_go_on
-from jaxgen.cli.options import Options, is_there, nothing_to_resume, split_path
+from jaxgen.cli.options import Options, check_data, check_encoding, nothing_to_resume
 from jaxgen.evaluation.during_training import Evaluation, Pictures, extractor_of
 from jaxgen.families import family_of
 from jaxgen.keys import named_key, step_key
@@ -168,6 +168,7 @@ def train(options: Options) -> Path:
 def find(options: Options, held: ExitStack) -> tuple[Run | None, Run | None]:
     """(the run to go on with, one of which nothing has been trained and which is begun anew): whichever there is in the
     --workdir, held; an error where that is not what was meant."""
+    check_encoding(options.workdir or Path())
     if options.workdir is None or not Run.exists(options.workdir):
         if options.workdir is not None and options.resume and not (options.requeue or is_restarted()):
             raise nothing_to_resume(options.workdir)
@@ -181,11 +182,7 @@ def find(options: Options, held: ExitStack) -> tuple[Run | None, Run | None]:
         raise FileExistsError(
             f"{run.directory} already holds a run: pass --resume to continue it, or another --workdir"
         )
-    before, path = split_path(options.dataset)
-    if path and not is_there(path):
-        raise FileNotFoundError(
-            f"there are no data at {path}: say where those of {run.directory} are now, with --dataset {before}PATH"
-        )
+    check_data(options.dataset, run.directory)
     return run, None
 
 
