@@ -21,7 +21,7 @@ import numpy as np
 from jaxgen import data, metrics
 from jaxgen.batches import to_float
 from jaxgen.cli.exit_status import command
-from jaxgen.cli.options import check_least
+from jaxgen.cli.options import check_least, check_seed
 from jaxgen.evaluation import extractors
 from jaxgen.evaluation.figures import new_figure, save_figure
 from jaxgen.keys import example_keys, named_key
@@ -287,6 +287,7 @@ def run(options: Options) -> Path:
     if options.out.suffix != ".png":
         raise ValueError(f"--out must end in .png, got {options.out}")
     check_least(options, {"num_images": 20})
+    check_seed(options.seed)
     dataset = data.load(
         options.dataset,
         options.split,

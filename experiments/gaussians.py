@@ -26,6 +26,7 @@ import optax
 import jaxgen
 from jaxgen import losses, metrics, networks
 from jaxgen.cli.exit_status import command
+from jaxgen.cli.options import check_seed
 from jaxgen.keys import named_key, step_key
 from jaxgen.training.monitor import image_grid, write_png
 
@@ -115,6 +116,7 @@ def compare(options: Options) -> None:
     unknown = [method for method in options.methods if method not in METHODS]
     if unknown or options.seeds < 1 or options.steps < 1:
         raise ValueError(f"--methods are {', '.join(METHODS)}; --seeds and --steps at least 1")
+    check_seed(0, options.seeds, "the seed")
     print(f"{options.seeds} seeds, {options.steps} steps, {options.num_samples} samples; of 25 modes:")
     pictures = []
     for method in options.methods:

@@ -22,7 +22,7 @@ from flax import traverse_util
 
 from experiments.augmentation.classifier import accuracy, load, start, train
 from jaxgen.cli.exit_status import command
-from jaxgen.cli.options import check_least
+from jaxgen.cli.options import check_least, check_seed
 from jaxgen.networks import LeNet
 from jaxgen.training import machine
 from jaxgen.weights import write_arrays
@@ -72,6 +72,7 @@ class Options:
 def run(options: Options) -> None:
     """Train, measure and write."""
     options.check()
+    check_seed(options.seed)
     training, test = load(options, options.train_split), load(options, options.test_split)
     num_classes = int(training["label"].max()) + 1
     steps_per_epoch = len(training["label"]) // options.batch_size

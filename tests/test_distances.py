@@ -211,6 +211,7 @@ def test_few_points_of_many_features_are_compared_in_their_span(key: jax.Array) 
     again = metrics.frechet_estimate(wide, wider, key)
     np.testing.assert_allclose([again.value, again.standard_error], [value, error], rtol=1e-9)
     narrow = metrics.frechet_estimate(real[:, :30], fake[:, :30], key)
-    padded = metrics.frechet_estimate(*(np.pad(points[:, :30], ((0, 0), (0, 30))) for points in (real, fake)), key)
+    widened = [np.pad(points[:, :30], ((0, 0), (0, 30))) for points in (real, fake)]
+    padded = metrics.frechet_estimate(widened[0], widened[1], key)
     np.testing.assert_allclose(padded.value, narrow.value, rtol=1e-6)
     np.testing.assert_allclose(padded.standard_error, narrow.standard_error, rtol=1e-4)

@@ -134,7 +134,7 @@ def test_a_borrowed_run_resumes_without_its_source_and_elsewhere(
     assert "its bits may be others from here: topology.platform was 'cpu', now 'tpu'" in capsys.readouterr().out
 
 
-def test_resume_without_a_checkpoint_starts_at_0_and_says_so(npz: str, tmp_path: Path, capsys: Any) -> None:
+def test_requeue_without_a_checkpoint_starts_at_0_and_says_so(npz: str, tmp_path: Path, capsys: Any) -> None:
     arguments = [
         *TINY["vae"],
         "--dataset",
@@ -143,7 +143,7 @@ def test_resume_without_a_checkpoint_starts_at_0_and_says_so(npz: str, tmp_path:
         "3",
         "--workdir",
         str(tmp_path / "run"),
-        "--resume",
+        "--requeue",
     ]
     assert train.main(arguments) == 0
     assert "no completed checkpoint: starting at step 0" in capsys.readouterr().out

@@ -15,7 +15,7 @@ from experiments.augmentation import classifier
 from experiments.augmentation.generated_images import Filtered, draw_confident, enlarge, generated_per_class
 from jaxgen import data
 from jaxgen.batches import to_float
-from jaxgen.cli.options import check_least
+from jaxgen.cli.options import check_least, check_seed
 from jaxgen.cli.parsing import FAMILIES
 from jaxgen.data.feeds import batch_at
 from jaxgen.families import family_of
@@ -104,9 +104,10 @@ class Options:
     def check(self) -> None:
         """Refuse numbers that make no sense, before anything is read or written."""
         counts = ("generated", "most_draws", "steps", "batch_size", "gan_steps", "vae_steps", "generator_batch_size")
-        check_least(self, {**dict.fromkeys(counts, 1), "shift": 0, "first_seed": 0})
+        check_least(self, {**dict.fromkeys(counts, 1), "shift": 0})
         if self.seeds < 2:
             raise ValueError(f"--seeds must be at least 2, as error bars need them, got {self.seeds}")
+        check_seed(self.first_seed, self.seeds, "--first-seed")
         if self.learning_rate <= 0 or (self.gan_learning_rate or 1.0) <= 0:
             raise ValueError("--learning-rate and --gan-learning-rate must be positive")
         for name in ("labels", "families", "thresholds", "shares"):

@@ -28,7 +28,7 @@ RECORDS = Path(__file__).parents[1] / "records"
 NOT_IDENTITY = (
     *("config", "data_dir", "manual_dir", "streaming", "steps", "log_every", "eval_every", "sample_every", "keep"),
     *("checkpoint_every", "keep_every", "checkpointing", "mesh", "coordinator", "num_processes", "process_id"),
-    *("workdir", "resume", "init_from", "log_likelihood_samples", "extractor"),
+    *("workdir", "resume", "requeue", "init_from", "partial", "log_likelihood_samples", "extractor"),
 )
 
 

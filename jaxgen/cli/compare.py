@@ -190,7 +190,7 @@ def planned(options: Options) -> list[Entry]:
         )
     folders = {name: options.out / "runs" / name for name in models}
     return [
-        Entry(TITLES[name], folders[name], dataclasses.replace(own, workdir=folders[name], resume=True))
+        Entry(TITLES[name], folders[name], dataclasses.replace(own, workdir=folders[name], requeue=True))
         for name, own in models.items()
     ]
 

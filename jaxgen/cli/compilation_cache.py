@@ -1,14 +1,19 @@
 """Compiled programs kept between commands: what was compiled once starts at once the next time."""
 
+import errno
 import hashlib
 import os
 import platform
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
+from jaxgen.training.files import naming
 from jaxgen.training.machine import num_cores
 
 MOST_BYTES = 2_000_000_000
+ROOM = 50_000_000  # bytes: programs of a few runs
 
 
 def machine() -> str:
@@ -30,6 +35,15 @@ def trim(directory: Path, most_bytes: int) -> None:
         size -= stat.st_size
 
 
+def check_room(directory: Path) -> None:
+    """Raise an OSError where nothing can be written: JAX would say so once for each program, in several lines."""
+    with naming(directory):
+        if shutil.disk_usage(directory).free < ROOM:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with tempfile.TemporaryFile(dir=directory) as trial:
+            trial.write(bytes(ROOM // 100))
+
+
 def keep_compiled_programs() -> None:
     """Have JAX keep what it compiles in ``$XDG_CACHE_HOME/jaxgen`` (``~/.cache/jaxgen``).
 
@@ -38,11 +52,12 @@ def keep_compiled_programs() -> None:
     if os.environ.keys() & {"JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE"}:
         return
     home = os.environ.get("XDG_CACHE_HOME", "")
-    directory = (Path(home) if home else Path("~/.cache").expanduser()) / "jaxgen" / machine()
     try:
+        directory = (Path(home) if home else Path("~/.cache").expanduser()) / "jaxgen" / machine()
         directory.mkdir(parents=True, exist_ok=True)
         trim(directory, MOST_BYTES)
-    except OSError as error:
+        check_room(directory)
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
         print(f"compiled programs are not kept: {error}", file=sys.stderr)
         return
     import jax  # slow

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from jaxgen.cli.options import check_least, checkpoint
+from jaxgen.cli.options import check_data, check_least, check_seed, checkpoint
 from jaxgen.cli.parsing import saved_options
 from jaxgen.cli.progress import Bars
 from jaxgen.evaluation import measures, records, report
@@ -45,6 +45,7 @@ class Options:
         if not self.runs:
             raise ValueError("name at least one run directory")
         check_least(self, {"num": 2})
+        check_seed(self.seed)
         checkpoint(self.checkpoint)
         unknown = [name for name in self.measures if name not in (*measures.MEASURES, *GROUPS)]
         if unknown or not self.measures:
@@ -56,7 +57,9 @@ class Options:
 def data_of(run: Run, options: Options) -> DataChoice:
     """The data of a run, from where they are now."""
     choice: DataChoice = saved_options(run).data_choice()
-    return choice if options.dataset is None else dataclasses.replace(choice, dataset=options.dataset)
+    choice = choice if options.dataset is None else dataclasses.replace(choice, dataset=options.dataset)
+    check_data(choice.dataset, run.directory)
+    return choice
 
 
 def evaluate(options: Options) -> Path:

@@ -13,6 +13,7 @@ import tyro
 
 from jaxgen.cli.compilation_cache import keep_compiled_programs
 from jaxgen.cli.options import UsageError
+from jaxgen.cli.platforms import missing_platform
 from jaxgen.cli.standard_streams import outlive_readers
 from jaxgen.training.stopping import Stopped
 
@@ -47,21 +48,28 @@ def silence_what_orbax_leaves() -> None:
         warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
 
 
-def exit_status(read: Callable[[], T], act: Callable[[T], object], go_on: str = "go on with --resume") -> int:
+def exit_status(read: Callable[[], T], act: Callable[[T], object], go_on: str | None = None) -> int:
     """Read a command line and act on it: 0; 1 and one line on the standard error for what the person who called it can
     put right, 2 where that is the command line itself; or 128 and the number of the signal that stopped it."""
     outlive_readers()
     silence_what_orbax_leaves()
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it draws without a home, and would say so in two lines
     try:
         options = read()
         keep_compiled_programs()
         act(options)
     except Stopped as stopped:
-        print(f"{stopped}: everything is saved, {go_on}", file=sys.stderr)
+        print(f"{stopped}: everything is saved, {go_on or stopped.go_on or 'go on with --resume'}", file=sys.stderr)
         return stopped.status
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
+    except (RuntimeError, AssertionError):
+        missing = missing_platform()
+        if missing is None:
+            raise
+        print(f"error: {missing}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -29,7 +29,7 @@ import jaxgen
 from jaxgen import data, latents, losses, metrics
 from jaxgen.batches import to_float
 from jaxgen.cli.exit_status import exit_status
-from jaxgen.cli.options import check_least, checkpoint
+from jaxgen.cli.options import check_least, check_seed, checkpoint
 from jaxgen.cli.parsing import saved_options
 from jaxgen.cli.pictures import animate, floats, show
 from jaxgen.evaluation.during_training import COLUMNS
@@ -69,6 +69,7 @@ class Options:
 
     def check(self) -> None:
         """Refuse what makes no sense, before anything is loaded."""
+        check_seed(self.seed)
         names = ("num", "num_samples", "temperatures", "num_restarts", "steps", "frames")
         check_least(self, dict.fromkeys(names, 1))
         checkpoint(self.checkpoint)

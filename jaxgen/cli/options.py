@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from jaxgen.training.session import Cadence
 
 FLOAT32_MAX = 3.4028234e38
+LARGEST_SEED = 2**32 - 1  # a key is made of 32 bits: a larger one would silently be another seed
 Activation = Literal["elu", "gelu", "glu", "leaky_relu", "relu", "silu", "softplus", "tanh"]
 DType = Literal["float32", "bfloat16"]
 Topic = Literal["basics", "data", "model", "optimisation", "training", "checkpoints", "devices"]
+PATHS = ("dataset", "data_dir", "manual_dir", "extractor")  # which may name a place from the current directory
 TOPICS: tuple[Topic, ...] = ("basics", "data", "model", "optimisation", "training", "checkpoints", "devices")
 
 
@@ -76,6 +78,62 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:-1]) + " and " * (len(names) > 1) + names[-1]
 
 
+def check_seed(seed: int, count: int = 1, name: str = "--seed") -> None:
+    """Refuse a seed that 32 bits do not hold, and so many seeds from it on where the last one is such."""
+    if not 0 <= seed <= LARGEST_SEED:
+        raise ValueError(f"{name} must be from 0 to {LARGEST_SEED}, got {seed}")
+    if seed + count - 1 > LARGEST_SEED:
+        raise ValueError(
+            f"{name} {seed} and the seeds after it, {count} in all, go past {LARGEST_SEED}: give smaller ones"
+        )
+
+
+def split_path(value: str) -> tuple[str, str]:
+    """What an option says before the path that it names, and the path: ``folder:PATH``; an empty one where none is."""
+    kind, _, rest = value.partition(":")
+    if kind == "stacked":
+        before, path = split_path(rest)
+        return f"stacked:{before}", path
+    return (f"{kind}:", rest) if kind in ("folder", "zip", "npz", "npy", "idx", "inception") else (value, "")
+
+
+def is_there(path: str) -> bool:
+    """Whether a path that was typed leads to something."""
+    try:
+        return Path(path).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):
+        return False
+
+
+def check_data(dataset: str, directory: Path) -> None:
+    """Refuse data of a run that are no longer where it had them."""
+    before, path = split_path(dataset)
+    if path and not is_there(path):
+        raise FileNotFoundError(
+            f"there are no data at {path}: say where those of {directory} are now, with --dataset {before}PATH"
+        )
+
+
+def check_encoding(directory: Path) -> None:
+    """Refuse a place whose name is no Unicode text: checkpoints cannot be written there."""
+    try:
+        str(directory.absolute()).encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"the name {str(directory)!a} is no text in this system's encoding, and checkpoints cannot be written "
+            "there: set PYTHONUTF8=1, or use another --workdir"
+        ) from None
+
+
+def _anywhere(name: str, value: str) -> str:
+    """The value of one of `PATHS`, such that it holds in every directory."""
+    before, path = split_path(value) if name in ("dataset", "extractor") else ("", value)
+    try:
+        return f"{before}{Path(path).expanduser().absolute()}" if path else value
+    except (RuntimeError, OSError):  # a ~user that there is not, or no current directory: said where it is read
+        return value
+
+
 def _is_of_tfds(options: Any) -> bool:
     """Whether the data set is one that TFDS prepares."""
     name = options.dataset.removeprefix("stacked:")
@@ -106,6 +164,8 @@ class Options:
     """The run directory; the next free runs/FAMILY-NNN when not given."""
     resume: bool = option(default=False, topic="basics", saved=False)
     """Continue the run in --workdir from its newest checkpoint."""
+    requeue: bool = option(default=False, topic="basics", saved=False)
+    """The same, or begin where there is no run yet: for jobs that are started again."""
     data_dir: Path | None = option(None, "data", **_OF_TFDS)
     """Where TFDS keeps prepared sets."""
     manual_dir: Path | None = option(None, "data", **_OF_TFDS)
@@ -138,6 +198,10 @@ class Options:
     """Leave out steps that are not finite, and give up after so many."""
     init_from: Path | None = option(None, "training")
     """Start from the weights of another run's newest checkpoint."""
+    partial: bool = option(
+        default=False, topic="training", needs="--init-from", where=lambda o: o.init_from is not None
+    )
+    """Take the weights that fit, and name the rest."""
     checkpoint_every: int = option(1000, "checkpoints", least=1)
     """Steps between checkpoints."""
     keep: int = option(2, "checkpoints", least=1)
@@ -170,6 +234,11 @@ class Options:
         if kind is not type(self):
             raise ValueError(f"this architecture has options of its own, {kind.__name__}, not {type(self).__name__}")
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether a run that is there is to be continued."""
+        return self.resume or self.requeue
+
     def spec(self, image_shape: tuple[int, ...], num_classes: int | None = None, unbounded: bool = False) -> Any:
         """The model for images of this shape, and labels of so many classes (None: without labels); for vectors that
         are not in [0, 1] where ``unbounded``."""
@@ -177,6 +246,7 @@ class Options:
 
     def check(self) -> None:
         """Refuse numbers that make no sense, before anything is read or written."""
+        check_seed(self.seed)
         for field in dataclasses.fields(self):
             value, least = getattr(self, field.name), field.metadata["least"]
             numbers = [x for x in (value if isinstance(value, tuple) else (value,)) if isinstance(x, int | float)]
@@ -189,8 +259,8 @@ class Options:
         given = [self.coordinator, self.num_processes, self.process_id]
         if any(value is None for value in given) and any(value is not None for value in given):
             raise ValueError("--coordinator, --num-processes and --process-id go together: pass all of them or none")
-        if self.resume and self.workdir is None:
-            raise ValueError("--resume needs the --workdir of the run to continue")
+        if self.goes_on and self.workdir is None:
+            raise ValueError(f"--{'resume' if self.resume else 'requeue'} needs the --workdir of the run to continue")
 
     def check_given(self, names: set[str]) -> None:
         """Refuse an option that was given and has no meaning beside the others: it would be ignored."""
@@ -222,6 +292,22 @@ class Options:
             for field in dataclasses.fields(self)
         }
         return {name: str(value) if isinstance(value, Path) else value for name, value in kept.items()}
+
+    def settings(self) -> dict[str, Any]:
+        """What the run's config keeps besides its identity: the options as they were typed, and where their paths
+        lead from any directory."""
+        kept = self.saved()
+        lead = {name: (kept[name], _anywhere(name, kept[name])) for name in PATHS if kept.get(name) is not None}
+        paths = {name: path for name, (typed, path) in lead.items() if path != typed}
+        return {"family": self.family, "options": kept, **({"paths": paths} if paths else {})}
+
+
+def nothing_to_resume(workdir: Path) -> FileNotFoundError:
+    """What is said where a run ought to be, and is not."""
+    return FileNotFoundError(
+        f"{workdir} holds no run to resume: give the --workdir of one, leave out --resume to begin one there, or pass "
+        "--requeue to resume or begin, whichever fits"
+    )
 
 
 class UsageError(ValueError):

@@ -8,13 +8,23 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypedDict, get_args, get_origin, get_type_hints
 
 import tyro
 
 from jaxgen import recipes
 from jaxgen.cli.gan_options import GANOptions
-from jaxgen.cli.options import TOPICS, Options, UsageError, documentation, flag, listed
+from jaxgen.cli.options import (
+    TOPICS,
+    Options,
+    UsageError,
+    documentation,
+    flag,
+    is_there,
+    listed,
+    nothing_to_resume,
+    split_path,
+)
 from jaxgen.cli.vae_options import VAEOptions
 from jaxgen.untrusted import check, one_line, shown
 
@@ -34,7 +44,7 @@ def parse(
     """Options of the command line: over those of the run to resume, or of the named configuration, or the defaults.
 
     Args:
-      arguments: a family, then options.
+      arguments: a family, then options; options alone where they say which run to resume.
       program: what the command is called.
       known: the modules of the named configurations, by their names.
 
@@ -47,6 +57,8 @@ def parse(
     if not arguments or arguments[0] in ("-h", "--help"):
         print(f"usage: {program} {{{','.join(FAMILIES)}}} [options]; {program} vae --help lists the options")
         raise SystemExit(0 if arguments else 2)
+    if arguments[0].startswith("-"):
+        arguments = [_family_of_run(arguments, program), *arguments]
     family, rest = arguments[0], list(arguments[1:])
     if family not in FAMILIES:
         meant = difflib.get_close_matches(family, FAMILIES, n=1)
@@ -95,7 +107,7 @@ def _default(rest: list[str], family: str, known: Mapping[str, str]) -> Options:
     named, workdir = value_of(rest, "--config"), value_of(rest, "--workdir")
     if named is not None:
         return load_config(named, family, known)
-    if "--resume" in rest and workdir is not None and (Path(workdir) / "config.json").is_file():
+    if _goes_on(rest) and workdir is not None and (Path(workdir) / "config.json").is_file():
         from jaxgen.training.run import Run  # slow to import
 
         default = saved_options(run := Run.open(Path(workdir)))
@@ -103,6 +115,27 @@ def _default(rest: list[str], family: str, known: Mapping[str, str]) -> Options:
             raise ValueError(f"{run.directory} holds a {default.family}: train it as {default.family}, not as {family}")
         return default
     return FAMILIES[family]()
+
+
+def _goes_on(arguments: Sequence[str]) -> bool:
+    return bool({"--resume", "--requeue"} & set(arguments))
+
+
+def _family_of_run(arguments: Sequence[str], program: str) -> str:
+    """The family of the run to resume, where none is given."""
+    workdir = value_of(arguments, "--workdir")
+    if not _goes_on(arguments) or workdir is None:
+        raise UsageError(
+            f"no family was given before {shown(arguments[0])}: usage: {program} {{{','.join(FAMILIES)}}} [options]; "
+            f"{program} vae --help lists the options"
+        )
+    from jaxgen.training.run import Run  # slow to import
+
+    if not Run.exists(Path(workdir)):
+        if "--requeue" in arguments:
+            raise UsageError(f"{workdir} holds no run yet, so say what to begin: {program} vae, or {program} gan")
+        raise nothing_to_resume(Path(workdir))
+    return saved_options(Run.open(Path(workdir))).family
 
 
 def _architecture(rest: list[str], family: str, default: type[Options]) -> type[Options]:
@@ -261,8 +294,17 @@ def value_of(arguments: Sequence[str], name: str) -> str | None:
 
 
 class _Saved(TypedDict):
+    paths: NotRequired[dict[str, str]]
     family: str
     options: dict[str, Any]
+
+
+def _where_it_is(typed: Any, anywhere: str | None) -> Any:
+    """What was typed where only that leads anywhere from here, or what holds in every directory."""
+    if anywhere is None or not isinstance(typed, str):
+        return typed
+    there, here = (is_there(split_path(each)[1] or each) for each in (anywhere, typed))
+    return typed if here and not there else anywhere
 
 
 def saved_options(run: "Run") -> Any:
@@ -279,6 +321,7 @@ def saved_options(run: "Run") -> Any:
         for field in dataclasses.fields(kind):
             if field.name in saved["options"]:  # older runs lack options of today, and have those of all architectures
                 hint, value = get_type_hints(kind)[field.name], saved["options"][field.name]
+                value = _where_it_is(value, saved.get("paths", {}).get(field.name))
                 is_path = Path in get_args(hint) and isinstance(value, str)
                 values[field.name] = Path(value) if is_path else tuple(value) if isinstance(value, list) else value
                 check(values[field.name], hint, f"settings.options.{field.name}", value)

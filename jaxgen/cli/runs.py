@@ -1,6 +1,8 @@
 """How a run begins and goes on: its identity, its directory, its first state; and its whole way, of `jaxgen train`."""
 
+import os
 import shutil
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -11,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen import data
-from jaxgen.cli.options import Options
+from jaxgen.cli.next_commands import saying_how_to_go_on
+from jaxgen.cli.options import Options, check_data, check_encoding, nothing_to_resume
 from jaxgen.data.standardization import of_plain
 from jaxgen.evaluation.during_training import Evaluation, Pictures, extractor_of
 from jaxgen.families import family_of
@@ -24,6 +27,9 @@ from jaxgen.training.run import Run, Spec, State, differences, init_state, to_pl
 from jaxgen.training.run_data import Data, dataset_name, load_data
 from jaxgen.training.session import Session, Start
 from jaxgen.training.stopping import StopRequest
+
+# What schedulers count their starts of a job with, and from which number on it is not the first.
+RESTARTS = {"SLURM_RESTART_COUNT": 1, "AWS_BATCH_JOB_ATTEMPT": 2}
 
 
 def identity(options: Options, spec: Spec, loaded: Data) -> dict[str, Any]:
@@ -49,7 +55,7 @@ def identity(options: Options, spec: Spec, loaded: Data) -> dict[str, Any]:
 def settings_of(options: Options, loaded: Data) -> dict[str, Any]:
     """What a run's config keeps besides its identity: its options, and the names of its classes."""
     names = {} if loaded.class_names is None else {"class_names": list(loaded.class_names)}
-    return {"family": options.family, "options": options.saved(), **names}
+    return {**options.settings(), **names}
 
 
 def claim_next_free(parent: Path, family: str) -> Path:
@@ -65,8 +71,8 @@ def claim_next_free(parent: Path, family: str) -> Path:
             return directory
 
 
-def borrow_weights(state: State, source: Path) -> State:
-    """Put another run's parameters, collections and moving average into a fresh state."""
+def borrow_weights(state: State, source: Path, partial: bool = False, say: Callable[[str], object] = print) -> State:
+    """Put another run's parameters, collections and moving average into a fresh state; partially, those that fit."""
     other = Run.open(source).restore("newest")
     names = [
         name for name in state._fields if name.endswith(("params", "collections", "ema")) and name != "hyperparams"
@@ -75,9 +81,25 @@ def borrow_weights(state: State, source: Path) -> State:
         raise ValueError(f"{source} holds a {type(other).__name__}, wanted a {type(state).__name__}")
     saved, wanted = ({name: getattr(s, name) for name in names} for s in (other, state))
     differing = manifest.array_differences(manifest.arrays(saved), manifest.arrays(wanted))
-    if differing:
-        raise ValueError(f"the weights of {source} do not fit: {manifest.summary(differing)}")
-    return state._replace(**saved)
+    if not differing:
+        return state._replace(**saved)
+    if not partial:
+        raise ValueError(
+            f"the weights of {source} do not fit: {manifest.summary(differing)}: --partial takes those that do"
+        )
+    theirs, own = manifest.paths(saved), manifest.arrays(wanted)
+    if saved.get("ema", ...) is None:  # a moving average begins with what it is of
+        theirs |= {name.replace("generator_", "ema/", 1): leaf for name, leaf in theirs.items() if name[:3] == "gen"}
+    fit = {name: leaf for name, leaf in theirs.items() if own.get(name) == manifest.describe(leaf)}
+    if not fit:
+        raise ValueError(f"none of the weights of {source} fits: {manifest.summary(differing)}")
+    left = [line for line in differing if line.partition(": ")[0] not in fit]
+    say(f"{len(fit)} arrays are from {source}, and {len(left)} are not: {manifest.summary(left)}")
+
+    def choose(place: Any, leaf: Any) -> Any:
+        return fit.get(jax.tree_util.keystr(place, simple=True, separator="/"), leaf)
+
+    return state._replace(**jax.tree_util.tree_map_with_path(choose, wanted))
 
 
 def dynamic_binarization(batch: dict[str, jax.Array], key: jax.Array, step: jax.Array) -> dict[str, jax.Array]:
@@ -112,14 +134,7 @@ def train(options: Options) -> Path:
     processes.connect(options.coordinator, options.num_processes, options.process_id)
     mesh = processes.build_mesh(options.mesh)
     with ExitStack() as held:
-        run = Run.open(options.workdir) if options.workdir is not None and Run.exists(options.workdir) else None
-        if run is not None:
-            if processes.is_primary():
-                held.enter_context(run.lock())
-            if not options.resume:
-                raise FileExistsError(
-                    f"{run.directory} already holds a run: pass --resume to continue it, or another --workdir"
-                )
+        run, unbegun = find(options, held)
         known = None if run is None else of_plain(run.config["identity"]["data"].get("standardized"))
         loaded = load_data(options.data_choice(), options.batch_size, mesh, known)
         spec: Any = options.spec(loaded.example["image"].shape[1:], loaded.num_classes, loaded.unbounded)
@@ -140,7 +155,7 @@ def train(options: Options) -> Path:
             say(text)
         if loaded.streams is not None:
             say(f"streaming the training images from where they are: {loaded.streams}")
-        run = create_together(run, run_identity, settings_of(options, loaded), options, held)
+        run = create_together(run, unbegun, run_identity, settings_of(options, loaded), options, held)
         say(f"run directory: {run.directory}")
         stop = held.enter_context(StopRequest())
         checkpoints = held.enter_context(
@@ -177,9 +192,37 @@ def train(options: Options) -> Path:
             stop=stop,
             start=start,
         )
-        for picture in session.train():
-            say(f"picture: {picture}")
+        with saying_how_to_go_on(options, run):
+            for picture in session.train():
+                say(f"picture: {picture}")
     return run.directory
+
+
+def find(options: Options, held: ExitStack) -> tuple[Run | None, Run | None]:
+    """(the run to go on with, one of which nothing has been trained and which is begun anew): whichever there is in the
+    --workdir, held; an error where that is not what was meant."""
+    check_encoding(options.workdir or Path())
+    if options.workdir is None or not Run.exists(options.workdir):
+        if options.workdir is not None and options.resume and not (options.requeue or is_restarted()):
+            raise nothing_to_resume(options.workdir)
+        return None, None
+    run = Run.open(options.workdir)
+    if processes.is_primary():
+        held.enter_context(run.lock())
+    if not options.goes_on:
+        if not run.began():
+            return None, run
+        raise FileExistsError(
+            f"{run.directory} already holds a run: pass --resume to continue it, or another --workdir"
+        )
+    check_data(options.dataset, run.directory)
+    return run, None
+
+
+def is_restarted() -> bool:
+    """Whether a scheduler says that it started the same command before."""
+    counts = {name: os.environ.get(name, "") for name in RESTARTS}
+    return any(counts[name].isdecimal() and int(counts[name]) >= least for name, least in RESTARTS.items())
 
 
 def starting_point(options: Options, run: Run, loaded: Data, fresh: Start, checkpoints: Checkpoints, say: Any) -> Start:
@@ -194,7 +237,7 @@ def starting_point(options: Options, run: Run, loaded: Data, fresh: Start, check
                 f"{run.directory} was trained, and {what} cannot be found: put {checkpoints.directory} back from a "
                 "copy, or start again in another --workdir"
             )
-        if options.resume:
+        if options.goes_on:
             say("no completed checkpoint: starting at step 0")
         return fresh
     restored = checkpoints.restore_newest({"state": fresh.state, "totals": fresh.totals})
@@ -249,14 +292,20 @@ def initial_state(options: Options, spec: Spec, loaded: Data, training: loop.Loo
     key = named_key(jax.random.key(options.seed), "init")
     state = init_state(spec, key, loaded.example)
     if options.init_from is not None and not steps:
-        state = borrow_weights(state, options.init_from)
+        say: Any = print if processes.is_primary() else lambda _: None
+        state = borrow_weights(state, options.init_from, options.partial, say)
     if not bool(jax.jit(loop.all_finite)(state)):
         raise ValueError("the run would begin with numbers that are not finite: give smaller ones as options")
     return jax.jit(training.place)(jax.device_get(state))
 
 
 def create_together(
-    run: Run | None, run_identity: dict[str, Any], settings: dict[str, Any], options: Options, held: ExitStack
+    run: Run | None,
+    unbegun: Run | None,
+    run_identity: dict[str, Any],
+    settings: dict[str, Any],
+    options: Options,
+    held: ExitStack,
 ) -> Run:
     """The run, made and held by one process after all have looked, and opened by the others after it is made."""
     processes.wait_for_all("looked for a run")
@@ -264,18 +313,22 @@ def create_together(
         return run
     directory = options.workdir
     if processes.is_primary():
-        directory = claim(directory, options.family, held)
-        Run.create(directory, run_identity, settings)
+        directory = claim(directory, options.family, held, unbegun)
+        Run.create(directory, run_identity, settings, anew=unbegun is not None)
     return Run.open(Path(processes.agree_on_text(str(directory))))
 
 
-def claim(directory: Path | None, name: str, held: ExitStack) -> Path:
-    """Make and hold the directory of a new run; where an error ends the command before anything is trained, it goes."""
+def claim(directory: Path | None, name: str, held: ExitStack, unbegun: Run | None = None) -> Path:
+    """Make and hold the directory of a new run, or take that of one that has not begun and is held; where an error ends
+    the command before anything is trained, what was made goes."""
     made = directory is None or not directory.exists()
     if directory is None:
         directory = claim_next_free(Path("runs"), name)
     directory.mkdir(parents=True, exist_ok=True)
-    held.enter_context(exclusive(directory))
+    if unbegun is None:
+        held.enter_context(exclusive(directory))
+    else:
+        print(f"{directory} holds a run that ended before its first checkpoint: it begins again")
     theirs = {path.name for path in directory.iterdir()}  # what was there is never touched
 
     def leave(kind: type[BaseException] | None, *_: object) -> None:

@@ -20,7 +20,7 @@ import tyro
 from tqdm import tqdm
 
 from jaxgen.cli.exit_status import command
-from jaxgen.cli.options import check_least, checkpoint
+from jaxgen.cli.options import check_least, check_seed, checkpoint
 from jaxgen.evaluation.during_training import COLUMNS, class_rows
 from jaxgen.trained import Trained, class_number, load
 from jaxgen.training.files import replacing
@@ -96,6 +96,7 @@ def sample(options: Options) -> Path:
     if options.out.suffix not in (".png", ".npz", ""):
         raise ValueError(f"--out must be a folder, or end in .png or .npz, got {options.out}")
     check_least(options, {"num": 1})
+    check_seed(options.seed)
     which = checkpoint(options.checkpoint)
     Run.open(options.run)  # refuses what is no run
     model = load(options.run, which)

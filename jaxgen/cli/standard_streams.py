@@ -47,4 +47,6 @@ def outlive_readers() -> None:
                 stream.flush()
         raw = _Outliving(number, "w", closefd=False)
         encoding, errors = getattr(stream, "encoding", "utf-8"), getattr(stream, "errors", "backslashreplace")
+        if errors == "strict":  # a path may have letters that the terminal has not
+            errors = "backslashreplace"
         setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=True))

@@ -19,9 +19,11 @@ from jaxgen.cli.sweeping.plan import parse_plan
 
 
 def _sweep(plan: Any) -> None:
-    from jaxgen.cli.sweeping.training import sweep  # slow to import: the command line has been read by now
+    # Slow to import: the command line has been read by now.
+    from jaxgen.cli.next_commands import next_commands
+    from jaxgen.cli.sweeping.training import sweep
 
-    sweep(plan)
+    print("\n".join(["next:", *next_commands(sweep(plan))]))
 
 
 def main(arguments: Sequence[str] | None = None, known: Mapping[str, str] = recipes.FILES) -> int:

@@ -2,7 +2,7 @@
 
     jaxgen train vae
     jaxgen train gan --dataset mnist --workdir runs/mnist
-    jaxgen train vae --workdir runs/vae-001 --resume --steps 20000
+    jaxgen train --workdir runs/vae-001 --resume --steps 20000
 
 A run directory is left behind: config.json, metrics.jsonl, tensorboard/, checkpoints/ and samples/.
 """
@@ -17,9 +17,14 @@ from jaxgen.cli.parsing import parse
 
 
 def _train(options: Any) -> None:
-    from jaxgen.cli.runs import train  # slow to import: the command line has been read by now
+    # Slow to import: the command line has been read by now.
+    from jaxgen.cli.next_commands import next_commands
+    from jaxgen.cli.runs import train
+    from jaxgen.training.processes import is_primary
 
-    train(options)
+    directory = train(options)
+    if is_primary():
+        print("\n".join(["next:", *next_commands(directory)]))
 
 
 def main(arguments: Sequence[str] | None = None, known: Mapping[str, str] = recipes.FILES) -> int:

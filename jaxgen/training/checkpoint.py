@@ -126,6 +126,7 @@ class Checkpoints:
         self._reader: ocp.Checkpointer | None = None
 
     def __enter__(self) -> "Checkpoints":
+        jax.devices()  # where JAX has none, that is the error, and no checkpoint is called damaged
         self.was_there = self.directory.exists()
         steps = self.steps()
         if not self._read_only:

@@ -1,13 +1,16 @@
 """Files of a run: written whole or not at all, by one process at a time."""
 
 import contextlib
+import errno
 import json
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 _LOCK = ".lock"
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)  # said by file systems that have none
 
 
 @contextlib.contextmanager
@@ -51,7 +54,7 @@ def exclusive(directory: Path) -> Iterator[None]:
     """Hold a directory for this process alone; the system takes the lock back when the process ends, however it ends.
 
     A context. ``.lock`` in the folder, which exists, says who holds it: BlockingIOError names that process. On POSIX
-    systems.
+    systems; where the file system has no locks, a line on the standard error says so.
     """
     import fcntl
 
@@ -69,6 +72,11 @@ def exclusive(directory: Path) -> Iterator[None]:
             raise BlockingIOError(
                 f"{directory} is in use by {holder}: wait for it, stop it, or use another folder"
             ) from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            why = f"its file system has no locks ({error.strerror})"
+            print(f"warning: {directory} is not locked, as {why}: use it with one command at a time", file=sys.stderr)
         with naming(path):
             file.truncate(0)
             file.write(f"process {os.getpid()} on {json.dumps(socket.gethostname())}\n".encode())

@@ -22,6 +22,7 @@ from jaxgen.plain import (
 from jaxgen.training import machine, manifest
 from jaxgen.training.checkpoint import Checkpoints, Which
 from jaxgen.training.files import exclusive, write_text
+from jaxgen.training.monitor import read_rows
 from jaxgen.untrusted import ImageType, Plain, check, check_images, differences, one_line, parse, shown
 
 # What of it people know by this module's name.
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 _FORMAT = 1
+_ASKED = "what is asked for"
 _NEWEST = ".newest"  # the step of the newest checkpoint that was ever saved
 _LARGEST = 1_000_000  # bytes of a config: that of a sweep over a thousand listed settings has a tenth
 
@@ -89,6 +91,7 @@ class _Trained(TypedDict):
 
 class _Settings(TypedDict):
     family: NotRequired[str]
+    paths: NotRequired[dict[str, str]]
     options: NotRequired[dict]
     setting: NotRequired[dict[str, float]]
 
@@ -115,6 +118,14 @@ def _check_config(config: dict[str, Plain]) -> None:
             raise ValueError(f"{name} must be at least 1, got {value}")
 
 
+def _trained(folder: Path) -> bool:
+    """Whether a run directory holds anything of a training."""
+    place = folder / "checkpoints"
+    left = (folder / "bad_step", place / "damaged")
+    saved = Checkpoints(place, read_only=True, record=place / _NEWEST).newest_saved()
+    return saved is not None or any(path.exists() for path in left) or bool(read_rows(folder / "metrics.jsonl"))
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     """A run directory: ``config.json``, ``metrics.jsonl``, ``checkpoints/``, ``samples/``, ``tensorboard/``.
@@ -134,12 +145,12 @@ class Run:
         return (directory / "config.json").is_file()
 
     @classmethod
-    def create(cls, directory: Path, identity: Plain, settings: Plain) -> "Run":
-        """Make a run directory, a folder that holds no run, with its parents.
+    def create(cls, directory: Path, identity: Plain, settings: Plain, anew: bool = False) -> "Run":
+        """Make a run directory, a folder that holds no run, with its parents; or, ``anew``, one that has not begun.
 
         ``identity`` is plain data, with at least ``model`` (a spec's), ``data`` and ``seed``; so are the ``settings``.
         """
-        if cls.exists(directory):
+        if cls.exists(directory) and not (anew and not cls.open(directory).began()):
             raise FileExistsError(
                 f"{directory} already holds a run: pass --resume to continue it, or another --workdir"
             )
@@ -170,16 +181,24 @@ class Run:
             raise ValueError(one_line(path, f"is not the config of a run ({error}): restore it from a copy")) from error
         return cls(directory, config)
 
-    def check_identity(self, identity: Plain, what: str = "what is asked for") -> None:
+    def began(self) -> bool:
+        """Whether there is anything of its training, or of a member's: rows of a log, a checkpoint, a bad step."""
+        members = sorted(path for path in (self.directory / "members").glob("*") if path.is_dir())
+        return any(_trained(folder) for folder in (self.directory, *members))
+
+    def check_identity(self, identity: Plain, what: str = _ASKED) -> None:
         """Refuse to go on as another run: the error names each field of ``identity`` with its old and new value.
 
         ``what`` says whose identity it is.
         """
         changed = differences(self.config["identity"], json.loads(json.dumps(identity)))
         if changed:
+            other = "or another --workdir"
+            if what == _ASKED and "sweep" not in self.config["identity"]:
+                other = f"or begin another run with its weights, in a new --workdir: --init-from {self.directory}"
             raise ValueError(
-                f"{self.directory} holds another run than {what}: {manifest.summary(changed)}: use the old values, or "
-                "another --workdir"
+                f"{self.directory} holds another run than {what}: {manifest.summary(changed)}: use the old values, "
+                f"{other}"
             )
 
     @property

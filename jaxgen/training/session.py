@@ -163,7 +163,7 @@ class Session:
         whole = processes.local_copy(self.state, self.mesh) if evaluates or shows else None
         if logs:
             self.log()
-        score = self.evaluate(whole, step % cadence.eval_every == 0) if evaluates else None
+        score = self.evaluate(whole) if evaluates else None
         if shows:
             self.show(whole)
         if logs:
@@ -188,15 +188,14 @@ class Session:
             self.monitor.write(self.step, {**row, **times})
         self.bar.set_postfix({name: f"{value:.4g}" for name, value in row.items()}, refresh=False)
 
-    def evaluate(self, whole: Any, logs: bool) -> float | None:
+    def evaluate(self, whole: Any) -> float | None:
         """Evaluate the state; returns its score, the same in every process, or None where nothing is best."""
         measured, score = self.evaluation(whole)
         warnings = family_of(self.spec).collapse(self.spec, loop.means(self.totals), measured, self.step)
         if self.monitor is not None:
-            if logs:
-                self.monitor.write(self.step, measured)
-                for text in warnings:
-                    self.monitor.write(self.step, {"warning": text})
+            self.monitor.write(self.step, measured)
+            for text in warnings:
+                self.monitor.write(self.step, {"warning": text})
             listed = "  ".join(f"{name} {value:.4f}" for name, value in measured.items())
             for line in (listed, *(f"warning: {text}" for text in warnings)):
                 self.bar.write(f"step {self.step}: {line}")

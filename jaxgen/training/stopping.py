@@ -20,6 +20,7 @@ class Stopped(Exception):  # noqa: N818 - it is no error
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}")
+        self.go_on: str | None = None  # how, where that is known
         self.status = 128 + signum
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxgen import recipes
-from jaxgen.cli.options import Options, check_least, flag
+from jaxgen.cli.options import Options, check_least, check_seed, flag
 from jaxgen.cli.parsing import parse, value_of
 
 if TYPE_CHECKING:
@@ -171,11 +171,14 @@ class Plan:
         """Refuse what no data set could make right."""
         self.options.check()
         check_least(self, {"seeds": 1})
+        check_seed(self.options.seed, self.seeds)
         if self.listed and (self.over or any(setting.keys() != self.listed[0].keys() for setting in self.listed)):
             raise ValueError(
                 "a list of settings stands for a grid, and each names the same options: leave out the grid"
             )
-        unset = dataclasses.replace(self.options, mesh=None, coordinator=None, skip_bad_steps=0, init_from=None)
+        unset = dataclasses.replace(
+            self.options, mesh=None, coordinator=None, skip_bad_steps=0, init_from=None, partial=False
+        )
         for field in dataclasses.fields(self.options):
             if getattr(self.options, field.name) != getattr(unset, field.name):
                 raise ValueError(
@@ -342,8 +345,9 @@ def parse_plan(arguments: Sequence[str], known: Mapping[str, str] = recipes.FILE
         print(USAGE)
     taken, rest = _take(arguments, ("--over", "--seeds", "--members", "--random"))
     options = parse(rest, "jaxgen sweep", known)
+    check_seed(options.seed)
     saved: dict[str, Any] | None = None
-    if options.resume and options.workdir is not None and (options.workdir / "config.json").is_file():
+    if options.goes_on and options.workdir is not None and (options.workdir / "config.json").is_file():
         from jaxgen.training.run import Run  # slow to import
 
         saved = Run.open(Path(options.workdir)).config["identity"].get("sweep")

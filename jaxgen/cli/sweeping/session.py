@@ -73,16 +73,15 @@ class SweepSession(Session):
         for each, totals in self.living(self.totals):
             each.monitor.write(self.step, {**loop.means(totals), "time_steps_per_second": speed})
 
-    def evaluate(self, whole: Any, logs: bool) -> None:
+    def evaluate(self, whole: Any) -> None:
         """Evaluate each member."""
         scores = {}
         for (each, state), (_, totals) in zip(self.living(whole), self.living(self.totals), strict=True):
             measured, scores[str(each.member)] = each.evaluation(state)
             warnings = family_of(each.member.spec).collapse(each.member.spec, loop.means(totals), measured, self.step)
-            if logs:
-                each.monitor.write(self.step, measured)
-                for text in warnings:
-                    each.monitor.write(self.step, {"warning": text})
+            each.monitor.write(self.step, measured)
+            for text in warnings:
+                each.monitor.write(self.step, {"warning": text})
         best, worst = max(scores, key=lambda name: scores[name]), min(scores, key=lambda name: scores[name])
         self.bar.write(f"step {self.step}: from {scores[worst]:.4f} ({worst}) to {scores[best]:.4f} ({best})")
 

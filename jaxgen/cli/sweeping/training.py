@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxgen import data
 from jaxgen.cli import runs
+from jaxgen.cli.next_commands import saying_how_to_go_on
 from jaxgen.cli.sweeping import results as sweep_results
 from jaxgen.cli.sweeping.plan import Member, Plan, keys
 from jaxgen.cli.sweeping.session import SweepSession, Watched
@@ -34,7 +35,7 @@ def sweep(plan: Plan) -> Path:
     plan.check()
     options = plan.options
     with ExitStack() as held:
-        run = open_run(plan, held)
+        run, unbegun = runs.find(options, held)
         known = None if run is None else of_plain(run.config["identity"]["data"].get("standardized"))
         loaded = load_data(options.data_choice(), options.batch_size, standardized=known)
         members = plan.members(loaded.example["image"].shape[1:], loaded.num_classes, loaded.unbounded)
@@ -46,7 +47,7 @@ def sweep(plan: Plan) -> Path:
         state = jax.device_put(initial_state(members, loaded))
         fresh = Start(state, training.zero_totals(state), looked=True, saved=False)
         Pictures(members[0].spec, loaded.test, jax.random.key(0))  # refuses what cannot be shown
-        run = create(plan, identity, loaded, held) if run is None else run
+        run = create(plan, identity, loaded, unbegun, held) if run is None else run
         device = jax.devices()[0]
         print(f"{len(members)} members of {plan.family} on {options.dataset}: {loaded.num_examples} images, "
               f"{device.platform} ({device.device_kind})")  # fmt: skip
@@ -75,23 +76,12 @@ def sweep(plan: Plan) -> Path:
             start=start,
         )
         done, began = session.step, time.perf_counter()
-        session.train()
-        if session.step > done:
-            print(f"{session.step - done} steps of {len(members)} members: {time.perf_counter() - began:.0f} s")
-        report(plan, run.directory, session.step, session.finish())
+        with saying_how_to_go_on(options, run, "sweep", f" --members {plan.how}" if plan.how else ""):
+            session.train()
+            if session.step > done:
+                print(f"{session.step - done} steps of {len(members)} members: {time.perf_counter() - began:.0f} s")
+            report(plan, run.directory, session.step, session.finish())
     return run.directory
-
-
-def open_run(plan: Plan, held: ExitStack) -> Run | None:
-    """The sweep in the ``--workdir``, held, where there is one."""
-    options = plan.options
-    if options.workdir is None or not Run.exists(options.workdir):
-        return None
-    run = Run.open(options.workdir)
-    held.enter_context(run.lock())
-    if not options.resume:
-        raise FileExistsError(f"{run.directory} already holds a run: pass --resume, or another --workdir")
-    return run
 
 
 def check(members: Sequence[Member], loaded: Data) -> None:
@@ -133,10 +123,14 @@ def sweep_identity(plan: Plan, loaded: Data) -> dict[str, Any]:
     return {**runs.identity(plan.options, spec, loaded), "sweep": plan.identity()}
 
 
-def create(plan: Plan, identity: dict[str, Any], loaded: Data, held: ExitStack) -> Run:
+def create(plan: Plan, identity: dict[str, Any], loaded: Data, unbegun: Run | None, held: ExitStack) -> Run:
     """Make the sweep's directory, and hold it."""
-    directory = runs.claim(plan.options.workdir, "sweep", held)
-    return Run.create(directory, identity, runs.settings_of(plan.options, loaded))
+    directory = runs.claim(plan.options.workdir, "sweep", held, unbegun)
+    settings = runs.settings_of(plan.options, loaded)
+    run = Run.create(directory, identity, settings, anew=unbegun is not None)
+    for config in (directory / "members").glob("*/config.json") if unbegun is not None else ():
+        config.unlink()
+    return run
 
 
 def watch(
