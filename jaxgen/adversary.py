@@ -53,7 +53,7 @@ class Adversary(Protocol):
 
 
 class AdversaryState(Protocol):
-    """What is asked of its state, a NamedTuple of arrays of any shapes; fields are those of `jaxgen.GANState`."""
+    """What is asked of its state, a NamedTuple of arrays; fields are those of `jaxgen.GANState`."""
 
     @property
     def step(self) -> jax.Array: ...
@@ -73,7 +73,7 @@ State = TypeVar("State", bound=AdversaryState)
 
 
 def as_float32(tree: Any) -> Any:
-    """The tree in float32, arrays of any shapes."""
+    """The tree of arrays in float32."""
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)
 
 
@@ -223,9 +223,6 @@ def discriminator_loss(
       []: ``discriminator_loss`` (with the penalties), ``generator_loss``, ``real_logit``, ``fake_logit``; ``penalty``
       (unweighted) where there is one; ``real_sign``, E[sign D(x)], where an augmentation is adapted.
 
-    Raises:
-      ValueError: the discriminator does not return one logit an image, or [B, h, w] of its patches.
-
     References:
       Goodfellow et al. 2014, equation 1 and algorithm 1.
     """
@@ -251,23 +248,13 @@ def discriminator_loss(
 def generator_loss(
     gan: Adversary, fakes: jax.Array, state: AdversaryState, batch: Batch, key: jax.Array, axis_name: AxisName = None
 ) -> tuple[jax.Array, Metrics]:
-    """The generator's loss as a pure function of its images, against the state's discriminator.
+    """The generator's loss [] as a pure function of its images, against the state's discriminator.
 
     loss = (1/B) sum_b loss.generator(D(x_b), D(fake_b))
 
-    A function of the images, so that they may come from any generator (a VAE's decoder, a distilled model):
-    compose it with `jaxgen.gan_fakes` for a GAN's own. The discriminator's statistics do not change here.
-
-    Args:
-      gan: the spec.
-      fakes: generated images, [B, ...].
-      state: gives the step, the discriminator's parameters and mutable collections.
-      batch: real images, ``image`` [B, ...], optionally ``label`` [B].
-      key: the run's typed key, []; the step's number is folded in here.
-      axis_name: mapped axis or axes over which the global batch is split.
-
-    Returns:
-      (loss [], metrics: ``generator_loss`` float32 []).
+    A function of the images, ``fakes`` [B, ...], so that they may come from any generator (a VAE's decoder, a distilled
+    model): compose it with `jaxgen.gan_fakes` for a GAN's own. The discriminator's statistics do not change here. The
+    step's number is folded into the key. Returned with it is the metric ``generator_loss``, float32 [].
 
     References:
       Goodfellow et al. 2014, algorithm 1 and section 3.
@@ -285,16 +272,8 @@ def discriminator_update(
 ) -> tuple[State, Metrics]:
     """Update the discriminator once: gradient, average over the axis, optimizer, clipping.
 
-    Args:
-      gan: the spec.
-      state: the state.
-      batch: real images, ``image`` [B, ...], optionally ``label`` [B].
-      fakes: generated images, of anyone's making, [B, ...].
-      key: the run's typed key, [].
-      axis_name: mapped axis or axes over which the global batch is split.
-
-    Returns:
-      (state with another discriminator, metrics as of `discriminator_loss` averaged over the axis).
+    ``fakes`` are generated images, of anyone's making, [B, ...]. Returned are the new state, and metrics as of
+    `discriminator_loss` averaged over the axis.
     """
     (_, (metrics, collections)), gradient = value_and_averaged_gradient(
         lambda params: discriminator_loss(gan, params, state, batch, fakes, key, axis_name),

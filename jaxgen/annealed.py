@@ -6,7 +6,7 @@ makes the two comparable (Wu et al. 2017). The noise is part of the number.
 
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,16 @@ from jaxgen.vae import VAE, VAEState
 
 Batch = Mapping[str, Any]
 _SIZES = ("num_chains", "num_temperatures", "num_leapfrog", "chunk_size")
+
+
+class Options(TypedDict, total=False):
+    """What `annealed_log_likelihood` takes by name."""
+
+    latents: jax.Array | None
+    num_chains: int
+    num_temperatures: int
+    num_leapfrog: int
+    chunk_size: int | None
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))
@@ -84,7 +94,25 @@ def annealed_log_likelihood(
     num_leapfrog: int = 10,
     chunk_size: int | None = None,
 ) -> metrics.AnnealedEstimate:
-    """`gan_log_likelihood` or `vae_annealed_log_likelihood`, whichever the spec is of: nats, [B]."""
+    """The log-likelihood of each image under a decoder and a stated observation noise, by annealed importance sampling.
+
+    `gan_log_likelihood` or `vae_annealed_log_likelihood`, whichever the spec is of. Estimated from below, see
+    `metrics.annealed_importance_sampling`; or from above for images of `simulate` with their latents, see
+    `metrics.reverse_annealed_importance_sampling`. In nats, with its standard error and the acceptance, each [B].
+
+    Args:
+      spec, state: the GAN or VAE and its state.
+      batch: ``image`` [B, ...], ``label`` [B] for a conditional model.
+      key: typed key, [].
+      likelihood: the noise around the mean images, in units of the image, e.g. ``losses.gaussian(scale=0.1)``; None for
+        a VAE's own likelihood.
+      latents: what simulated images come from, [B, D], D = D_1 + ... + D_L of a VAE's layers; None for the estimate
+        from below.
+      num_chains: chains of each image C, at least 2.
+      num_temperatures: number of steps from the prior to the posterior T.
+      num_leapfrog: gradients of a trajectory.
+      chunk_size: images at a time, which bounds the memory; None for all of them, as sharded images need.
+    """
     _check_noise(spec, likelihood)
     family = family_of(spec)
     check_state(state, family.state)
@@ -109,16 +137,9 @@ def gan_simulate(
 
     z ~ N(0, I), x ~ p(x | G(z))
 
-    Args:
-      gan: the spec.
-      state: the state.
-      key: typed key, []; image i depends on the key and on i alone.
-      num_samples: number of images N.
-      likelihood: the noise around the generator's images, e.g. ``losses.gaussian(scale=0.1)``.
-      label: labels for a conditional model, int [N].
-
-    Returns:
-      (a batch: ``image`` [N, H, W, C], not clipped to [0, 1], and the ``label`` if one was given; latents [N, D]).
+    A batch of N = ``num_samples`` images [N, H, W, C], not clipped to [0, 1], with the label, int [N], that a
+    conditional model needs; and the latents [N, D]. Image i depends on the key and on i alone. The ``likelihood`` is
+    the noise around the generator's images, e.g. ``losses.gaussian(scale=0.1)``.
     """
     return simulate(gan, state, key, num_samples, likelihood, label)
 
@@ -129,55 +150,20 @@ def gan_log_likelihood(
     batch: Batch,
     key: jax.Array,
     likelihood: losses.Likelihood,
-    *,
-    latents: jax.Array | None = None,
-    num_chains: int = 16,
-    num_temperatures: int = 1000,
-    num_leapfrog: int = 10,
-    chunk_size: int | None = None,
+    **options: Unpack[Options],
 ) -> metrics.AnnealedEstimate:
-    """The log-likelihood of each image under a GAN and a stated observation noise, by annealed importance sampling.
+    """The log-likelihood of each image under a GAN and a stated observation noise, in nats [B].
 
     log p(x) = log int N(z; 0, I) p(x | G(z)) dz
 
     A GAN has no density of images of its own: the noise is part of the number, and numbers of different noises do not
-    compare. Estimated from below, see `metrics.annealed_importance_sampling`; or from above for images of
-    `gan_simulate` with their latents, see `metrics.reverse_annealed_importance_sampling`. The generator is that of
-    `gan_generate`: the moving average where there is one.
-
-    Args:
-      gan: the spec.
-      state: the state.
-      batch: ``image`` [B, ...], ``label`` [B] for a conditional model.
-      key: typed key, [].
-      likelihood: the noise around the generator's images, e.g. ``losses.gaussian(scale=0.1)``, in units of the image.
-      latents: the latents that simulated images come from, [B, D]; None for the estimate from below.
-      num_chains: chains of each image C, at least 2.
-      num_temperatures: number of steps from the prior to the posterior T.
-      num_leapfrog: gradients of a trajectory.
-      chunk_size: images at a time, which bounds the memory; None for all of them, as sharded images need.
-
-    Returns:
-      The estimate in nats, its standard error and the acceptance, each [B].
-
-    Raises:
-      TypeError: the likelihood's parameters are not mean images.
+    compare. The generator is that of `gan_generate`: the moving average where there is one. The ``likelihood`` and the
+    options are those of `annealed_log_likelihood`, ``latents`` those of `gan_simulate`.
 
     References:
       Wu, Burda, Salakhutdinov & Grosse 2017, "On the Quantitative Analysis of Decoder-Based Generative Models".
     """
-    return annealed_log_likelihood(
-        gan,
-        state,
-        batch,
-        key,
-        likelihood,
-        latents=latents,
-        num_chains=num_chains,
-        num_temperatures=num_temperatures,
-        num_leapfrog=num_leapfrog,
-        chunk_size=chunk_size,
-    )
+    return annealed_log_likelihood(gan, state, batch, key, likelihood, **options)
 
 
 def vae_simulate(
@@ -192,21 +178,9 @@ def vae_simulate(
 
     eps ~ N(0, I) of every stochastic layer, z_L = eps_L, z_l = mean_l(z_{l+1}) + std_l(z_{l+1}) eps_l, x ~ p(x | z_1)
 
-    Args:
-      vae: the spec.
-      state: the state.
-      key: typed key, []; image i depends on the key and on i alone.
-      num_samples: number of images N.
-      likelihood: noise around the mean images, e.g. ``losses.gaussian(scale=0.1)``; None for the VAE's own likelihood.
-      label: labels for a conditional model, int [N].
-
-    Returns:
-      (a batch: ``image`` [N, H, W, C] and the ``label`` if one was given; the standard normal noise of all layers, next
-      to the data first, [N, D_1 + ... + D_L]: the latents themselves where there is one layer).
-
-    Raises:
-      TypeError: the likelihood's parameters are not mean images.
-      ValueError: the prior is learnt.
+    As `gan_simulate`, with ``num_samples`` images [N, H, W, C] of the VAE's own ``likelihood`` when that is None. For
+    latents it gives the standard normal noise of all layers, next to the data first, [N, D_1 + ... + D_L]: the latents
+    themselves where there is one layer. Not of a learnt prior.
     """
     return simulate(vae, state, key, num_samples, likelihood, label)
 
@@ -217,50 +191,14 @@ def vae_annealed_log_likelihood(
     batch: Batch,
     key: jax.Array,
     likelihood: losses.Likelihood | None = None,
-    *,
-    latents: jax.Array | None = None,
-    num_chains: int = 16,
-    num_temperatures: int = 1000,
-    num_leapfrog: int = 10,
-    chunk_size: int | None = None,
+    **options: Unpack[Options],
 ) -> metrics.AnnealedEstimate:
-    """The log-likelihood of each image under a VAE's decoder alone, by annealed importance sampling.
+    """The log-likelihood of each image under a VAE's decoder alone, in nats [B].
 
     log p(x) = log int N(eps; 0, I) p(x | z_1(eps)) d eps,  eps the standard normal noise of all stochastic layers
 
     The encoder plays no part, so that it is independent of `vae_importance_sampling`, and comparable with
-    `gan_log_likelihood` under the same observation noise. Estimated from below, see
-    `metrics.annealed_importance_sampling`; or from above for images of `vae_simulate` with their latents, see
-    `metrics.reverse_annealed_importance_sampling`.
-
-    Args:
-      vae: the spec.
-      state: the state.
-      batch: ``image`` [B, ...], optionally ``label`` [B].
-      key: typed key, [].
-      likelihood: noise around the mean images, e.g. ``losses.gaussian(scale=0.1)``; None for the VAE's own likelihood.
-      latents: the noise that simulated images come from, [B, D_1 + ... + D_L]; None for the estimate from below.
-      num_chains: chains of each image C, at least 2.
-      num_temperatures: number of steps from the prior to the posterior T.
-      num_leapfrog: gradients of a trajectory.
-      chunk_size: images at a time, which bounds the memory; None for all of them, as sharded images need.
-
-    Returns:
-      The estimate in nats, its standard error and the acceptance, each [B].
-
-    Raises:
-      TypeError: the likelihood's parameters are not mean images.
-      ValueError: the prior is learnt.
+    `gan_log_likelihood` under the same observation noise. The ``likelihood`` and the options are those of
+    `annealed_log_likelihood`, ``latents`` those of `vae_simulate`. Not of a learnt prior.
     """
-    return annealed_log_likelihood(
-        vae,
-        state,
-        batch,
-        key,
-        likelihood,
-        latents=latents,
-        num_chains=num_chains,
-        num_temperatures=num_temperatures,
-        num_leapfrog=num_leapfrog,
-        chunk_size=chunk_size,
-    )
+    return annealed_log_likelihood(vae, state, batch, key, likelihood, **options)

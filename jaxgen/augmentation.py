@@ -47,10 +47,6 @@ class DiffAugment:
       cutout: sides of the rectangle as shares of the height and of the width, in [0, 1]; 0 for none.
       fill: value outside of a shifted image and in a rectangle; 0.5 is the paper's, 0 the background of digits.
 
-    Raises:
-      TypeError: color is not a bool.
-      ValueError: a share is outside [0, 1] or the fill is not finite.
-
     References:
       Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training".
       Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data", section 2 (the probability).
@@ -71,19 +67,9 @@ class DiffAugment:
             raise ValueError(f"DiffAugment.fill must be finite, got {self.fill!r}")
 
     def __call__(self, images: jax.Array, keys: jax.Array, probability: jax.typing.ArrayLike = 1.0) -> jax.Array:
-        """Augment each image by its own key.
+        """Augment each image of [B, H, W, C], floats in [0, 1], by its own key of `jaxgen.keys.example_keys` [B].
 
-        Args:
-          images: floats in [0, 1], [B, H, W, C].
-          keys: typed keys of `jaxgen.keys.example_keys`, [B].
-          probability: of each transformation, in [0, 1]; may be traced, [].
-
-        Returns:
-          Augmented images, [B, H, W, C].
-
-        Raises:
-          ValueError: shapes do not fit, or the probability is a number outside [0, 1].
-          TypeError: the images are not floating point.
+        The probability of each transformation, in [0, 1], may be traced, [].
         """
         _check_arguments(images, keys, probability)
         draws = jax.vmap(lambda key: jax.random.uniform(key, (_NUM_COINS + _NUM_AMOUNTS,)))(keys).T
@@ -174,17 +160,11 @@ def adapt_probability(
     r is 0 for a discriminator that does not know real images and 1 for one that never doubts them.
 
     Args:
-      probability: probability of each transformation so far, [].
+      probability: p, probability of each transformation so far, [].
       real_logits_sign_mean: r, mean sign of the logits of real images over the global batch, [].
       images: number of real images shown since the last adaptation.
       target: the r wanted.
       ramp: number of images in which p may go from 0 to 1.
-
-    Returns:
-      The new probability in [0, 1], float32 [].
-
-    Raises:
-      ValueError: images or ramp are below 1, or the target is not in [-1, 1].
 
     References:
       Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data", section 3, equation 1.

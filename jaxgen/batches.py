@@ -9,18 +9,7 @@ import jax.typing
 
 
 def select(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep what a step uses of a batch, ``image`` and ``label``; the rest (TFDS's string ids) is dropped.
-
-    Args:
-      batch: mapping with ``image`` [B, ...] and optionally ``label`` [B], anything else ignored.
-
-    Returns:
-      Dictionary with ``image`` and, where there is one, ``label``.
-
-    Raises:
-      TypeError: the batch is not a mapping.
-      KeyError: it has no ``image``.
-    """
+    """Keep what a step uses of a batch, ``image`` [B, ...] and ``label`` [B], not the rest (TFDS's string ids)."""
     if not isinstance(batch, Mapping):
         raise TypeError(f"a batch must be a mapping with 'image', got {type(batch).__name__}: pass {{'image': images}}")
     if "image" not in batch:
@@ -29,17 +18,7 @@ def select(batch: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def to_float(images: jax.typing.ArrayLike) -> jax.Array:
-    """Scale images to floats: uint8 0..255 to [0, 1], bool to 0 and 1, floats as they are.
-
-    Args:
-      images: uint8, bool or floating point, any shape.
-
-    Returns:
-      Floats of the same shape (float32 unless floats were given).
-
-    Raises:
-      TypeError: the images are of another type.
-    """
+    """Scale images of any shape to floats: uint8 0..255 to [0, 1], bool to 0 and 1, floats as they are."""
     images = jnp.asarray(images)
     if images.dtype == jnp.uint8:
         return images.astype(jnp.float32) / 255.0
@@ -66,19 +45,7 @@ def _check_sharding(images: jax.Array) -> None:
 
 
 def read(batch: Mapping[str, Any]) -> tuple[jax.Array, jax.Array | None]:
-    """Images as floats and labels of a batch.
-
-    Args:
-      batch: mapping with ``image`` [B, H, W, C] or [B, D], and optionally ``label`` int [B].
-
-    Returns:
-      (images as floats [B, ...], labels [B] or None).
-
-    Raises:
-      TypeError: the batch, its images or its labels are of the wrong type.
-      ValueError: the batch is empty, or its shapes do not fit.
-      KeyError: it has no ``image``.
-    """
+    """Images as floats [B, H, W, C] or [B, D], and labels int [B] or None, of a batch, checked."""
     batch = select(batch)
     images = to_float(batch["image"])
     _check_sharding(images)
@@ -88,19 +55,7 @@ def read(batch: Mapping[str, Any]) -> tuple[jax.Array, jax.Array | None]:
 
 
 def read_label(label: jax.typing.ArrayLike | None, num: int) -> jax.Array | None:
-    """Labels as an array, one per image.
-
-    Args:
-      label: integers, [N], or None.
-      num: number of images N.
-
-    Returns:
-      The labels, int [N], or None.
-
-    Raises:
-      TypeError: they are not integers.
-      ValueError: they are not one per image.
-    """
+    """Labels as an array, one per image: integers [N] for the number of images ``num``, or None, checked."""
     if label is None:
         return None
     label = jnp.asarray(label)

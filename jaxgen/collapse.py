@@ -36,17 +36,11 @@ def _share_left(loss: losses.PairLoss, real_logit: float, fake_logit: float) -> 
 def saturation(gan: GAN, row: Mapping[str, float]) -> float | None:
     """What is left of an undecided discriminator's loss at the mean logits: 1 at equilibrium, 0 when it has won.
 
-    loss(real_logit, fake_logit) / min_c loss(c, c)
+    loss(real_logit, fake_logit) / min_c loss(c, c),  the logits those of a row of means of the training metrics
 
     Logits of the hinge loss, which is flat where healthy discriminators are, are read as log-odds, by the binary
     cross-entropy; so are those of relativistic losses, which fix only their difference: half of it on either side.
-
-    Args:
-      gan: the spec.
-      row: means of the training metrics, numbers by name.
-
-    Returns:
-      The share; None for a loss that says nothing of it (Wasserstein's is a distance), or a row without logits.
+    None for a loss that says nothing of it (Wasserstein's is a distance), or a row without logits.
     """
     if not {"real_logit", "fake_logit"} <= set(row):
         return None
@@ -136,19 +130,8 @@ def _settled(vae: VAE, step: int | None) -> bool:
 
 
 def vae_warnings(vae: VAE, _: Mapping[str, float], measured: Mapping[str, float], step: int | None) -> list[str]:
-    """What looks like collapse of a VAE, see `jaxgen.families.Family`: a sentence each, with remedies.
-
-    Its active units and diversity are not judged while it is young or the weight of its KL is rising.
-
-    Args:
-      vae: the spec.
-      _: means of the training metrics, which say nothing of it.
-      measured: what the evaluation of the state found, numbers by name.
-      step: number of steps done; without one they always are judged.
-
-    Returns:
-      Nothing for a healthy run.
-    """
+    """What looks like collapse of a VAE, see `jaxgen.families.Family`: a sentence each, with remedies."""
+    # Its active units and diversity are not judged while it is young or the weight of its KL is rising.
     kl, diversity = measured.get("test_kl"), measured.get("sample_diversity")
     if kl is not None and kl < KL:  # the other signs follow from this one
         return [

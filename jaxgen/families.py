@@ -135,15 +135,9 @@ class Family:
         return True
 
     def noise(self, spec: Spec, key: jax.Array, numbers: jax.Array) -> jax.Array:
-        """The standard normal noise of all layers that ``sample`` draws for images of some numbers.
+        """The standard normal noise of all layers that ``sample`` draws for images of some numbers, int [N].
 
-        Args:
-          spec: the spec.
-          key: typed key, [].
-          numbers: of the images, int [N].
-
-        Returns:
-          [N, D], the layer next to the data first.
+        [N, D], the layer next to the data first.
         """
         layers = []
         for layer, size in enumerate(self.latent_dims(spec)):
@@ -294,14 +288,7 @@ _families: dict[str, Family] = {family.name: family for family in _TABLE}
 
 
 def add(family: Family) -> None:
-    """Add a row to the table; its spec is then saved, restored, trained, measured and used as the others are.
-
-    Args:
-      family: the row; no arrays of any shape are involved.
-
-    Raises:
-      ValueError: there is another family of that name.
-    """
+    """Add a family's row to the table: its spec is then saved, restored, trained, measured and used as others are."""
     if _families.setdefault(family.name, family) != family:
         raise ValueError(f"there is a family of the name {family.name!r} already: choose another")
 
@@ -312,34 +299,14 @@ def families() -> tuple[Family, ...]:
 
 
 def named_family(name: str) -> Family:
-    """The row of a name.
-
-    Args:
-      name: such as ``"gan"``.
-
-    Returns:
-      The row; no arrays of any shape are involved.
-
-    Raises:
-      ValueError: there is none; the error lists those that there are.
-    """
+    """The row of a name, such as ``"gan"``; the error lists those that there are."""
     if name not in _families:
         raise ValueError(f"unknown family {name!r}: use one of {', '.join(_families)}")
     return _families[name]
 
 
 def family_of(spec: Spec) -> Family:
-    """The row of a spec, by its class.
-
-    Args:
-      spec: the GAN, the VAE, or whatever is in the table.
-
-    Returns:
-      The row; no arrays of any shape are involved.
-
-    Raises:
-      TypeError: it is of no family.
-    """
+    """The row of a spec, by its class."""
     for family in _families.values():
         if isinstance(spec, family.spec):
             return family

@@ -1,5 +1,8 @@
 """The generative adversarial network: spec, state, init, the generator's losses and updates, step and sampling.
 
+Throughout, ``batch`` holds real images, ``image`` [B, ...] and, for conditional networks, ``label`` int [B]; ``key`` is
+a typed key, []; ``axis_name`` names the mapped axis or axes over which the global batch is split, None when it is not.
+
 The discriminator's half is in `jaxgen.adversary`. Goodfellow et al. 2014, "Generative Adversarial Nets".
 """
 
@@ -163,16 +166,7 @@ def _init(gan: GAN, key: jax.Array, batch: Batch) -> GANState:
 
 
 def gan_init(gan: GAN, key: jax.Array, batch: Batch) -> GANState:
-    """Initialise the state of a GAN.
-
-    Args:
-      gan: the spec.
-      key: typed key, [].
-      batch: an example batch, ``image`` [B, H, W, C] or [B, D]; its shapes and types are used, not its values.
-
-    Returns:
-      The state at step 0.
-    """
+    """The state at step 0, from the shapes and types of an example batch, ``image`` [B, H, W, C] or [B, D]."""
     return _init(gan, key, batches.select(batch))
 
 
@@ -184,22 +178,13 @@ def _normal_latents(gan: GAN, key: jax.Array, num: int, axis_name: AxisName = No
 def gan_fakes(
     gan: GAN, params: Any, state: GANState, batch: Batch, key: jax.Array, axis_name: AxisName = None
 ) -> tuple[jax.Array, modules.Collections]:
-    """This step's generated images as a pure function of the generator's parameters.
+    """This step's generated images [B, ...] as a pure function of the generator's parameters.
 
     x = G(z),  z_i ~ N(0, I) drawn from (key, step, i), i the example's global index
 
-    The same key and step give the same latents, so that both players of a step see the same fakes.
-
-    Args:
-      gan: the spec.
-      params: the generator's parameters; the state's own are not used.
-      state: gives the step, the generator's mutable collections and the hyper-parameters.
-      batch: its number of images is the number of fakes; its labels are the fakes' labels.
-      key: the run's typed key, []; the step's number is folded in here.
-      axis_name: mapped axis or axes over which the global batch is split.
-
-    Returns:
-      (images [B, ...], the generator's mutable collections after the pass).
+    The same key and step give the same latents, so that both players of a step see the same fakes. They are as many as
+    the batch's images and have its labels. ``params`` take the place of the state's own. Returned with them are the
+    generator's mutable collections after the pass.
     """
     images, label = batches.read(batch)
     key = step_key(key, "gan generator step", state.step)
@@ -233,17 +218,9 @@ class Generated(NamedTuple):
 
 
 def gan_generated(gan: GAN, state: GANState, batch: Batch, key: jax.Array, axis_name: AxisName = None) -> Generated:
-    """This step's fakes as `gan_fakes` makes them of the state's generator, with the way back to its parameters.
+    """This step's fakes [B, ...] as `gan_fakes` makes them of the state's generator, and the way to its parameters.
 
-    Args:
-      gan: the spec.
-      state: the state.
-      batch: its number of images is the number of fakes, [B, ...]; its labels are the fakes' labels.
-      key: the run's typed key, [].
-      axis_name: mapped axis or axes over which the global batch is split.
-
-    Returns:
-      The fakes [B, ...], for `discriminator_update` and `generator_update`.
+    For `discriminator_update` and `generator_update`, which then share one pass of the generator.
     """
     images, pull_back, collections = jax.vjp(
         lambda params: gan_fakes(gan, params, state, batch, key, axis_name),
@@ -263,16 +240,9 @@ def generator_update(
 ) -> tuple[GANState, Metrics]:
     """Update the generator once: gradient, average over the axis, optimizer, moving average.
 
-    Args:
-      gan: the spec.
-      state: the state; its discriminator is the opponent.
-      batch: real images, ``image`` [B, ...], optionally ``label`` [B].
-      key: the run's typed key, [].
-      axis_name: mapped axis or axes over which the global batch is split.
-      generated: the step's fakes, where the discriminator has already seen them; made here when None.
-
-    Returns:
-      (state with another generator, metrics as of `generator_loss` averaged over the axis).
+    The opponent is the state's discriminator. ``generated`` are the step's fakes [B, ...], where the discriminator has
+    already seen them; made here when None. Returned are the new state, and metrics as of `generator_loss` averaged over
+    the axis.
     """
     if generated is None:
         generated = gan_generated(gan, state, batch, key, axis_name)
@@ -324,17 +294,13 @@ def gan_step(
       gan: the spec (static).
       state: the state.
       batch: real images, ``image`` [B, H, W, C] or [B, D] (uint8, bool or float), optionally ``label`` int [B]; the
-        rest is ignored.
+        rest is ignored. On each device B is a multiple of discriminator_steps * packing.
       key: the run's typed key, []; the same at every step or a fresh one.
       axis_name: mapped axis or axes over which the global batch is split (pmap, shard_map, vmap).
 
     Returns:
       (new state, metrics: float32 [] averaged over the axis, of the parameters given: ``generator_loss``,
       ``discriminator_loss``, ``real_logit``, ``fake_logit`` and what `discriminator_loss` adds).
-
-    Raises:
-      ValueError: the axis is not mapped here, the batch on a device is no multiple of
-        discriminator_steps * packing, or a concrete label is out of range.
 
     References:
       Goodfellow et al. 2014, algorithm 1, with k = ``discriminator_steps``.
@@ -357,18 +323,10 @@ def _generate_images(gan: GAN, state: GANState, z: jax.Array, label: jax.Array |
 
 
 def gan_generate(gan: GAN, state: GANState, z: jax.Array, label: jax.typing.ArrayLike | None = None) -> jax.Array:
-    """The image of each latent, by the generator's moving average where there is one.
+    """The image [N, H, W, C] of each latent z [N, D], by the generator's moving average where there is one.
 
-    For the raw generator: ``gan_generate(gan, state._replace(ema=None), z)``.
-
-    Args:
-      gan: the spec.
-      state: the state.
-      z: latents, [N, D].
-      label: labels for a conditional model, int [N].
-
-    Returns:
-      Images, [N, H, W, C], in [0, 1] for image generators.
+    In [0, 1] for image generators; a conditional model needs the label, int [N]. For the raw generator:
+    ``gan_generate(gan, state._replace(ema=None), z)``.
     """
     check_latents(z, gan.latent_dim)
     modules.check_label_range(label, gan.generator)
@@ -383,19 +341,11 @@ def _sample_latents(gan: GAN, key: jax.Array, num_samples: int) -> jax.Array:
 def gan_sample(
     gan: GAN, state: GANState, key: jax.Array, num_samples: int, label: jax.typing.ArrayLike | None = None
 ) -> jax.Array:
-    """Images of latents drawn from the prior, by the generator's moving average where there is one.
+    """Images [N, H, W, C] of latents drawn from the prior, by the generator's moving average where there is one.
 
-    z ~ N(0, I), image = G(z)
+    z ~ N(0, I), image = G(z),  N = num_samples
 
-    Args:
-      gan: the spec.
-      state: the state.
-      key: typed key, []; image i depends on the key and on i alone.
-      num_samples: number of images N.
-      label: labels for a conditional model, int [N].
-
-    Returns:
-      Images, [N, H, W, C].
+    Image i depends on the key and on i alone; a conditional model needs the label, int [N].
     """
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}")

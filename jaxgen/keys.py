@@ -13,14 +13,9 @@ AxisName = str | tuple[str, ...] | None
 
 
 def check_key(key: jax.Array) -> None:
-    """Refuse anything but one typed threefry key.
+    """Refuse anything but one typed threefry key, [], of `jax.random.key`.
 
-    Args:
-      key: what should be a typed key, [], of `jax.random.key`.
-
-    Raises:
-      TypeError: it is a raw uint32 key, a batch of keys, or of another implementation (whose draws would
-        change when batched by vmap).
+    A raw uint32 key and a batch of keys are none; draws by another implementation would change when batched by vmap.
     """
     remedy = "pass jax.random.key(seed)"
     dtype = getattr(key, "dtype", None)
@@ -34,48 +29,18 @@ def check_key(key: jax.Array) -> None:
 
 
 def named_key(key: jax.Array, name: str) -> jax.Array:
-    """Derive the key of one purpose, e.g. ``named_key(key, "dropout")``.
-
-    Args:
-      key: typed key, [].
-      name: the purpose, in words.
-
-    Returns:
-      Typed key, []: fold_in(key, CRC-32 of the name).
-
-    Raises:
-      TypeError: the key is not one typed threefry key.
-    """
+    """Derive the key of one purpose, e.g. ``named_key(key, "dropout")``: fold_in(key [], CRC-32 of the name)."""
     check_key(key)
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
 def step_key(key: jax.Array, name: str, step: jax.Array) -> jax.Array:
-    """Derive the key of one step of one purpose, so that callers may pass the run's key at every step.
-
-    Args:
-      key: the run's typed key, [].
-      name: the purpose, in words.
-      step: number of the step, int32 [].
-
-    Returns:
-      Typed key, [].
-
-    Raises:
-      TypeError: the key is not one typed threefry key.
-    """
+    """Derive the key [] of one step of one purpose, ``name``, so that callers may pass the run's key at every step."""
     return jax.random.fold_in(named_key(key, name), step)
 
 
 def check_axis(axis_name: AxisName) -> None:
-    """Refuse an axis over which nothing is mapped here.
-
-    Args:
-      axis_name: what should be a mapped axis or axes, or None.
-
-    Raises:
-      ValueError: one of the axes is not mapped by a surrounding pmap, shard_map or vmap.
-    """
+    """Refuse an axis, or one of several, over which no surrounding pmap, shard_map or vmap maps anything."""
     for name in (axis_name,) if isinstance(axis_name, str) else axis_name or ():
         try:
             jax.lax.axis_size(name)
@@ -88,56 +53,24 @@ def check_axis(axis_name: AxisName) -> None:
 
 
 def axis_size(axis_name: AxisName) -> int:
-    """Number of parts that the global batch is split into.
-
-    Args:
-      axis_name: mapped axis or axes; None for one part.
-
-    Returns:
-      The product of their sizes.
-
-    Raises:
-      ValueError: the axis is not mapped here.
-    """
+    """Number of parts that the global batch is split into: the product of the axes' sizes, 1 without an axis."""
     check_axis(axis_name)
     return 1 if axis_name is None else jax.lax.axis_size(axis_name)
 
 
 def numbered_keys(key: jax.Array, numbers: jax.Array) -> jax.Array:
-    """One key per number, such as that of an example in the batch.
+    """One key per number, int32 [N], such as that of an example in the batch: typed keys [N].
 
-    key_i = fold_in(key, n_i)
-
-    Args:
-      key: typed key, [].
-      numbers: int32 [N].
-
-    Returns:
-      Typed keys, [N].
-
-    Raises:
-      TypeError: the key is not one typed threefry key.
+    key_i = fold_in(key, n_i),  n the numbers
     """
     check_key(key)
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, numbers)
 
 
 def example_keys(key: jax.Array, batch_size: int, axis_name: AxisName = None) -> jax.Array:
-    """One key per example, derived from the example's global index in the batch.
+    """One key per example [B], derived from the example's global index in the batch.
 
-    key_i = fold_in(key, axis_index * batch_size + i)
-
-    Args:
-      key: typed key, [].
-      batch_size: number of examples on this device, B.
-      axis_name: mapped axis or axes over which the global batch is split; None when it is not.
-
-    Returns:
-      Typed keys, [B].
-
-    Raises:
-      TypeError: the key is not one typed threefry key.
-      ValueError: the axis is not mapped here.
+    key_i = fold_in(key, axis_index * batch_size + i),  B = batch_size on this device
     """
     check_key(key)
     check_axis(axis_name)

@@ -51,22 +51,11 @@ def _mix(first: jax.Array, start: jax.Array, second: jax.Array, end: jax.Array) 
 
 
 def linear_interpolation(start: jax.Array, end: jax.Array, weights: jax.Array) -> jax.Array:
-    """Points on the straight line between latents.
+    """Points [..., T, D] on the straight line between latents, ``start`` and ``end`` [..., D].
 
-    z_t = (1 - t) start + t end
+    z_t = (1 - t) start + t end,  ``weights`` t [T], 0 at the start and 1 at the end
 
     In many dimensions its middle is nearer to the origin than samples of a normal distribution ever are.
-
-    Args:
-      start: latents, [..., D].
-      end: latents, [..., D].
-      weights: t, 0 at the start and 1 at the end, [T].
-
-    Returns:
-      Latents, [..., T, D].
-
-    Raises:
-      ValueError: shapes do not fit.
     """
     _check_ends(start, end, weights)
     weights = jnp.broadcast_to(weights, (*start.shape[:-1], *weights.shape))
@@ -74,23 +63,12 @@ def linear_interpolation(start: jax.Array, end: jax.Array, weights: jax.Array) -
 
 
 def spherical_interpolation(start: jax.Array, end: jax.Array, weights: jax.Array) -> jax.Array:
-    """Points on the arc between latents.
+    """Points [..., T, D] on the arc between latents, ``start`` and ``end`` [..., D].
 
-    z_t = (sin((1 - t) a) start + sin(t a) end) / sin(a),  a the angle between start and end
+    z_t = (sin((1 - t) a) start + sin(t a) end) / sin(a),  a the angle between start and end, ``weights`` t [T]
 
     Between latents of about one length all points have about that length, as samples of a normal distribution do. Where
     the latents lie in one direction, or in opposite ones, between which there is no one arc, the line is taken.
-
-    Args:
-      start: latents, [..., D].
-      end: latents, [..., D].
-      weights: t, 0 at the start and 1 at the end, [T].
-
-    Returns:
-      Latents, [..., T, D].
-
-    Raises:
-      ValueError: shapes do not fit.
 
     References:
       Shoemake 1985, "Animating Rotation with Quaternion Curves"; White 2016, "Sampling Generative Networks",
@@ -110,22 +88,11 @@ def spherical_interpolation(start: jax.Array, end: jax.Array, weights: jax.Array
 
 
 def truncated_normal(key: jax.Array, num_samples: int, latent_dim: int, threshold: float | jax.Array) -> jax.Array:
-    """Latents from the middle of the prior: likelier images, and less varied ones.
+    """Latents [N, D] from the middle of the prior: likelier images, and less varied ones.
 
-    z_d ~ N(0, 1) given |z_d| <= threshold
+    z_d ~ N(0, 1) given |z_d| <= threshold,  threshold [] above 0; N = num_samples, D = latent_dim
 
-    Args:
-      key: typed key, []; latent i depends on the key and on i alone.
-      num_samples: number of latents N.
-      latent_dim: number of latent dimensions D.
-      threshold: largest absolute value, above 0, [].
-
-    Returns:
-      Latents, [N, D].
-
-    Raises:
-      TypeError: the key is not a typed threefry key.
-      ValueError: a size is below 1, or the threshold is not above 0.
+    Latent i depends on the key and on i alone.
 
     References:
       Brock, Donahue & Simonyan 2019, "Large Scale GAN Training for High Fidelity Natural Image Synthesis", section 3.1.
@@ -140,19 +107,11 @@ def truncated_normal(key: jax.Array, num_samples: int, latent_dim: int, threshol
 
 
 def attribute_direction(latents_with: jax.typing.ArrayLike, latents_without: jax.typing.ArrayLike) -> jax.Array:
-    """The direction of an attribute: from the mean latent of images without it to that of images with it.
+    """The direction [D] of an attribute: from the mean latent of images without it to that of images with it.
 
     v = mean_n z_n(with) - mean_m z_m(without);  z + v has the attribute,  z - v does not
 
-    Args:
-      latents_with: latents of images that have the attribute, [N, D].
-      latents_without: latents of images that do not have it, [M, D].
-
-    Returns:
-      The direction, [D].
-
-    Raises:
-      ValueError: the latents are not [N, D] and [M, D] with N, M >= 1.
+    ``latents_with`` are [N, D] and ``latents_without`` [M, D].
 
     References:
       Radford, Metz & Chintala 2016, "Unsupervised Representation Learning with Deep Convolutional Generative
@@ -166,18 +125,9 @@ def attribute_direction(latents_with: jax.typing.ArrayLike, latents_without: jax
 
 
 def read_mask(mask: Any, image_shape: tuple[int, ...]) -> jax.Array:
-    """A mask as one of every image, checked.
+    """A mask, bool, True where a pixel is visible, as one of every image, [B, H, W] or [B, D], checked.
 
-    Args:
-      mask: bool, True where a pixel is visible: [H, W] or [B, H, W]; [D] or [B, D] of vectors.
-      image_shape: of the batch, (B, H, W, C) or (B, D).
-
-    Returns:
-      Bool, [B, H, W] or [B, D].
-
-    Raises:
-      TypeError: the mask is not of bool.
-      ValueError: it is of another shape, or an image has no visible pixel (where the values are known).
+    It is given as that or for all images, [H, W] or [D]; ``image_shape`` is that of the batch, (B, H, W, C) or (B, D).
     """
     if getattr(mask, "dtype", None) != jnp.bool_:
         raise TypeError(
@@ -201,21 +151,14 @@ def read_mask(mask: Any, image_shape: tuple[int, ...]) -> jax.Array:
 
 
 def keep_visible(images: jax.typing.ArrayLike, mask: jax.typing.ArrayLike, others: jax.Array) -> jax.Array:
-    """Images where they are visible, and others where they are not.
+    """Images where they are visible, bit for bit, and others where they are not.
 
     y = m x + (1 - m) x'
 
     Args:
       images: [B, H, W, C] or [B, D].
       mask: bool, True where a pixel is visible, [H, W], [B, H, W], [D] or [B, D].
-      others: what is put where it is not, one an image [B, ...] or several [B, S, ...].
-
-    Returns:
-      Images of the shape of ``others``; the visible pixels are those of ``images``, bit for bit.
-
-    Raises:
-      TypeError: the mask is not of bool, or the images are neither bool, uint8 nor floats.
-      ValueError: shapes do not fit.
+      others: what is put where it is not, one an image [B, ...] or several [B, S, ...]: the shape of the result.
     """
     images = batches.to_float(images)
     mask = read_mask(mask, images.shape)
@@ -351,17 +294,9 @@ def invert(
       likelihood: p(x | parameters), its pixels independent of each other where there is a mask; the standard deviation
         of the Gaussian one is in units of the image.
       prior_weight: weight of the prior, at least 0, [].
-      num_restarts: starts of each image R.
-      num_steps: steps of each.
+      num_restarts, num_steps: starts of each image R, and steps of each.
       optimizer: optax transformation, which may look for its step size along a line (``optax.lbfgs()``); Adam from a
         rate of 0.1 along a cosine when None.
-
-    Returns:
-      The latents, their images and how likely they are.
-
-    Raises:
-      TypeError: key, batch or mask are of the wrong type.
-      ValueError: shapes do not fit, a size is below 1, or the mask shows nothing.
 
     References:
       Zhu et al. 2016, "Generative Visual Manipulation on the Natural Image Manifold", section 3.1; Lipton & Tripathi
@@ -464,13 +399,6 @@ def complete(
       chunk_size: images at a time of the chains, which bounds the memory; None for all of them.
       **optimization: of `invert`, without samples: ``start``, ``prior_weight``, ``num_restarts``, ``num_steps``,
         ``optimizer``.
-
-    Returns:
-      The completions.
-
-    Raises:
-      TypeError: key, batch or mask are of the wrong type, or an optimiser's argument is given with samples.
-      ValueError: shapes do not fit, a size is below 1, or the mask shows nothing.
 
     References:
       Yeh et al. 2017, "Semantic Image Inpainting with Deep Generative Models" (optimisation); Rezende, Mohamed &

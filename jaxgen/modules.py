@@ -11,16 +11,10 @@ Collections = dict[str, Any]
 
 
 def initialize(network: Any, key: jax.Array, *args: Any, **kwargs: Any) -> tuple[Any, Collections]:
-    """Initialise a network from example inputs.
+    """Initialise a network from inputs of its call, e.g. latents [B, D] and ``label`` [B].
 
-    Args:
-      network: a network with ``init``.
-      key: typed key, [].
-      *args: inputs of its call, e.g. latents [B, D].
-      **kwargs: keyword inputs of its call, e.g. ``label`` [B].
-
-    Returns:
-      (parameters, mutable collections such as BatchNorm's ``batch_stats``, empty when it has none).
+    ``args`` and ``kwargs`` are what it is called with. Returned are its parameters, and its mutable collections such as
+    BatchNorm's ``batch_stats``, empty when it has none.
     """
     rngs = {name: named_key(key, name) for name in ("params", "dropout")}
     variables = dict(network.init(rngs, *args, **kwargs, train=False))
@@ -36,19 +30,10 @@ def apply(
     key: jax.Array,
     **kwargs: Any,
 ) -> tuple[Any, Collections]:
-    """Apply a network, threading its mutable collections.
+    """Apply a network, threading its mutable collections: (output, collections after the call).
 
-    Args:
-      network: a network with ``apply``.
-      params: its parameters.
-      collections: its mutable collections.
-      *args: inputs of its call.
-      train: whether batch statistics and dropout are live; the collections change only then.
-      key: typed key of its ``dropout`` stream, [].
-      **kwargs: keyword inputs of its call.
-
-    Returns:
-      (output, collections after the call).
+    It is called with ``args`` and ``kwargs``. ``train`` says whether batch statistics and dropout are live; the
+    collections change only then. ``params`` are its parameters, and the key, [], is that of its ``dropout`` stream.
     """
     variables = {"params": params, **collections}
     rngs = {"dropout": key}
@@ -59,19 +44,10 @@ def apply(
 
 
 def bind_axis(network: Any, collections: Collections, axis_name: AxisName) -> Any:
-    """Tell a network over which mapped axis the global batch is split.
+    """Tell a network over which mapped axis the global batch is split, where it has a field ``axis_name``.
 
-    Args:
-      network: a network; its field ``axis_name`` is set where it has one.
-      collections: its mutable collections.
-      axis_name: mapped axis or axes, or None.
-
-    Returns:
-      The network, bound to the axis.
-
-    Raises:
-      ValueError: the network keeps batch statistics and has no field ``axis_name``: each device would
-        normalise by its own part of the batch.
+    Without that field, a network whose collections hold batch statistics would normalise each device's part of the
+    batch by itself: ValueError.
     """
     if axis_name is None:
         return network
@@ -87,28 +63,16 @@ def bind_axis(network: Any, collections: Collections, axis_name: AxisName) -> An
 
 
 def num_classes(*networks: Any) -> int | None:
-    """Number of classes that conditional networks know.
+    """Number of classes that conditional networks know, those with a field ``num_classes``; None without such a one.
 
-    Args:
-      *networks: networks; a conditional one has the field ``num_classes``.
-
-    Returns:
-      The smallest of them, labels being 0 to that less 1; None when no network is conditional.
+    It is the smallest of them, labels being 0 to that less 1.
     """
     known = [n for n in (getattr(network, "num_classes", None) for network in networks) if n is not None]
     return min(known, default=None)
 
 
 def check_label_range(label: Any, *networks: Any) -> None:
-    """Refuse concrete labels that conditional networks have no class for; under ``jit`` there is nothing to see.
-
-    Args:
-      label: labels, int [B], traced or concrete; or None.
-      *networks: networks; a conditional one has the field ``num_classes``.
-
-    Raises:
-      ValueError: a label is negative, or not below the smallest ``num_classes``.
-    """
+    """Refuse concrete labels, int [B], that conditional networks have no class for; under ``jit`` all pass."""
     classes = num_classes(*networks)
     if label is None or classes is None or isinstance(label, jax.core.Tracer):
         return

@@ -14,15 +14,7 @@ Tree = TypeVar("Tree")
 
 
 def average(tree: Tree, axis_name: AxisName = None) -> Tree:
-    """Average every leaf over the mapped axis; the identity when there is none.
-
-    Args:
-      tree: arrays of any shape, one value a device.
-      axis_name: mapped axis or axes; None for the identity.
-
-    Returns:
-      The same tree of averages, alike on every device.
-    """
+    """Average every leaf of a tree over the mapped axis or axes, on every device; the identity when there is none."""
     return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
 
 
@@ -34,21 +26,11 @@ def _varying_axes(array: jax.Array) -> frozenset[str]:
 
 
 def as_varying(tree: Tree, axis_name: AxisName) -> Tree:
-    """Mark replicated arrays as differing between devices, where `shard_map` tracks that.
+    """Mark replicated arrays of a tree as differing between devices, where `shard_map` tracks that.
 
     Under ``shard_map`` with its replication checks on, differentiating by a replicated array already sums
     the gradient over the axis, and an average afterwards would be N times too large. Under ``pmap`` and
     ``vmap`` nothing is tracked, nothing is summed and nothing has to be done.
-
-    Args:
-      tree: arrays of any shape.
-      axis_name: mapped axis or axes; None for the identity.
-
-    Returns:
-      The same values.
-
-    Raises:
-      ValueError: the axis is not mapped here.
     """
     check_axis(axis_name)
     names = (axis_name,) if isinstance(axis_name, str) else (axis_name or ())
@@ -68,13 +50,8 @@ def value_and_averaged_gradient(
 
     gradient = (1/N) sum_n d loss_n / d params, in every regime: jit, pmap, shard_map, vmap
 
-    Args:
-      loss: params -> (loss [], auxiliary output), without any averaging over devices inside.
-      params: tree of parameters.
-      axis_name: mapped axis or axes; None on one device.
-
-    Returns:
-      ((loss of this device [], auxiliary output of this device), averaged gradient like params).
+    ``loss`` is params -> (loss [], auxiliary output), without any averaging over devices inside: both are returned as
+    they are on this device, with the averaged gradient.
     """
     value, gradient = jax.value_and_grad(loss, has_aux=True)(as_varying(params, axis_name))
     return value, average(gradient, axis_name)
@@ -85,21 +62,12 @@ def split_updates(
 ) -> list[dict[str, Any]]:
     """Divide the global batch between the updates of a step, images that are judged together side by side.
 
-    The global batch of n m b examples is taken as [n, m, b]: update i sees the rows [i], and pack r of it the m
-    examples [i, :, r]. That order is the global batch's wherever its parts lie, so the parts are brought together over
-    the axis and each device takes its packs.
+    The global batch of n m b examples, n = num_updates and m = packing, is taken as [n, m, b]: update i sees the rows
+    [i], and pack r of it the m examples [i, :, r]. That order is the global batch's wherever its parts lie, so the
+    parts are brought together over the axis and each device takes its packs.
 
-    Args:
-      batch: arrays [B, ...] by name, this device's part of the batch.
-      num_updates: number of updates n.
-      packing: number of examples in a pack m.
-      axis_name: mapped axis or axes over which the global batch is split.
-
-    Returns:
-      A batch for each update, [B / n, ...], the m examples of a pack in successive rows.
-
-    Raises:
-      ValueError: the batch on a device is no multiple of n m, or the axis is not mapped here.
+    Of this device's part of the batch, arrays [B, ...] by name with B a multiple of n m, each update gets [B / n, ...],
+    the m examples of a pack in successive rows.
     """
     if num_updates * packing == 1:
         return [dict(batch)]
@@ -125,15 +93,8 @@ def split_updates(
 def make_mesh(axes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh:
     """A mesh whose axes the partitioner handles by itself (``AxisType.Auto``), as the steps need it.
 
-    Args:
-      axes: number of devices along each axis, by name, e.g. ``{"data": 4, "model": 2}``.
-      devices: the devices to use; the first of all there are when None.
-
-    Returns:
-      The mesh.
-
-    Raises:
-      ValueError: an axis is empty, or there are fewer devices than the mesh needs.
+    ``axes`` are numbers of devices by name, e.g. ``{"data": 4, "model": 2}``; ``devices`` those to use, the first of
+    all there are when None.
     """
     devices = jax.devices() if devices is None else list(devices)
     needed = math.prod(axes.values())
@@ -146,19 +107,11 @@ def make_mesh(axes: Mapping[str, int], devices: Sequence[jax.Device] | None = No
 
 
 def state_shardings(state: Any, mesh: jax.sharding.Mesh, axis: str = "model") -> Any:
-    """Where each array of a state lies on a mesh: split over one axis, or on every device where it cannot be.
+    """Where each array of a state, or of its shapes, lies on a mesh: split over one axis, or on every device.
 
     Each array is split along its largest dimension that the axis divides: parameters, moments and moving averages
     alike (fully sharded data parallelism). Without that axis in the mesh, everything is on every device. A step on such
-    a state begins with `gather_networks`.
-
-    Args:
-      state: a state, or its shapes.
-      mesh: the mesh.
-      axis: the axis over which to split.
-
-    Returns:
-      A tree like the state of `NamedSharding`, for ``jax.device_put`` or ``out_shardings``; leaves have any shape.
+    a state begins with `gather_networks`. The tree of `NamedSharding` is for ``jax.device_put`` or ``out_shardings``.
     """
     size = mesh.shape.get(axis, 1)
 
@@ -173,18 +126,12 @@ def state_shardings(state: Any, mesh: jax.sharding.Mesh, axis: str = "model") ->
 
 
 def gather_networks(state: Any, mesh: jax.sharding.Mesh) -> Any:
-    """Bring a sharded state's networks together on every device for the time of a step; inside ``jit``.
+    """Bring a sharded state's networks together on every device of the mesh for the time of a step; inside ``jit``.
 
-    That is what fully sharded data parallelism means: the optimizer's moments stay where they are, and what comes out
-    is put back by ``out_shardings``. Without it, the partitioner splits the networks' arithmetic over the axis instead,
-    and XLA then computes wrong gradients of convolutions (seen on the CPU with jax 0.10 and 0.12).
-
-    Args:
-      state: a state placed by `state_shardings`, arrays of any shape.
-      mesh: the mesh.
-
-    Returns:
-      The state, its parameters and mutable collections constrained to be whole on every device.
+    That is what fully sharded data parallelism means: the optimizer's moments stay where they are, as `state_shardings`
+    places them, and what comes out is put back by ``out_shardings``. Without it, the partitioner splits the networks'
+    arithmetic over the axis instead, and XLA then computes wrong gradients of convolutions (seen on the CPU with jax
+    0.10 and 0.12).
     """
     networks = {
         name: getattr(state, name)

@@ -50,9 +50,6 @@ class Optimizer:
       name: an optimizer of optax, e.g. ``"adam"``.
       arguments: its arguments, numbers or schedules (step [] -> number []), as sorted pairs, e.g. ``(("b1", 0.5),
         ("learning_rate", 2e-4))``; see `optimizer`.
-
-    Raises:
-      ValueError: the name is not one of the known optimizers, or it does not take those arguments.
     """
 
     name: str
@@ -67,7 +64,7 @@ class Optimizer:
             raise ValueError(f"optimizer {self.name} does not take these arguments: {error}") from error
 
     def init(self, params: Any) -> Any:
-        """The optimizer's state for a tree of parameters of any shapes."""
+        """The optimizer's state for a tree of parameters."""
         return _transformation(self.name, self.arguments).init(params)
 
     def update(self, updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
@@ -76,17 +73,10 @@ class Optimizer:
 
 
 def optimizer(name: str, **arguments: float | Schedule) -> Optimizer:
-    """Describe an optax optimizer, e.g. ``optimizer("adam", learning_rate=1e-3)``.
+    """Describe an optax optimizer by its name, e.g. ``optimizer("adam", learning_rate=1e-3)``.
 
-    Args:
-      name: an optimizer of optax.
-      **arguments: its arguments: numbers, or schedules, step [] -> number [], such as `jaxgen.schedules.Cosine`.
-
-    Returns:
-      The optimizer, to be used wherever an optax transformation is.
-
-    Raises:
-      ValueError: the name is not one of the known optimizers, or it does not take those arguments.
+    The arguments are numbers, or schedules, step [] -> number [], such as `jaxgen.schedules.Cosine`. The result is used
+    wherever an optax transformation is.
     """
     numbers = {key: value if callable(value) else float(value) for key, value in arguments.items()}
     return Optimizer(name, tuple(sorted(numbers.items())))
@@ -99,12 +89,7 @@ _values: dict[str, Any] = {}
 def register(name: str, thing: Any) -> None:
     """Give a class or a function a name under which configs know it.
 
-    Args:
-      name: the name.
-      thing: a (frozen) dataclass, such as a Linen module, or a module-level function or constant.
-
-    Raises:
-      ValueError: the name is taken by something else.
+    The thing is a (frozen) dataclass, such as a Linen module, or a module-level function or constant.
     """
     registry = _classes if isinstance(thing, type) else _values
     if registry.setdefault(name, thing) is not thing:
@@ -170,16 +155,12 @@ def _specs() -> tuple[type, ...]:
 def to_plain(value: Any) -> Plain:
     """Describe a spec, or a part of one, as plain data.
 
-    Args:
-      value: a registered dataclass, function or constant, a tuple, a number, a string or None.
+    The value is a registered dataclass, function or constant, a tuple, a number, a string or None; it becomes
+    ``{"type": name, field: ...}`` for a dataclass, ``{"named": name}`` for a function and
+    ``{"optimizer": name, argument: ...}`` for an optimizer.
 
-    Returns:
-      Plain data: ``{"type": name, field: ...}`` for a dataclass, ``{"named": name}`` for a function,
-      ``{"optimizer": name, argument: ...}`` for an optimizer.
-
-    Raises:
-      TypeError: it, or a part of it, is not registered.
-      ValueError: `from_plain` would refuse it: too deep or too large, or a field is not of the type that it has.
+    What `from_plain` would refuse is refused here: too deep or too large, or a field that is not
+    of the type that it has.
     """
     _specs()
     plain = _describe(value)
@@ -218,17 +199,9 @@ def _fields(kind: Any) -> dict[str, Any]:
 
 
 def from_plain(plain: Plain, name: str = "spec") -> Any:
-    """Rebuild what `to_plain` described.
+    """Rebuild what `to_plain` described; nothing about plain data is taken for granted.
 
-    Args:
-      plain: plain data; nothing about it is taken for granted.
-      name: what the errors call it.
-
-    Returns:
-      An equal value.
-
-    Raises:
-      ValueError: it names something that is not registered, or fields that do not fit; one line, which names the field.
+    ValueError is one line, which calls it ``name`` and names the field.
     """
     _specs()
     check_size(plain, name, _SPEC_DEPTH, _SPEC_SIZE)
@@ -236,18 +209,7 @@ def from_plain(plain: Plain, name: str = "spec") -> Any:
 
 
 def spec_from_plain(plain: Plain, name: str = "spec") -> Spec:
-    """Rebuild a GAN or a VAE.
-
-    Args:
-      plain: plain data; nothing about it is taken for granted.
-      name: what the errors call it.
-
-    Returns:
-      The spec.
-
-    Raises:
-      ValueError: it is something else, see `from_plain`.
-    """
+    """Rebuild a GAN or a VAE by `from_plain`, of plain data that errors call ``name``."""
     spec = from_plain(plain, name)
     if not isinstance(spec, _specs()):
         raise ValueError(f"{name} must be a {' or a '.join(f.title for f in families())}, got {shown(plain)}")
@@ -305,34 +267,12 @@ def _first_line(error: Exception) -> str:
 
 
 def init_state(spec: Spec, key: jax.Array, batch: Mapping[str, Any]) -> State:
-    """Initialise the state of a spec of either family.
-
-    Args:
-      spec: a GAN or a VAE.
-      key: typed key, [].
-      batch: an example batch, ``image`` [B, ...].
-
-    Returns:
-      Its state at step 0.
-    """
+    """Initialise the state of a spec of either family, at step 0, from an example batch, ``image`` [B, ...]."""
     return family_of(spec).init(spec, key, batch)
 
 
 def state_shapes(spec: Spec, image_shape: Sequence[int], image_type: str, *, labels: bool) -> State:
-    """Shapes and types of a spec's state.
-
-    Args:
-      spec: a GAN or a VAE.
-      image_shape: of one image.
-      image_type: of the images.
-      labels: whether they have labels.
-
-    Returns:
-      A state of `jax.ShapeDtypeStruct` of any shapes.
-
-    Raises:
-      ValueError: the networks do not work with such images.
-    """
+    """Shapes and types (`jax.ShapeDtypeStruct`) of a spec's state, from those of an image, with labels or without."""
     batch = {"image": jax.ShapeDtypeStruct((1, *image_shape), image_type)}
     if labels:
         batch["label"] = jax.ShapeDtypeStruct((1,), "int32")

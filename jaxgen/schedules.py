@@ -59,17 +59,9 @@ class Linear(_Ramp):
 
     value(t) = initial + (final - initial) s,  s = clip((t - delay) / num_steps, 0, 1)
 
-    Args:
-      initial: value until the delay is over.
-      final: value from ``num_steps`` after the delay.
-      num_steps: length of the way between them, in steps.
-      delay: number of steps before it begins.
+    The way from ``initial`` to ``final`` begins after ``delay`` steps and takes ``num_steps``.
 
     Called as ``schedule(step [])``; returns float32 [].
-
-    Raises:
-      TypeError: a field is not a number, or a number of steps not a whole one.
-      ValueError: a value is not finite, num_steps is below 1, or the delay below 0.
     """
 
     def __call__(self, step: jax.typing.ArrayLike) -> jax.Array:
@@ -82,17 +74,9 @@ class Cosine(_Ramp):
 
     value(t) = initial + (final - initial) (1 - cos(pi s)) / 2,  s = clip((t - delay) / num_steps, 0, 1)
 
-    Args:
-      initial: value until the delay is over.
-      final: value from ``num_steps`` after the delay.
-      num_steps: length of the way between them, in steps.
-      delay: number of steps before it begins.
+    The way from ``initial`` to ``final`` begins after ``delay`` steps and takes ``num_steps``.
 
     Called as ``schedule(step [])``; returns float32 [].
-
-    Raises:
-      TypeError: a field is not a number, or a number of steps not a whole one.
-      ValueError: a value is not finite, num_steps is below 1, or the delay below 0.
 
     References:
       Loshchilov & Hutter 2017, "SGDR: Stochastic Gradient Descent with Warm Restarts", equation 5.
@@ -106,21 +90,13 @@ class Cosine(_Ramp):
 
 @dataclasses.dataclass(frozen=True)
 class Exponential(_Ramp):
-    """A constant factor per step from one value to another, constant before and after.
+    """A constant factor per step from one value to another, both above 0, constant before and after.
 
     value(t) = initial (final / initial)^s,  s = clip((t - delay) / num_steps, 0, 1)
 
-    Args:
-      initial: value until the delay is over, above 0.
-      final: value from ``num_steps`` after the delay, above 0.
-      num_steps: length of the way between them, in steps.
-      delay: number of steps before it begins.
+    The way from ``initial`` to ``final`` begins after ``delay`` steps and takes ``num_steps``.
 
     Called as ``schedule(step [])``; returns float32 [].
-
-    Raises:
-      TypeError: a field is not a number, or a number of steps not a whole one.
-      ValueError: a value is not finite and above 0, num_steps is below 1, or the delay below 0.
     """
 
     def __post_init__(self) -> None:
@@ -143,15 +119,9 @@ class Piecewise:
 
     value(t) = values[i],  i the number of boundaries that are at most t
 
-    Args:
-      boundaries: steps at which the value changes, increasing, all above 0.
-      values: one value for each stage: one more than there are boundaries.
+    The boundaries are steps above 0 that increase; there is one value more than there are boundaries.
 
     Called as ``schedule(step [])``; returns float32 [].
-
-    Raises:
-      TypeError: a field is not a tuple of numbers.
-      ValueError: the boundaries do not increase, a value is not finite, or there are not as many values as stages.
     """
 
     boundaries: tuple[int, ...]
@@ -181,16 +151,9 @@ class Piecewise:
 class EMAWarmup:
     """Decay of a moving average that is short while there is little to average.
 
-    decay(t) = min(decay, (1 + t) / (10 + t))
-
-    Args:
-      decay: decay in the long run, in [0, 1).
+    decay(t) = min(decay, (1 + t) / (10 + t)),  decay in [0, 1)
 
     Called as ``schedule(step [])``; returns float32 [].
-
-    Raises:
-      TypeError: the decay is not a number.
-      ValueError: the decay is outside [0, 1).
 
     References:
       The form of TensorFlow's ``ExponentialMovingAverage`` when it is given ``num_updates``.

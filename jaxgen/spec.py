@@ -17,11 +17,7 @@ def _each(spec: Any, name: str) -> tuple[Any, ...]:
 
 
 def check_spec(spec: Any) -> None:
-    """Check a spec as it is built: hashable throughout, networks and optimizers that are some, sizes above zero.
-
-    Args:
-      spec: a frozen dataclass.
-    """
+    """Check a spec as it is built: hashable throughout, networks and optimizers that are some, sizes above zero."""
     kind = type(spec).__name__
     for field in dataclasses.fields(spec):
         value = getattr(spec, field.name)
@@ -53,26 +49,14 @@ def check_spec(spec: Any) -> None:
 
 
 def check_number(spec: Any, name: str, expected: str, holds: Callable[[float], bool]) -> None:
-    """Raise ValueError unless a spec's number is where it should be; schedules and None pass.
-
-    Args:
-      spec: the spec.
-      name: the field's name.
-      expected: what is expected, in words.
-      holds: whether a number is as expected.
-    """
+    """Refuse a spec's number of a name unless it ``holds`` as ``expected`` (in words); schedules and None pass."""
     value = getattr(spec, name)
     if value is not None and not callable(value) and not holds(value):
         raise ValueError(f"{type(spec).__name__}.{name} must be {expected}, got {value}")
 
 
 def check_state(state: Any, kind: type) -> None:
-    """Raise TypeError unless ``state`` is of the family's own kind; its arrays may be of any shape.
-
-    Args:
-      state: what should be a state.
-      kind: the family's state, a NamedTuple.
-    """
+    """Raise TypeError unless ``state`` is of the family's own kind of NamedTuple."""
     if not isinstance(state, kind):
         raise TypeError(
             f"state must be a {kind.__name__}, got {type(state).__name__}: pass what the init or the step of the same "
@@ -81,15 +65,10 @@ def check_state(state: Any, kind: type) -> None:
 
 
 def initial_hyperparams(latent_dim: int | tuple[int, ...] | None, **values: float | Schedule | None) -> dict[str, Any]:
-    """The dynamic part of a spec, as arrays.
+    """The dynamic part of a spec, as arrays: float32 scalars [] by name, and ``latent_mask`` [D], all ones.
 
-    Args:
-      latent_dim: number of latent dimensions D, or a tuple with that of each stochastic layer; None for no mask.
-      **values: a number, or a schedule (evaluated at step 0); None leaves the name out.
-
-    Returns:
-      Float32 scalars [] by name, and ``latent_mask`` [D] (a tuple when ``latent_dim`` is one), all ones: 1 for the
-      dimensions in use.
+    The mask is 1 for the dimensions in use; a tuple when ``latent_dim`` is one, with that of each stochastic layer;
+    left out when it is None. The ``values`` are numbers, or schedules (evaluated at step 0); None leaves the name out.
     """
     zero = jnp.zeros((), jnp.int32)
     scalars = {
@@ -105,27 +84,16 @@ def initial_hyperparams(latent_dim: int | tuple[int, ...] | None, **values: floa
 def scheduled_hyperparams(
     hyperparams: dict[str, Any], step: jax.Array, **values: float | Schedule | None
 ) -> dict[str, Any]:
-    """Write this step's value of every schedule; what is not scheduled stays as it is in the state.
+    """Write this step's value of every schedule, the step int32 []; what is not scheduled stays as it is in the state.
 
-    Args:
-      hyperparams: the state's.
-      step: number of the step, int32 [].
-      **values: the spec's fields: numbers (ignored) or schedules.
-
-    Returns:
-      The hyper-parameters of this step, same names and shapes.
+    ``hyperparams`` are the state's, and ``values`` the spec's fields: numbers (ignored) or schedules.
     """
     scheduled = {name: jnp.asarray(value(step), jnp.float32) for name, value in values.items() if callable(value)}
     return {**hyperparams, **scheduled}
 
 
 def check_latents(z: jax.Array, latent_dim: int) -> None:
-    """Raise ValueError unless ``z`` is [N, latent_dim].
-
-    Args:
-      z: latents.
-      latent_dim: number of latent dimensions D.
-    """
+    """Raise ValueError unless ``z`` is [N, latent_dim]."""
     if z.ndim != 2 or z.shape[1] != latent_dim:
         raise ValueError(f"latents must be [N, {latent_dim}], got shape {list(z.shape)}")
 
@@ -133,11 +101,8 @@ def check_latents(z: jax.Array, latent_dim: int) -> None:
 def check_observation_noise(likelihood: Any) -> None:
     """Refuse a likelihood that is no noise around mean images, such as a Bernoulli, which would take them for logits.
 
-    Args:
-      likelihood: what should have ``log_prob(means, x)`` and ``sample(key, means)``, means of any shape [B, ...].
-
-    Raises:
-      TypeError: its parameters are not the mean of what it draws.
+    It should have ``log_prob(means, x)`` and ``sample(key, means)``, where the means [B, ...] are those of what it
+    draws.
     """
     with jax.ensure_compile_time_eval():
         means = jnp.array([[0.25, 0.75]])

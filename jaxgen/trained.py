@@ -35,32 +35,17 @@ _CHAINS = 16  # of an annealed likelihood
 def prior_noise(spec: Spec, key: jax.Array, numbers: jax.Array) -> jax.Array:
     """The standard normal latents from which `gan_sample` and `vae_sample` make their images, those of some numbers.
 
-    Args:
-      spec: the GAN or VAE.
-      key: typed key, [].
-      numbers: of the images, int [N]; ``jnp.arange(N)`` for those of ``gan_sample(gan, state, key, N)``.
-
-    Returns:
-      Latents [N, D]; of a VAE those of all stochastic layers, next to the data first, [N, D_1 + ... + D_L].
-
-    Raises:
-      TypeError: the key is not one typed threefry key.
+    Latents [N, D]; of a VAE those of all stochastic layers, next to the data first, [N, D_1 + ... + D_L]. The numbers
+    are int [N], ``jnp.arange(N)`` for the images of ``gan_sample(gan, state, key, N)``.
     """
     return family_of(spec).noise(spec, key, numbers)
 
 
 def decode(spec: Spec, state: Any, z: jax.Array, label: jax.Array | None = None) -> jax.Array:
-    """The mean image of each latent, of either family.
+    """The mean image [N, H, W, C] or [N, D] of each latent z [N, D], of either family.
 
-    Args:
-      spec: the GAN or VAE.
-      state: its state.
-      z: latents [N, D]; of a VAE the noise of all stochastic layers, see `jaxgen.vae_decode_noise`, or, where its prior
-        is learnt, the latents themselves.
-      label: labels for a conditional model, int [N].
-
-    Returns:
-      Images, [N, H, W, C] or [N, D].
+    Of a VAE the latents are the noise of all stochastic layers, see `jaxgen.vae_decode_noise`, or, where its prior is
+    learnt, the latents themselves. A conditional model needs the label, int [N].
     """
     return family_of(spec).decode(spec, state, z, label)
 
@@ -149,12 +134,12 @@ class Trained:
 
     Images are uint8 (0..255), bool or floats in [0, 1], [N, H, W, C]; or vectors [N, D]. What a model makes are mean
     images, floats, which of a Gaussian likelihood may lie a little outside of [0, 1]. Of a conditional model every
-    method needs ``label``, one class for all images or int [N]; of others none may be given.
+    method needs ``label``, one class for all images or [N], by numbers or names; of others none may be given. ``key``
+    is a typed key, [].
 
     Args:
       name: what it is called.
-      spec: the GAN or VAE.
-      state: its GANState or VAEState, arrays of any shapes.
+      spec, state: the GAN or VAE and its state.
       image_shape: shape of one image, (H, W, C), or (D,) of a vector.
       image_type: of the images that it has learnt: ``"uint8"``, ``"bool"`` or ``"float32"``.
       record: plain data on how it was made.
@@ -174,7 +159,7 @@ class Trained:
 
     @property
     def family(self) -> Family:
-        """The row of its spec in the table of families; no arrays of any shape are involved."""
+        """The row of its spec in the table of families."""
         return family_of(self.spec)
 
     @property
@@ -203,19 +188,9 @@ class Trained:
         return _latent_dim(self.spec)
 
     def sample(self, key: jax.Array, num_samples: int, label: Label | None = None) -> jax.Array:
-        """Draw images from the prior, as `gan_sample` and `vae_sample` do.
+        """Draw ``num_samples`` images [N, H, W, C] from the prior, as `gan_sample` and `vae_sample` do.
 
-        Args:
-          key: typed key, []; image i depends on the key and on i alone.
-          num_samples: number of images N.
-          label: of a conditional model, a class or int [N].
-
-        Returns:
-          Images, [N, H, W, C].
-
-        Raises:
-          TypeError: the key is no typed key.
-          ValueError: num_samples is below 1, or the label does not fit.
+        Image i depends on the key and on i alone.
         """
         check_key(key)
         if self.family.sample is None:
@@ -231,17 +206,9 @@ class Trained:
         return _by_pieces(draw, num_samples, _PIECE, key)
 
     def decode(self, z: jax.typing.ArrayLike, label: Label | None = None) -> jax.Array:
-        """The mean image of each latent.
+        """The mean image [N, H, W, C] of each latent z [N, latent_dim].
 
-        Args:
-          z: latents, [N, latent_dim]; of a VAE of several stochastic layers, the noise of all, next to the data first.
-          label: of a conditional model, a class or int [N].
-
-        Returns:
-          Images, [N, H, W, C].
-
-        Raises:
-          ValueError: the latents are not [N, latent_dim], or the label does not fit.
+        Of a VAE of several stochastic layers, the latents are the noise of all, next to the data first.
         """
         z = jnp.asarray(z, jnp.float32)
         check_latents(z, self.latent_dim)
@@ -256,18 +223,9 @@ class Trained:
         return _by_pieces(run, len(z), _PIECE, jax.random.key(0))  # nothing is drawn
 
     def encode(self, images: jax.typing.ArrayLike, label: Label | None = None) -> jax.Array:
-        """The latents of images that a VAE's encoder means.
+        """The latents [N, latent_dim] of images [N, H, W, C] that a VAE's encoder means, as `decode` takes them.
 
-        Args:
-          images: [N, H, W, C].
-          label: of a conditional model, a class or int [N].
-
-        Returns:
-          Latents at the posterior means, [N, latent_dim], as `decode` takes them.
-
-        Raises:
-          TypeError: it is a GAN, which has no encoder; or the images are of another type.
-          ValueError: the images are of another shape or range, or the label does not fit.
+        They are posterior means. A GAN has no encoder: use `invert`.
         """
         family = self.family
         if family.encode is None:
@@ -282,20 +240,7 @@ class Trained:
         return _by_pieces(run, len(batch["image"]), _PIECE, jax.random.key(0))  # nothing is drawn
 
     def reconstruct(self, images: jax.typing.ArrayLike, key: jax.Array, label: Label | None = None) -> jax.Array:
-        """Images as the model sees them: through the encoder of a VAE, by inversion of a GAN.
-
-        Args:
-          images: [N, H, W, C].
-          key: typed key, [].
-          label: of a conditional model, a class or int [N].
-
-        Returns:
-          Images, [N, H, W, C].
-
-        Raises:
-          TypeError: the key is no typed key, or the images are of another type.
-          ValueError: the images are of another shape or range, or the label does not fit.
-        """
+        """Images [N, H, W, C] as the model sees them: through the encoder of a VAE, by inversion of a GAN."""
         rebuild = self.family.reconstruct
         if rebuild is None:
             return self.invert(images, key, label).images
@@ -320,29 +265,21 @@ class Trained:
         num_steps: int = 300,
         optimizer: optax.GradientTransformation | None = None,
     ) -> latents.Inversion:
-        """Search for the latents under which images are likeliest, see `jaxgen.latents.invert`.
+        """Search for the latents [N, latent_dim] under which images are likeliest, see `jaxgen.latents.invert`.
 
-        The first start of a VAE is where its encoder points, unless pixels are hidden.
+        The first start of a VAE is where its encoder points, unless pixels are hidden. Not of a VAE with a learnt
+        prior.
 
         Args:
           images: [N, H, W, C].
           key: typed key, [].
-          label: of a conditional model, a class or int [N].
+          label: of a conditional model, a class, or one for each image [N].
           mask: bool, True where a pixel is visible, [H, W] or [N, H, W] ([D] or [N, D] of vectors); None where all are.
           likelihood: of images given the mean image, e.g. ``losses.gaussian(scale=0.1)``, which is what None stands for
             with a GAN; with a VAE it stands for its own likelihood.
           prior_weight: weight of the prior, at least 0.
-          num_restarts: starts of each image.
-          num_steps: steps of each.
+          num_restarts, num_steps: starts of each image, and steps of each.
           optimizer: optax transformation; build it once, as another one is compiled anew.
-
-        Returns:
-          Latents [N, latent_dim], their images [N, H, W, C], and how likely they are.
-
-        Raises:
-          TypeError: the key is no typed key, or images or mask are of another type.
-          ValueError: images or mask are of another shape or range, the mask shows nothing, a size is below 1, the label
-            does not fit, or the model is a VAE with a learnt prior.
         """
         check_key(key)
         batch = self._batch(images, label, mask)
@@ -368,22 +305,17 @@ class Trained:
     ) -> latents.Completion:
         """Complete images of which a part is visible, in as many ways as are asked for, see `jaxgen.latents.complete`.
 
+        Images [N, S, H, W, C], whose visible pixels are those given, and their latents [N, S, latent_dim]. Not of a VAE
+        with a learnt prior.
+
         Args:
           images: [N, H, W, C]; the hidden pixels are not looked at.
           mask: bool, True where a pixel is visible, [H, W] or [N, H, W] ([D] or [N, D] of vectors).
           key: typed key, [].
-          label: of a conditional model, a class or int [N].
+          label: of a conditional model, a class, or one for each image [N].
           num_samples: completions of each image S, drawn from the posterior; None for the single likeliest.
           likelihood: of images given the mean image; None for a VAE's own, and ``losses.gaussian(scale=0.3)`` of a GAN.
           **options: further numbers, and the optimizer, of `jaxgen.latents.complete`.
-
-        Returns:
-          Images [N, S, H, W, C], whose visible pixels are those given, and their latents [N, S, latent_dim].
-
-        Raises:
-          TypeError: the key is no typed key, or images or mask are of another type.
-          ValueError: images or mask are of another shape or range, the mask shows nothing, a size is below 1, the label
-            does not fit, or the model is a VAE with a learnt prior.
         """
         check_key(key)
         batch = self._batch(images, label, mask)
@@ -407,20 +339,10 @@ class Trained:
         *,
         linear: bool = False,
     ) -> jax.Array:
-        """Images on the way from latents to others.
+        """Images [N, num, H, W, C] on the way from latents to others, ``start`` and ``end`` [N, latent_dim].
 
-        Args:
-          start: latents, [N, latent_dim].
-          end: latents, [N, latent_dim].
-          num: number of images on each way, the ends among them, at least 2.
-          label: of a conditional model, a class or int [N].
-          linear: along the straight line; else along the arc, on which the images are as likely as samples.
-
-        Returns:
-          Images, [N, num, H, W, C].
-
-        Raises:
-          ValueError: the latents are not of one shape [N, latent_dim], num is below 2, or the label does not fit.
+        ``num``, at least 2, counts the ends too. The way is the arc, on which the images are as likely as samples, or
+        with ``linear`` the straight line.
         """
         start, end = jnp.asarray(start, jnp.float32), jnp.asarray(end, jnp.float32)
         check_latents(start, self.latent_dim)
@@ -441,28 +363,13 @@ class Trained:
         num_samples: int = 5000,
         **annealing: Any,
     ) -> jax.Array:
-        """How likely images are: log p(x) of each.
+        """How likely images [N, H, W, C] are: log p(x) of each in nats, [N].
 
-        Of a VAE under its own likelihood, by importance sampling, `vae_log_likelihood`. With a ``likelihood``, which a
-        GAN needs, under that noise around the mean images, by annealed importance sampling, `gan_log_likelihood` and
-        `vae_annealed_log_likelihood`: ten thousand passes of the network for each image and chain. Numbers of different
-        likelihoods do not compare.
-
-        Args:
-          images: [N, H, W, C].
-          key: typed key, [].
-          label: of a conditional model, a class or int [N].
-          likelihood: noise around the mean images, e.g. ``losses.gaussian(scale=0.1)``; None for a VAE's own.
-          num_samples: importance samples of each image, without ``likelihood``.
-          **annealing: with ``likelihood``: ``num_chains``, ``num_temperatures``, ``num_leapfrog``.
-
-        Returns:
-          log p(x) in nats, [N].
-
-        Raises:
-          TypeError: the key is no typed key, the images are of another type, or the likelihood is no noise.
-          ValueError: it is a GAN and no likelihood is given; the images are of another shape or range; a size is too
-            small, or the label does not fit.
+        Of a VAE under its own likelihood, by importance sampling with ``num_samples``, `vae_log_likelihood`. With a
+        ``likelihood``, which a GAN needs, such as ``losses.gaussian(scale=0.1)``, under that noise around the mean
+        images, by annealed importance sampling, `gan_log_likelihood` and `vae_annealed_log_likelihood`: ten thousand
+        passes of the network for each image and chain. Its ``annealing`` arguments are ``num_chains``,
+        ``num_temperatures`` and ``num_leapfrog``. Numbers of different likelihoods do not compare.
         """
         check_key(key)
         family = self.family
@@ -572,14 +479,6 @@ def load(source: str | Path, checkpoint: Literal["newest", "best"] | int = "newe
       source: the name of a pretrained model (`jaxgen.trained.pretrained` lists them), a run directory that ``jaxgen
         train`` wrote, or a .safetensors file that `jaxgen.weights.save_weights` wrote.
       checkpoint: of a run directory: ``"newest"``, ``"best"`` or a step.
-
-    Returns:
-      The model, with its spec, its state (arrays of any shapes) and methods for what it is used for.
-
-    Raises:
-      FileNotFoundError: there is no such file, directory or checkpoint; the error lists the names of pretrained models.
-      ValueError: the file or the run is damaged or of something else, or a checkpoint of a file is asked for.
-      ModuleNotFoundError: a file is to be read and safetensors is not installed.
     """
     path = Path(source)
     if not isinstance(source, Path) and source in pretrained():

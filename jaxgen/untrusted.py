@@ -53,14 +53,9 @@ def shown(value: Plain) -> str:
 
 
 def one_line(path: Path | str, what: object) -> str:
-    """What an error says of a file, on one line of at most 300 letters.
+    """What an error says of the file at a path: ``what`` is wrong, on one line of at most 300 letters.
 
-    Args:
-      path: the file; a long one loses its middle.
-      what: what is wrong, an error or its text.
-
-    Returns:
-      Both.
+    A long path loses its middle.
     """
     return begun(" ".join(f"{cut(str(path), 120)} {what}".split()))
 
@@ -71,11 +66,7 @@ def check_size(plain: Plain, name: str, depth: int = _DEPTH, size: int = _SIZE) 
     Args:
       plain: what should be plain data.
       name: what the errors call it.
-      depth: levels of lists and objects that it may have.
-      size: values that it may have in all.
-
-    Raises:
-      ValueError: it is something else, or too large; the error names the place.
+      depth, size: levels of lists and objects, and values in all, that it may have.
     """
     count = 1
     waiting: list[tuple[Any, Plain, int]] = [((None, name), plain, 0)]  # a place is one within another, and its name
@@ -117,18 +108,10 @@ def _once(pairs: list[tuple[str, Plain]]) -> dict[str, Plain]:
 
 
 def parse(text: bytes | str, name: str, most: int = _BYTES) -> Plain:
-    """Read JSON that anybody may have written.
+    """Read JSON text that anybody may have written: plain data of a size that can be worked with.
 
-    Args:
-      text: JSON.
-      name: what the errors call it.
-      most: bytes or letters that it may have.
-
-    Returns:
-      Plain data of a size that can be worked with.
-
-    Raises:
-      ValueError: it is no JSON, names something twice, or is too large.
+    Errors call it ``name``; ``most`` is the number of bytes or letters that it may have. No object may name anything
+    twice.
     """
     if len(text) > most:
         raise ValueError(f"{name} is too large: at most {most:,} bytes")
@@ -141,15 +124,10 @@ def parse(text: bytes | str, name: str, most: int = _BYTES) -> Plain:
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a value is what a type hint says.
+    """Whether a value is what a type hint says; NaN and integers beyond 64 bits are no numbers here.
 
-    Args:
-      value: a value of a spec, or plain data.
-      hint: the hint. A list passes for a tuple, an integer for a float, and what has ``init`` and ``update`` for an
-        optax transformation; classes that are neither plain nor registered are not looked at.
-
-    Returns:
-      Whether it is; NaN and integers beyond 64 bits are no numbers here.
+    A list passes for a tuple, an integer for a float, and what has ``init`` and ``update`` for an optax transformation;
+    classes that are neither plain nor registered are not looked at.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
@@ -207,9 +185,6 @@ def check(value: Any, hint: Any, name: str, plain: Plain = ...) -> None:
       hint: the hint, see `fits`; of a ``TypedDict``, each field that there is, and that those required are.
       name: what the errors call it.
       plain: what the value was made of, which the errors show; the value itself when not given.
-
-    Raises:
-      ValueError: it is something else.
     """
     if typing.is_typeddict(hint) and isinstance(value, dict):
         for key, inner in typing.get_type_hints(hint).items():
@@ -223,15 +198,9 @@ def check(value: Any, hint: Any, name: str, plain: Plain = ...) -> None:
 
 
 def check_images(image_shape: Plain, image_type: Plain, name: str = "") -> None:
-    """Refuse what is no shape and type of images that a model may have learnt.
+    """Refuse what is no shape and type of images that a model may have learnt; the errors' names begin with ``name``.
 
-    Args:
-      image_shape: (H, W, C), or (D,) of vectors, as a list.
-      image_type: a name of a type.
-      name: what the errors begin their names with.
-
-    Raises:
-      ValueError: it is none.
+    ``image_shape`` is (H, W, C), or (D,) of vectors, as a list, and ``image_type`` the name of a type.
     """
     check(image_type, ImageType, f"{name}image_type")
     check(image_shape, list[int], f"{name}image_shape")
@@ -240,15 +209,9 @@ def check_images(image_shape: Plain, image_type: Plain, name: str = "") -> None:
 
 
 def differences(saved: Plain, requested: Plain, path: str = "") -> list[str]:
-    """Where two configs differ, in words.
+    """Where two configs, saved and requested, differ: a line each, with the field, the old and the new value.
 
-    Args:
-      saved: plain data of the saved config.
-      requested: plain data of the requested one.
-      path: the name of the whole.
-
-    Returns:
-      One line per difference, naming the field, the old and the new value.
+    ``path`` is the name of the whole.
     """
     if isinstance(saved, dict) and isinstance(requested, dict):
         return [

@@ -42,7 +42,7 @@ class Arrays(NamedTuple):
     """What a .safetensors file holds.
 
     Args:
-      arrays: NumPy arrays of any shapes by name.
+      arrays: NumPy arrays by name.
       record: plain data that jaxgen stored with them; empty in the files of others.
       sha256: of the file.
     """
@@ -63,17 +63,7 @@ def _safetensors() -> Any:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], record: Mapping[str, Any]) -> None:
-    """Write a .safetensors file, whole or not at all.
-
-    Args:
-      path: the file.
-      arrays: NumPy arrays of any shapes by name.
-      record: plain data to store with them.
-
-    Raises:
-      ValueError: the name does not end in .safetensors.
-      ModuleNotFoundError: safetensors is not installed.
-    """
+    """Write NumPy arrays by name, and a record, plain data, to a .safetensors file at a path, whole or not at all."""
     if path.suffix != ".safetensors":
         raise ValueError(f"a file of weights must end in .safetensors, got {path}")
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
@@ -84,19 +74,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], record: Mapping[s
 
 
 def read_arrays(path: Path) -> Arrays:
-    """Read a .safetensors file.
-
-    Args:
-      path: the file.
-
-    Returns:
-      Its arrays, of any shapes, the record that `write_arrays` stored with them, and its hash.
-
-    Raises:
-      FileNotFoundError: there is no such file.
-      ValueError: it is no .safetensors file, or not whole.
-      ModuleNotFoundError: safetensors is not installed.
-    """
+    """Read the .safetensors file at a path: its arrays, the record that was stored with them, and its hash."""
     safetensors = _safetensors()
     if not path.is_file():  # a pipe would be waited for
         raise FileNotFoundError(one_line(path, "is no file"))
@@ -121,7 +99,7 @@ class Weights(NamedTuple):
 
     Args:
       spec: the GAN or VAE.
-      state: its state, arrays of any shapes, ready to be used, or trained on with a fresh optimizer.
+      state: its state, ready to be used, or trained on with a fresh optimizer.
       image_shape: shape of one image, (H, W, C), or (D,) of a vector.
       image_type: of the images that it has learnt: ``"uint8"``, ``"bool"`` or ``"float32"``.
       record: plain data on how it was made.
@@ -135,7 +113,7 @@ class Weights(NamedTuple):
 
 
 def num_classes(spec: Spec) -> int | None:
-    """Number of classes of a spec's networks; None of a model without labels; no arrays of any shape are involved."""
+    """Number of classes of a spec's networks; None of a model without labels."""
     return family_of(spec).num_classes(spec)
 
 
@@ -198,18 +176,12 @@ def save_weights(
     Args:
       path: the file, ending in .safetensors; its folder is made.
       spec: the GAN or VAE, of registered parts (see `jaxgen.training.run.register`).
-      state: its state, arrays of any shapes.
+      state: its state, all finite.
       image_shape: shape of one image, (H, W, C), or (D,) of a vector.
       image_type: of the images that it has learnt: ``"uint8"``, ``"bool"`` or ``"float32"``.
       dtype: type that floats are stored in. ``"float16"`` halves the file and rounds to 11 bits; the hyper-parameters
         stay exact.
       record: plain data on how it was made, such as its command and its numbers.
-
-    Raises:
-      TypeError: the spec has parts without a name, the state is of the other family, or the record is no plain data.
-      ValueError: the state is not of this spec and image shape, is not finite, or does not fit the type; or the name
-        does not end in .safetensors.
-      ModuleNotFoundError: safetensors is not installed.
     """
     if dtype not in _FLOATS:
         raise ValueError(f"floats are stored as {' or '.join(_FLOATS)}, got {dtype!r}")
@@ -234,19 +206,10 @@ def save_weights(
 
 
 def load_weights(path: str | Path) -> Weights:
-    """Read a model that `save_weights` wrote; no code of the file is run.
+    """Read a model that `save_weights` wrote to a path; no code of the file is run.
 
-    Args:
-      path: the file.
-
-    Returns:
-      The spec and its state, floats in the types of the spec's networks, optimizers as at the start of training.
-
-    Raises:
-      FileNotFoundError: there is no such file.
-      ValueError: it is damaged, or of something else, or names what is not registered; the error names the arrays that
-        are missing, too much or of another shape or type.
-      ModuleNotFoundError: safetensors is not installed.
+    Floats are in the types of the spec's networks, optimizers as at the start of training. ValueError names the arrays
+    that are missing, too much or of another shape or type.
     """
     path = Path(path)
     arrays, described, _ = read_arrays(path)

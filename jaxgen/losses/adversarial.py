@@ -1,5 +1,8 @@
 """Adversarial losses: pairs of functions of the discriminator's logits.
 
+Each takes floating point vectors (real_logits [B], fake_logits [B]) and returns a loss per example [B]; where a
+generator's loss does not depend on the real logits, they are checked all the same.
+
 A logit is log(D / (1 - D)), D the discriminator's probability that an image is real. Nothing here takes
 probabilities: log(1 - sigmoid(logit)) is written -softplus(logit), which is finite at any logit. The least squares,
 Wasserstein and hinge losses take the same raw output of the network, without reading it as log-odds.
@@ -19,11 +22,7 @@ PairLoss = Callable[..., jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class AdversarialLoss:
-    """A generator's and a discriminator's loss, each a function of (real logits [B], fake logits [B]).
-
-    Args:
-      generator: (real_logits [B], fake_logits [B]) -> generator loss per example [B].
-      discriminator: (real_logits [B], fake_logits [B]) -> discriminator loss per example [B].
+    """The losses of a generator and a discriminator, each (real_logits [B], fake_logits [B]) -> loss per example [B].
 
     One that needs a mean over the global batch takes a third argument, ``axis_name``, and the step gives it.
     Both functions must be module-level or frozen dataclasses, so that equal losses compare equal and a
@@ -43,20 +42,9 @@ def _check_logits(real_logits: jax.Array, fake_logits: jax.Array) -> None:
 
 
 def binary_discriminator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
-    """Cross-entropy of telling real from fake.
+    """Cross-entropy of telling ``real_logits`` from ``fake_logits`` [B], in nats per example [B].
 
     -log D(x) - log(1 - D(G(z))) = softplus(-real_logit) + softplus(fake_logit)
-
-    Args:
-      real_logits: discriminator's logits of real images, [B].
-      fake_logits: discriminator's logits of generated images, [B].
-
-    Returns:
-      Loss per example in nats, [B].
-
-    Raises:
-      ValueError: the logits are not two vectors of one length.
-      TypeError: the logits are not floating point.
 
     References:
       Goodfellow et al. 2014, "Generative Adversarial Nets", equation 1 (its negative).
@@ -66,22 +54,11 @@ def binary_discriminator_loss(real_logits: jax.Array, fake_logits: jax.Array) ->
 
 
 def minimax_generator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
-    """The generator's side of the minimax game.
+    """The generator's side of the minimax game, in nats per example [B]; ``real_logits`` are not used.
 
-    log(1 - D(G(z))) = -softplus(fake_logit)
+    log(1 - D(G(z))) = -softplus(fake_logit),  ``fake_logits`` [B]
 
     Its gradient vanishes where the discriminator is sure; `non_saturating_generator_loss` cures that.
-
-    Args:
-      real_logits: discriminator's logits of real images, [B]; checked, not used.
-      fake_logits: discriminator's logits of generated images, [B].
-
-    Returns:
-      Loss per example in nats, [B].
-
-    Raises:
-      ValueError: the logits are not two vectors of one length.
-      TypeError: the logits are not floating point.
 
     References:
       Goodfellow et al. 2014, "Generative Adversarial Nets", equation 1.
@@ -91,20 +68,9 @@ def minimax_generator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> ja
 
 
 def non_saturating_generator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
-    """The generator maximises log D(G(z)) instead of minimising log(1 - D(G(z))).
+    """The generator maximises log D(G(z)) instead of minimising log(1 - D(G(z))), in nats per example [B].
 
-    -log D(G(z)) = softplus(-fake_logit)
-
-    Args:
-      real_logits: discriminator's logits of real images, [B]; checked, not used.
-      fake_logits: discriminator's logits of generated images, [B].
-
-    Returns:
-      Loss per example in nats, [B].
-
-    Raises:
-      ValueError: the logits are not two vectors of one length.
-      TypeError: the logits are not floating point.
+    -log D(G(z)) = softplus(-fake_logit),  ``fake_logits`` [B]; ``real_logits`` are not used
 
     References:
       Goodfellow et al. 2014, "Generative Adversarial Nets", section 3.
@@ -114,22 +80,11 @@ def non_saturating_generator_loss(real_logits: jax.Array, fake_logits: jax.Array
 
 
 def least_squares_discriminator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
-    """The discriminator's raw output is pulled to 1 on real images and to 0 on fakes.
+    """The discriminator's raw output is pulled to 1 on real images and to 0 on fakes; loss per example [B].
 
-    (real_logit - 1)^2 / 2 + fake_logit^2 / 2
+    (real_logit - 1)^2 / 2 + fake_logit^2 / 2,  ``real_logits`` and ``fake_logits`` [B]
 
     The factor 1/2 is the paper's. The output is a regression here and no log-odds: 1/2 is undecided.
-
-    Args:
-      real_logits: discriminator's outputs on real images, [B].
-      fake_logits: discriminator's outputs on generated images, [B].
-
-    Returns:
-      Loss per example, [B].
-
-    Raises:
-      ValueError: the logits are not two vectors of one length.
-      TypeError: the logits are not floating point.
 
     References:
       Mao et al. 2017, "Least Squares Generative Adversarial Networks", equation 9 (a = 0, b = 1).
@@ -141,18 +96,7 @@ def least_squares_discriminator_loss(real_logits: jax.Array, fake_logits: jax.Ar
 def least_squares_generator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
     """The generator's side of `least_squares_discriminator_loss`: fakes are pulled to the target of real images.
 
-    (fake_logit - 1)^2 / 2
-
-    Args:
-      real_logits: discriminator's outputs on real images, [B]; checked, not used.
-      fake_logits: discriminator's outputs on generated images, [B].
-
-    Returns:
-      Loss per example, [B].
-
-    Raises:
-      ValueError: the logits are not two vectors of one length.
-      TypeError: the logits are not floating point.
+    (fake_logit - 1)^2 / 2 per example [B],  ``fake_logits`` [B]; ``real_logits`` are not used
 
     References:
       Mao et al. 2017, "Least Squares Generative Adversarial Networks", equation 9 (c = 1).
@@ -164,21 +108,11 @@ def least_squares_generator_loss(real_logits: jax.Array, fake_logits: jax.Array)
 def wasserstein_discriminator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
     """The critic maximises the difference of its means; its supremum over 1-Lipschitz critics is the distance.
 
-    f(G(z)) - f(x) = fake_logit - real_logit
+    f(G(z)) - f(x) = fake_logit - real_logit per pair [B],  ``real_logits`` and ``fake_logits`` [B]
 
-    The critic must be kept Lipschitz by something else: a gradient penalty or a constraint on its weights. A bias of
-    its last layer cancels: its gradient is pure round-off, which Adam turns into steps, so leave it out.
-
-    Args:
-      real_logits: critic's values of real images, [B].
-      fake_logits: critic's values of generated images, [B].
-
-    Returns:
-      Loss per pair, [B]; minus its mean estimates the 1-Wasserstein distance when the critic is good.
-
-    Raises:
-      ValueError: the logits are not two vectors of one length.
-      TypeError: the logits are not floating point.
+    Minus its mean estimates the 1-Wasserstein distance when the critic is good. The critic must be kept Lipschitz by
+    something else: a gradient penalty or a constraint on its weights. A bias of its last layer cancels: its gradient is
+    pure round-off, which Adam turns into steps, so leave it out.
 
     References:
       Arjovsky et al. 2017, "Wasserstein GAN", equation 3 (its negative).
@@ -190,18 +124,7 @@ def wasserstein_discriminator_loss(real_logits: jax.Array, fake_logits: jax.Arra
 def wasserstein_generator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
     """The generator raises the critic's value of its images; the hinge loss's generator does the same.
 
-    -f(G(z)) = -fake_logit
-
-    Args:
-      real_logits: critic's values of real images, [B]; checked, not used.
-      fake_logits: critic's values of generated images, [B].
-
-    Returns:
-      Loss per example, [B].
-
-    Raises:
-      ValueError: the logits are not two vectors of one length.
-      TypeError: the logits are not floating point.
+    -f(G(z)) = -fake_logit per example [B],  ``fake_logits`` [B]; ``real_logits`` are not used
 
     References:
       Arjovsky et al. 2017, "Wasserstein GAN", algorithm 1, line 10.
@@ -212,20 +135,9 @@ def wasserstein_generator_loss(real_logits: jax.Array, fake_logits: jax.Array) -
 
 
 def hinge_discriminator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
-    """The discriminator separates real from fake by a margin of 1 on each side of zero.
+    """The discriminator separates real from fake by a margin of 1 on each side of zero; loss per example [B].
 
-    max(0, 1 - real_logit) + max(0, 1 + fake_logit)
-
-    Args:
-      real_logits: discriminator's outputs on real images, [B].
-      fake_logits: discriminator's outputs on generated images, [B].
-
-    Returns:
-      Loss per example, [B].
-
-    Raises:
-      ValueError: the logits are not two vectors of one length.
-      TypeError: the logits are not floating point.
+    max(0, 1 - real_logit) + max(0, 1 + fake_logit),  ``real_logits`` and ``fake_logits`` [B]
 
     References:
       Lim & Ye 2017, "Geometric GAN", section 3.
@@ -236,23 +148,12 @@ def hinge_discriminator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> 
 
 
 def relativistic_discriminator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
-    """The discriminator tells which of a pair is real, instead of judging each alone.
+    """The discriminator tells which of a pair is real, instead of judging each alone; nats per pair [B].
 
-    -log sigmoid(real_logit - fake_logit) = softplus(fake_logit - real_logit)
+    -log sigmoid(real_logit - fake_logit) = softplus(fake_logit - real_logit),  ``real_logits`` and ``fake_logits`` [B]
 
     A bias of the discriminator's last layer cancels: its gradient is pure round-off, which Adam turns into steps, so
     leave it out.
-
-    Args:
-      real_logits: discriminator's logits of real images, [B].
-      fake_logits: discriminator's logits of generated images, [B].
-
-    Returns:
-      Loss per pair in nats, [B].
-
-    Raises:
-      ValueError: the logits are not two vectors of one length.
-      TypeError: the logits are not floating point.
 
     References:
       Jolicoeur-Martineau 2019, "The relativistic discriminator", section 4.1 (RSGAN).
@@ -262,20 +163,9 @@ def relativistic_discriminator_loss(real_logits: jax.Array, fake_logits: jax.Arr
 
 
 def relativistic_generator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
-    """The generator makes its image of a pair the more real one.
+    """The generator makes its image of a pair the more real one; nats per pair [B].
 
-    -log sigmoid(fake_logit - real_logit) = softplus(real_logit - fake_logit)
-
-    Args:
-      real_logits: discriminator's logits of real images, [B].
-      fake_logits: discriminator's logits of generated images, [B].
-
-    Returns:
-      Loss per pair in nats, [B].
-
-    Raises:
-      ValueError: the logits are not two vectors of one length.
-      TypeError: the logits are not floating point.
+    -log sigmoid(fake_logit - real_logit) = softplus(real_logit - fake_logit),  ``real_logits`` and ``fake_logits`` [B]
 
     References:
       Jolicoeur-Martineau 2019, "The relativistic discriminator", section 4.1 (RSGAN).
@@ -290,20 +180,8 @@ def relativistic_average_discriminator_loss(
 
     softplus(-(real_logit - mean fake_logit)) + softplus(fake_logit - mean real_logit)
 
-    A bias of the discriminator's last layer cancels: its gradient is pure round-off, which Adam turns into steps, so
-    leave it out.
-
-    Args:
-      real_logits: discriminator's logits of real images, [B].
-      fake_logits: discriminator's logits of generated images, [B].
-      axis_name: mapped axis or axes over which the global batch is split.
-
-    Returns:
-      Loss per example in nats, [B].
-
-    Raises:
-      ValueError: the logits are not two vectors of one length.
-      TypeError: the logits are not floating point.
+    Nats per example [B] of ``real_logits`` and ``fake_logits`` [B]. A bias of the discriminator's last layer cancels:
+    its gradient is pure round-off, which Adam turns into steps, so leave it out.
 
     References:
       Jolicoeur-Martineau 2019, "The relativistic discriminator", section 4.2 (RaSGAN).
@@ -322,17 +200,7 @@ def relativistic_average_generator_loss(
 
     softplus(-(fake_logit - mean real_logit)) + softplus(real_logit - mean fake_logit)
 
-    Args:
-      real_logits: discriminator's logits of real images, [B].
-      fake_logits: discriminator's logits of generated images, [B].
-      axis_name: mapped axis or axes over which the global batch is split.
-
-    Returns:
-      Loss per example in nats, [B].
-
-    Raises:
-      ValueError: the logits are not two vectors of one length.
-      TypeError: the logits are not floating point.
+    Nats per example [B] of ``real_logits`` and ``fake_logits`` [B].
 
     References:
       Jolicoeur-Martineau 2019, "The relativistic discriminator", section 4.2 (RaSGAN).
@@ -341,19 +209,11 @@ def relativistic_average_generator_loss(
 
 
 def optimal_discriminator_logit(log_p_data: jax.Array, log_p_generator: jax.Array) -> jax.Array:
-    """The logit of the best discriminator between two known densities.
+    """The logit [B] of the best discriminator between two known densities; its sigmoid is D*.
 
     D*(x) = p_data(x) / (p_data(x) + p_g(x)), whose logit is log p_data(x) - log p_g(x)
 
-    Args:
-      log_p_data: log-density of the data at each point in nats, [B].
-      log_p_generator: log-density of the generator at the same points in nats, [B].
-
-    Returns:
-      Logit per point, [B]; its sigmoid is D*.
-
-    Raises:
-      ValueError: the two have different shapes.
+    ``log_p_data`` and ``log_p_generator`` are log-densities of the same points in nats, [B].
 
     References:
       Goodfellow et al. 2014, "Generative Adversarial Nets", proposition 1, equation 2.

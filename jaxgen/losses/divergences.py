@@ -9,7 +9,7 @@ from jaxgen.losses.gaussians import LatentGaussian
 def gaussian_kl(
     mean: jax.Array, logvar: jax.Array, mask: jax.Array | None = None, direction: jax.Array | None = None
 ) -> jax.Array:
-    """KL divergence from a Gaussian to the standard normal.
+    """KL divergence from a Gaussian to the standard normal, in nats per example [B].
 
     KL(N(mean, exp(logvar)) || N(0, I)) = sum_d (exp(logvar_d) + mean_d^2 - 1 - logvar_d) / 2
 
@@ -19,17 +19,9 @@ def gaussian_kl(
     logvar = 50 the exponential is continued by its tangent, so that the value and its gradient stay finite.
 
     Args:
-      mean: means of the Gaussian, [B, D].
-      logvar: logarithms of its variances (without the direction), [B, D].
+      mean, logvar: means and log-variances (without the direction), [B, D].
       mask: 1 for the dimensions that count and 0 for those that do not, [D]; all of them when None.
       direction: u, [B, D]; a diagonal Gaussian when None.
-
-    Returns:
-      KL per example in nats, [B].
-
-    Raises:
-      ValueError: the Gaussian's parameters have different shapes or no batch axis, or the mask is not [D].
-      TypeError: one of them is not floating point.
 
     References:
       Kingma & Welling 2014, "Auto-Encoding Variational Bayes", appendix B; Rezende et al. 2014, section 4.3.

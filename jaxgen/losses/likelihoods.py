@@ -94,18 +94,7 @@ class Bernoulli:
     parameters_per_value = 1
 
     def log_prob(self, parameters: jax.Array, x: jax.Array) -> jax.Array:
-        """Log-probability of images.
-
-        Args:
-          parameters: logits, [B, ...].
-          x: images in [0, 1], [B, ...].
-
-        Returns:
-          Log-probability per example in nats, summed over pixels, [B].
-
-        Raises:
-          ValueError: the shapes differ.
-          TypeError: one of them is not floating point.
+        """Log-probability in nats [B] of images x in [0, 1] given their logits ``parameters``, both [B, ...].
 
         References:
           Kingma & Welling 2014, "Auto-Encoding Variational Bayes", appendix C.1, equation 11.
@@ -128,8 +117,7 @@ class Gaussian:
 
     log p(x | mean) = -sum_i [ (x_i - mean_i)^2 / (2 scale^2) + log(scale) + log(2 pi) / 2 ]
 
-    Args:
-      scale: the standard deviation, in units of the image (whose range is 1).
+    The standard deviation ``scale`` is in units of the image, whose range is 1.
     """
 
     scale: float = 1.0
@@ -141,18 +129,7 @@ class Gaussian:
             raise ValueError(f"gaussian scale must be a finite number above 0, got {self.scale!r}")
 
     def log_prob(self, parameters: jax.Array, x: jax.Array) -> jax.Array:
-        """Log-density of images.
-
-        Args:
-          parameters: means, [B, ...].
-          x: images, [B, ...].
-
-        Returns:
-          Log-density per example in nats, summed over pixels, [B].
-
-        Raises:
-          ValueError: the shapes differ.
-          TypeError: one of them is not floating point.
+        """Log-density in nats [B] of images x given their means ``parameters``, both [B, ...].
 
         References:
           Kingma & Welling 2014, "Auto-Encoding Variational Bayes", appendix C.2, equation 12.
@@ -182,20 +159,9 @@ class ContinuousBernoulli:
     parameters_per_value = 1
 
     def log_prob(self, parameters: jax.Array, x: jax.Array) -> jax.Array:
-        """Log-density of images.
+        """Log-density in nats [B] of images x in [0, 1] given their logits ``parameters``, both [B, ...].
 
         The normaliser is log((e^l - 1) / l), by its series where the logit l is small.
-
-        Args:
-          parameters: logits, [B, ...].
-          x: images in [0, 1], [B, ...].
-
-        Returns:
-          Log-density per example in nats, summed over pixels, [B].
-
-        Raises:
-          ValueError: the shapes differ.
-          TypeError: one of them is not floating point.
 
         References:
           Loaiza-Ganem & Cunningham 2019, "The continuous Bernoulli: fixing a pervasive error in variational
@@ -243,9 +209,6 @@ class GaussianLearnedVariance:
       logvar_range: bounds that the log-variance approaches smoothly. The lower one keeps the density of a pixel that is
         always the same from growing without end; the default is a standard deviation of half a grey level.
       unit_mean: whether the mean is the sigmoid of its parameter, for images in [0, 1]; otherwise it is the parameter.
-
-    Raises:
-      ValueError: the range is empty or too wide for float32.
     """
 
     logvar_range: tuple[float, float] = (-12.5, 12.5)
@@ -257,18 +220,9 @@ class GaussianLearnedVariance:
         _check_range("logvar_range", self.logvar_range)
 
     def log_prob(self, parameters: jax.Array, x: jax.Array) -> jax.Array:
-        """Log-density of images.
+        """Log-density in nats [B] of images x [B, ..., C] given ``parameters`` [B, ..., 2 C].
 
-        Args:
-          parameters: means, then log-variances along the last axis, [B, ..., 2 C].
-          x: images, [B, ..., C].
-
-        Returns:
-          Log-density per example in nats, summed over pixels, [B].
-
-        Raises:
-          ValueError: the shapes do not fit.
-          TypeError: one of them is not floating point.
+        Along the last axis come the means, then the log-variances.
 
         References:
           Kingma & Welling 2014, "Auto-Encoding Variational Bayes", appendix C.2, equation 12.
@@ -322,13 +276,8 @@ class DiscretizedLogistic:
 
     P(x | mean, s) = sigmoid((x - mean + 1/510) / s) - sigmoid((x - mean - 1/510) / s),  x in {0, 1/255, ..., 1}
 
-    The bins of 0 and 1 are open to the outside. Means are in units of the image, whose range is 1.
-
-    Args:
-      log_scale_range: bounds that log s approaches smoothly.
-
-    Raises:
-      ValueError: the range is empty or too wide for float32.
+    The bins of 0 and 1 are open to the outside. Means are in units of the image, whose range is 1. log s approaches the
+    bounds of ``log_scale_range`` smoothly.
     """
 
     log_scale_range: tuple[float, float] = (-8.0, 8.0)
@@ -343,18 +292,10 @@ class DiscretizedLogistic:
         return mean, _soft_clip(log_scale, *self.log_scale_range)
 
     def log_prob(self, parameters: jax.Array, x: jax.Array) -> jax.Array:
-        """Log-probability of images.
+        """Log-probability in nats [B] of images x [B, ..., C] given ``parameters`` [B, ..., 2 C].
 
-        Args:
-          parameters: means, then log-scales along the last axis, [B, ..., 2 C].
-          x: images in [0, 1], taken to the next of the 256 levels, [B, ..., C].
-
-        Returns:
-          Log-probability per example in nats, summed over pixels, [B].
-
-        Raises:
-          ValueError: the shapes do not fit.
-          TypeError: one of them is not floating point.
+        Along the last axis come the means, then the log-scales. Images are in [0, 1] and taken to the next of the 256
+        levels.
 
         References:
           Kingma et al. 2016, "Improved Variational Inference with Inverse Autoregressive Flow"; Salimans
@@ -379,14 +320,7 @@ class DiscretizedLogisticMixture:
     P(x | ...) = sum_m softmax(logits)_m P(x | mean_m, s_m),  each as in `DiscretizedLogistic`
 
     Channels are independent given the parameters. Along the last axis come the logits, the means and the log-scales,
-    each [M, C], components first.
-
-    Args:
-      num_components: number of components, M.
-      log_scale_range: bounds that log s approaches smoothly.
-
-    Raises:
-      ValueError: there is no component, or the range is empty or too wide for float32.
+    each [M, C], components first. M is ``num_components``; log s approaches the bounds of ``log_scale_range`` smoothly.
     """
 
     num_components: int
@@ -399,7 +333,7 @@ class DiscretizedLogisticMixture:
 
     @property
     def parameters_per_value(self) -> int:
-        """Parameters that the decoder gives for each value: 3 M (no shapes)."""
+        """Parameters that the decoder gives for each value: 3 M."""
         return 3 * self.num_components
 
     def _parts(self, parameters: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -409,18 +343,9 @@ class DiscretizedLogisticMixture:
         return jax.nn.log_softmax(logits, axis=0), mean, _soft_clip(log_scale, *self.log_scale_range)
 
     def log_prob(self, parameters: jax.Array, x: jax.Array) -> jax.Array:
-        """Log-probability of images.
+        """Log-probability in nats [B] of images x [B, ..., C] given ``parameters`` [B, ..., 3 M C].
 
-        Args:
-          parameters: logits, means and log-scales along the last axis, [B, ..., 3 M C].
-          x: images in [0, 1], taken to the next of the 256 levels, [B, ..., C].
-
-        Returns:
-          Log-probability per example in nats, summed over pixels, [B].
-
-        Raises:
-          ValueError: the shapes do not fit.
-          TypeError: one of them is not floating point.
+        Images are in [0, 1] and taken to the next of the 256 levels.
 
         References:
           Salimans et al. 2017, "PixelCNN++", section 2, without its coupling of the channels.

@@ -22,18 +22,8 @@ def mean_log_weight(log_weights: jax.Array) -> jax.Array:
 
     ELBO = E_q[log w],  w_k = p(x, z_k) / q(z_k | x),  estimated by (1/K) sum_k log w_k
 
-    A log-weight may hold a KL in closed form, log w_k = log p(x | z_k) - KL(q(z | x) || p(z)): the same
-    expectation with less variance.
-
-    Args:
-      log_weights: log w of K samples for each of B examples in nats, [K, B].
-
-    Returns:
-      Bound per example in nats, [B].
-
-    Raises:
-      ValueError: log_weights is not a matrix with at least one sample.
-      TypeError: it is not floating point.
+    Nats [B] of ``log_weights`` [K, B]. A log-weight may hold a KL in closed form,
+    log w_k = log p(x | z_k) - KL(q(z | x) || p(z)): the same expectation with less variance.
 
     References:
       Kingma & Welling 2014, "Auto-Encoding Variational Bayes", equations 2, 6 and 7.
@@ -43,19 +33,9 @@ def mean_log_weight(log_weights: jax.Array) -> jax.Array:
 
 
 def log_mean_weight(log_weights: jax.Array) -> jax.Array:
-    """The importance-weighted bound from K samples: the log of the mean weight.
+    """The importance-weighted bound from K samples: the log of the mean weight, nats [B] of ``log_weights`` [K, B].
 
     L_K = log (1/K) sum_k w_k,  ELBO = E L_1 <= E L_2 <= ... <= log p(x)
-
-    Args:
-      log_weights: log w of K samples for each of B examples in nats, [K, B].
-
-    Returns:
-      Bound per example in nats, [B].
-
-    Raises:
-      ValueError: log_weights is not a matrix with at least one sample.
-      TypeError: it is not floating point.
 
     References:
       Burda, Grosse & Salakhutdinov 2016, "Importance Weighted Autoencoders", equation 8 and theorem 1.
@@ -67,17 +47,10 @@ def log_mean_weight(log_weights: jax.Array) -> jax.Array:
 def doubly_reparameterized_weights(log_weights: jax.Array, beta: jax.Array) -> jax.Array:
     """What multiplies a sample's path gradient of `log_mean_weight` when its score term is reparameterised again.
 
-    1 - beta (1 - v_k),  v_k = w_k / sum_j w_j
+    1 - beta (1 - v_k),  v_k = w_k / sum_j w_j,  [K, B] of ``log_weights`` [K, B] in which the KL has the weight beta []
 
     The bound's gradient is sum_k v_k (path_k - beta score_k), and E[v_k score_k] = E[(v_k - v_k^2) path_k], path_k
     being the gradient of log w_k through z_k alone. With beta = 1 a path's whole weight is then v_k^2.
-
-    Args:
-      log_weights: log w of K samples for each of B examples in nats, [K, B].
-      beta: weight of the KL in them, [].
-
-    Returns:
-      Multipliers, [K, B].
 
     References:
       Tucker et al. 2019, "Doubly Reparameterized Gradient Estimators for Monte Carlo Objectives", for beta = 1; Bauer &
@@ -98,9 +71,6 @@ class Objective:
         left out has expectation zero in a mean of log-weights, and vanishes as q approaches the true posterior.
       path_weights: (log-weights [K, B], beta []) -> what the gradient through each sample's latents is multiplied by,
         [K, B]; the generative model's own gradient is not. Needs ``stop_posterior``.
-
-    Raises:
-      ValueError: the options exclude each other.
     """
 
     bound: Callable[[jax.Array], jax.Array]

@@ -1,7 +1,8 @@
 """Gradient penalties on a discriminator: frozen dataclasses, one unweighted value per example.
 
-Each is called as ``penalty(discriminator, real, fake, keys, axis_name=None)``; the weight is the caller's, as it may be
-scheduled or differ between the members of a population.
+Each is called as ``penalty(discriminator, real [B, ...], fake [B, ...], keys [B], axis_name=None)``, the discriminator
+a function of images [B, ...] -> logits [B] and the keys those of `jaxgen.keys.example_keys`, and returns float32 [B].
+The weight is the caller's, as it may be scheduled or differ between the members of a population.
 
 The gradient of each example's logit by its image is taken as the gradient of the sum of all logits. A discriminator
 with BatchNorm mixes the examples, and its penalty is that of the mixed gradient: use a discriminator without.
@@ -72,10 +73,6 @@ class GradientPenalty:
 
     Called as ``penalty(discriminator, real [B, ...], fake [B, ...], keys [B], axis_name=None)``; returns [B].
 
-    Raises:
-      TypeError: one_sided is not a bool.
-      ValueError: the target is negative or not finite.
-
     References:
       Gulrajani et al. 2017, "Improved Training of Wasserstein GANs", equation 3.
       Petzka et al. 2018, "On the Regularization of Wasserstein GANs" (one-sided: WGAN-LP).
@@ -98,22 +95,7 @@ class GradientPenalty:
         keys: jax.Array,
         axis_name: AxisName = None,
     ) -> jax.Array:
-        """The penalty of each pair.
-
-        Args:
-          discriminator: images [B, ...] -> logits [B].
-          real: real images, [B, ...].
-          fake: generated images, [B, ...].
-          keys: typed keys of `jaxgen.keys.example_keys`, [B].
-          axis_name: mapped axis or axes of the global batch; not needed here.
-
-        Returns:
-          Penalty per example, float32 [B].
-
-        Raises:
-          ValueError: shapes do not fit.
-          TypeError: the images are not floating point.
-        """
+        """The penalty of each pair of images ``real`` and ``fake`` [B, ...], float32 [B]."""
         _check(real, fake)
         share = _uniform(keys, real, (1,) * (real.ndim - 1))
         between = (share * real + (1.0 - share) * fake).astype(real.dtype)
@@ -141,22 +123,7 @@ class R1:
         keys: jax.Array,
         axis_name: AxisName = None,
     ) -> jax.Array:
-        """The penalty of each real image.
-
-        Args:
-          discriminator: images [B, ...] -> logits [B].
-          real: real images, [B, ...].
-          fake: generated images, [B, ...]; checked, not used.
-          keys: typed keys, [B]; not used.
-          axis_name: mapped axis or axes of the global batch; not needed here.
-
-        Returns:
-          Penalty per example, float32 [B].
-
-        Raises:
-          ValueError: shapes do not fit.
-          TypeError: the images are not floating point.
-        """
+        """The penalty of each image of ``real`` [B, ...], float32 [B]."""
         _check(real, fake)
         return 0.5 * jnp.sum(jnp.square(_gradient(discriminator, real)), axis=1)
 
@@ -181,22 +148,7 @@ class R2:
         keys: jax.Array,
         axis_name: AxisName = None,
     ) -> jax.Array:
-        """The penalty of each generated image.
-
-        Args:
-          discriminator: images [B, ...] -> logits [B].
-          real: real images, [B, ...]; checked, not used.
-          fake: generated images, [B, ...].
-          keys: typed keys, [B]; not used.
-          axis_name: mapped axis or axes of the global batch; not needed here.
-
-        Returns:
-          Penalty per example, float32 [B].
-
-        Raises:
-          ValueError: shapes do not fit.
-          TypeError: the images are not floating point.
-        """
+        """The penalty of each image of ``fake`` [B, ...], float32 [B]."""
         return R1()(discriminator, fake, real, keys, axis_name)
 
 
@@ -206,16 +158,10 @@ class DRAGAN:
 
     (||grad D(x + scale std(x) u)|| - 1)^2,  u ~ U(0, 1) per pixel, std over every pixel of the global batch
 
-    The paper writes Gaussian noise of a given variance; uniform noise of half the standard deviation is what programs
-    use.
-
-    Args:
-      scale: greatest perturbation in units of the standard deviation.
+    The paper writes Gaussian noise of a given variance; uniform noise of half the standard deviation, the default
+    ``scale``, is what programs use.
 
     Called as ``penalty(discriminator, real [B, ...], fake [B, ...], keys [B], axis_name=None)``; returns [B].
-
-    Raises:
-      ValueError: the scale is not a finite number above 0.
 
     References:
       Kodali et al. 2017, "On Convergence and Stability of GANs" (its penalty).
@@ -235,22 +181,7 @@ class DRAGAN:
         keys: jax.Array,
         axis_name: AxisName = None,
     ) -> jax.Array:
-        """The penalty around each real image.
-
-        Args:
-          discriminator: images [B, ...] -> logits [B].
-          real: real images, [B, ...].
-          fake: generated images, [B, ...]; checked, not used.
-          keys: typed keys of `jaxgen.keys.example_keys`, [B].
-          axis_name: mapped axis or axes over which the global batch is split.
-
-        Returns:
-          Penalty per example, float32 [B].
-
-        Raises:
-          ValueError: shapes do not fit.
-          TypeError: the images are not floating point.
-        """
+        """The penalty around each image of ``real`` [B, ...], float32 [B]."""
         _check(real, fake)
         noise = _uniform(keys, real, real.shape[1:])
         around = (real + self.scale * _global_std(real, axis_name) * noise).astype(real.dtype)

@@ -25,8 +25,7 @@ def nearest(points: jax.Array, others: jax.Array, radius: jax.Array | float = 0.
     distance to the neighbour found is that of the differences, so that it is 0 to a copy.
 
     Args:
-      points: uint8, bool or float, [N, ...].
-      others: likewise, [M, ...].
+      points, others: uint8, bool or float, [N, ...] and [M, ...].
       radius: greatest distance that counts, [].
       itself: whether the other of a point's own number is one of the others.
 

@@ -309,9 +309,6 @@ def annealed_importance_sampling(
       num_leapfrog: gradients of a trajectory.
       chunk_size: images at a time, which bounds the memory; None for all of them.
 
-    Returns:
-      The estimate, its standard error and the acceptance, each [B].
-
     References:
       Neal 2001, "Annealed Importance Sampling"; Wu, Burda, Salakhutdinov & Grosse 2017, "On the Quantitative Analysis
       of Decoder-Based Generative Models", sections 2.2 and 3; Neal 2011, "MCMC using Hamiltonian dynamics".
@@ -336,22 +333,10 @@ def annealed_samples(
 
     z_c with weight w_c / sum_c w_c ~ p(z | x) = N(z; 0, I) p(x | z) / p(x)
 
-    The chains are those of `annealed_importance_sampling`, and begin all over the prior, so that they find several
-    modes where one chain would stay in the first. The more temperatures, the more even the weights are. With the same
-    key, sizes and images, the chains are the same ones.
-
-    Args:
-      log_likelihood: (z [N, D], x [N, ...]) -> log p(x | z) in nats, [N]; differentiable in z, pure.
-      images: [B, ...], or a dict; see `annealed_importance_sampling`.
-      latent_dim: number of latent dimensions D.
-      key: typed key, [].
-      num_chains: chains of each image C.
-      num_temperatures: number of steps from the prior to the posterior.
-      num_leapfrog: gradients of a trajectory.
-      chunk_size: images at a time, which bounds the memory; None for all of them.
-
-    Returns:
-      The chains' ends and their weights.
+    The arguments and the chains are those of `annealed_importance_sampling`, ``log_likelihood`` of latents [N, D],
+    ``images`` [B, ...], ``latent_dim``, ``num_chains``, ``num_temperatures``, ``num_leapfrog`` and ``chunk_size``: with
+    the same key, sizes and images, the chains are the same ones. They begin all over the prior, so that they find
+    several modes where one chain would stay in the first. The more temperatures, the more even the weights are.
 
     References:
       Neal 2001, "Annealed Importance Sampling", section 2.
@@ -381,19 +366,10 @@ def reverse_annealed_importance_sampling(
     real images by the same settings can be trusted, if the model is like the data. Not for real images: no sample of
     their posterior is to be had. For an image, the step sizes are those of the forward chains with the same key.
 
-    Args:
-      log_likelihood: (z [N, D], x [N, ...]) -> log p(x | z) in nats, [N]; differentiable in z, pure.
-      images: simulated images, [B, ...], or a dict; see `annealed_importance_sampling`.
-      latents: the latents that they were simulated from, [B, D]. All chains of an image begin there, so that the
-        standard error does not hold what another latent would have changed: over images it averages out.
-      key: typed key, [].
-      num_chains: chains of each image C, at least 2.
-      num_temperatures: number of steps from the posterior to the prior T.
-      num_leapfrog: gradients of a trajectory.
-      chunk_size: images at a time, which bounds the memory; None for all of them.
-
-    Returns:
-      The estimate, its standard error and the acceptance, each [B].
+    The arguments ``log_likelihood``, ``images`` [B, ...], ``num_chains``, ``num_temperatures``, ``num_leapfrog`` and
+    ``chunk_size`` are those of `annealed_importance_sampling`. All chains of an image begin at its ``latents`` [B, D],
+    from which it was simulated, so that the standard error does not hold what another latent would have changed: over
+    images it averages out.
 
     References:
       Grosse, Ghahramani & Adams 2015, "Sandwiching the marginal likelihood using bidirectional Monte Carlo"; Wu et al.

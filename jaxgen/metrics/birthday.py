@@ -49,7 +49,8 @@ def birthday_test(samples: jax.Array, threshold: jax.Array | float, num_closest:
     Two samples of n equally likely images are the same with probability c = 1 / n; among N samples a duplicate has
     probability 1/2 once N (N - 1) / 2 = ln(2) / c. The standard error is that of a U-statistic, which knows that pairs
     share samples, and no smaller than that of as many independent pairs. Without any pair, all that is known is that c
-    is below ln(20) / (N (N - 1) / 2), with confidence 0.95.
+    is below ln(20) / (N (N - 1) / 2), with confidence 0.95. The rate and what follows from it are NaN where a sample is
+    not finite.
 
     Take the threshold from real images (`birthday_threshold`), look at the closest pairs, and report the same test of
     as many other real images beside the number: what they show is the chance of two images that are alike and not the
@@ -59,13 +60,6 @@ def birthday_test(samples: jax.Array, threshold: jax.Array | float, num_closest:
       samples: generated images or features of them, uint8, bool or float, [N, ...] with 4 <= N <= 46,340.
       threshold: greatest Euclidean distance of near-duplicates, at least 0; copies count for any.
       num_closest: most pairs to show, K the smaller of this and N // 2.
-
-    Returns:
-      The result; the rate and what follows from it are NaN where a sample is not finite.
-
-    Raises:
-      TypeError: the samples are of another type.
-      ValueError: there are too few or too many samples, or the threshold or num_closest is negative.
 
     References:
       Arora, Risteski & Zhang 2018, "Do GANs learn the distribution? Some Theory and Empirics".
@@ -84,22 +78,12 @@ def birthday_test(samples: jax.Array, threshold: jax.Array | float, num_closest:
 
 
 def birthday_threshold(real: jax.Array, num_pairs: int = 1) -> jax.Array:
-    """A threshold for `birthday_test`: the distance that real images of the same number hardly ever reach.
+    """A threshold for `birthday_test`, float32 []: the Euclidean distance that as many real images hardly ever reach.
 
-    The num_pairs-th smallest distance of a real image to its nearest other one, each pair counted once: among as many
-    samples of a model that draws images like the data does, about num_pairs pairs are expected within it by chance.
-    Where real images are copies of each other it is 0, and then only exact copies count.
-
-    Args:
-      real: real images or features of them, as many as samples will be tested, uint8, bool or float, [N, ...].
-      num_pairs: number of pairs that may be within, from 1 to N // 2.
-
-    Returns:
-      The Euclidean distance, float32 [].
-
-    Raises:
-      TypeError: the images are of another type.
-      ValueError: there are too few or too many images, or num_pairs is not in its range.
+    The num_pairs-th smallest distance of an image of ``real`` [N, ...] (uint8, bool or float; or features) to its
+    nearest other one, each pair counted once, num_pairs from 1 to N // 2: among as many samples of a model that draws
+    images like the data does, about num_pairs pairs are expected within it by chance. Where real images are copies of
+    each other it is 0, and then only exact copies count.
     """
     real = jnp.asarray(real)
     _check_samples("real", real)

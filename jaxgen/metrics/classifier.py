@@ -14,20 +14,14 @@ def classifier_score(probabilities: Any, key: jax.Array, num_splits: int = 10) -
 
     score = exp((1/N) sum_i KL(p(y | x_i) || p(y))),  p(y) = (1/N) sum_i p(y | x_i)
 
-    The mean over random splits of the images. Between 1 and the number of classes. It sees neither copies nor what
-    images of a class look like. With the probabilities of InceptionV3 it is the Inception Score.
+    The mean over random splits of the images, and its standard error over them. Between 1 and the number of classes. It
+    sees neither copies nor what images of a class look like. With the probabilities of InceptionV3 it is the Inception
+    Score.
 
     Args:
       probabilities: p(y | x), each row summing to 1, [N, K] with N >= 2 S.
       key: typed key of the splits, []: images may come class by class, or in turn.
       num_splits: number of splits S, at least 2.
-
-    Returns:
-      (score, standard error of its mean over the splits).
-
-    Raises:
-      TypeError: the key is not one typed threefry key.
-      ValueError: the rows are no probabilities, or there are too few of them or of the splits.
 
     References:
       Salimans et al. 2016, "Improved techniques for training GANs", section 4.

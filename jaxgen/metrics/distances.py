@@ -16,21 +16,12 @@ from jaxgen.metrics.estimates import Estimate, from_repetitions
 def sliced_wasserstein_distance(
     real: jax.Array, fake: jax.Array, key: jax.Array, num_projections: int = 128
 ) -> jax.Array:
-    """Sliced 2-Wasserstein distance between two sets of images of one size.
+    """Sliced 2-Wasserstein distance between two sets of images of one size, float32 [].
 
     SW2^2 = E_u [ (1/N) sum_i (sort(u . x)_i - sort(u . y)_i)^2 ],  u uniform on the unit sphere
 
-    Args:
-      real: images, uint8, bool or float, [N, ...].
-      fake: images, as many and of the same shape, [N, ...].
-      key: typed key of the random directions, [].
-      num_projections: number of directions.
-
-    Returns:
-      The distance in units of the flattened images' Euclidean norm over sqrt of its dimension, float32 [].
-
-    Raises:
-      ValueError: the shapes differ, or there is no direction.
+    ``real`` and ``fake`` are as many images of one shape, uint8, bool or float, [N, ...]; the key draws
+    ``num_projections`` directions u. The unit is the flattened images' Euclidean norm over sqrt of its dimension.
 
     References:
       Bonneel et al. 2015, "Sliced and Radon Wasserstein Barycenters of Measures", section 3.
@@ -76,20 +67,12 @@ _moments = in_double(_centred, _scatter)
 
 
 def moments(features: Any) -> Moments:
-    """Mean and unbiased covariance of features, in double precision and in pieces of bounded memory.
+    """Mean [D] and unbiased covariance [D, D] of features [N, D], N >= 2, in double precision.
 
     mean = (1/N) sum_i x_i,  covariance = (1/(N-1)) sum_i (x_i - mean)(x_i - mean)^T
 
-    Rows are spread over this process's devices. For features that come in pieces, see `merge_moments`.
-
-    Args:
-      features: [N, D], N >= 2.
-
-    Returns:
-      The moments, [D] and [D, D].
-
-    Raises:
-      ValueError: the features are not [N, D] with N >= 2, or not finite; the error names the first such row.
+    In pieces of bounded memory, rows spread over this process's devices. For features that come in pieces, see
+    `merge_moments`.
     """
     features = check_features("features", features, 2)
     return _finish(functools.reduce(_merge, map(_moments, chunks(features))))
@@ -109,19 +92,9 @@ def _finish(parts: tuple[int, Any, Any]) -> Moments:
 
 
 def merge_moments(first: Moments, second: Moments) -> Moments:
-    """Moments of two sets together, from the moments of each: so that features can be seen a piece at a time.
+    """Moments [D] and [D, D] of a first and a second set together: so that features can be seen a piece at a time.
 
     M = M_1 + M_2 + (m_2 - m_1)(m_2 - m_1)^T N_1 N_2 / (N_1 + N_2),  M = (N - 1) covariance
-
-    Args:
-      first: moments of one set, [D] and [D, D].
-      second: of another set of features of the same extractor.
-
-    Returns:
-      The moments of both, [D] and [D, D].
-
-    Raises:
-      ValueError: their dimensions differ.
 
     References:
       Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance", equation 2.1 for vectors.
@@ -154,22 +127,13 @@ def _trace_of_root(first: jax.Array, second: jax.Array) -> jax.Array:
 
 
 def frechet_distance(first: Moments, second: Moments) -> float:
-    """Frechet distance between the Gaussians with the moments of two sets of features.
+    """Frechet distance between the Gaussians with the moments [D] and [D, D] of two sets of features, first and second.
 
     d^2 = |m_1 - m_2|^2 + tr(C_1 + C_2 - 2 (C_1^(1/2) C_2 C_1^(1/2))^(1/2))
 
-    This is d^2, which is what the field reports. It is biased upwards by an amount that falls with the numbers of
-    points: compare values at equal numbers only. On the features of InceptionV3 it is the FID; on others it is not.
-
-    Args:
-      first: moments of one set, [D] and [D, D].
-      second: of the other.
-
-    Returns:
-      The squared distance, in units of the features squared; below 0 by round-off at most.
-
-    Raises:
-      ValueError: their dimensions differ.
+    This is d^2, which is what the field reports, in units of the features squared; below 0 by round-off at most. It is
+    biased upwards by an amount that falls with the numbers of points: compare values at equal numbers only. On the
+    features of InceptionV3 it is the FID; on others it is not.
 
     References:
       Dowson & Landau 1982, "The Frechet distance between multivariate normal distributions", equation 4.
@@ -182,22 +146,14 @@ def frechet_distance(first: Moments, second: Moments) -> float:
 
 
 def frechet_estimate(real: Any, fake: Any, key: jax.Array, num_groups: int = 10) -> Estimate:
-    """Frechet distance of two sets of features with its standard error, by leaving out a tenth of both at a time.
+    """`frechet_distance` of two sets of features with its standard error, by leaving out a tenth of both at a time.
 
     error^2 = ((G - 1) / G) sum_g (d_(g) - mean)^2,  d_(g) without group g of both sets
 
     Args:
-      real: features of real images, [N, D].
-      fake: features of generated ones, [M, D].
+      real, fake: features of real and of generated images, [N, D] and [M, D], N and M at least 2 G.
       key: typed key of the groups, []: points may come class by class, or in turn.
-      num_groups: number of groups G.
-
-    Returns:
-      (`frechet_distance` of all, its standard error).
-
-    Raises:
-      TypeError: the key is not one typed threefry key.
-      ValueError: there are fewer than 2 G points in a set, G is below 2, or the features do not fit.
+      num_groups: number of groups G, at least 2.
 
     References:
       Efron & Tibshirani 1993, "An Introduction to the Bootstrap", equation 11.5 (the jackknife), for groups.
@@ -252,22 +208,16 @@ def kernel_distance(real: Any, fake: Any, key: jax.Array, num_subsets: int = 100
     MMD^2 = mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j),
     k(x, y) = (x . y / D + 1)^3
 
-    The mean over S subsets of m points drawn without replacement. Its variance is taken as s^2 / S + s^2 f / (1 - f),
-    with s^2 the subsets' variance and f = m / N: subsets overlap, so many of them do not make the N points more. That
-    is too much rather than too little where the two distributions are one. On InceptionV3's features this is the KID.
+    The mean over S subsets of m points drawn without replacement, in units of the kernel; it may be below 0 where it is
+    not far from 0. Its variance is taken as s^2 / S + s^2 f / (1 - f), with s^2 the subsets' variance and f = m / N:
+    subsets overlap, so many of them do not make the N points more. That is too much rather than too little where the
+    two distributions are one. On InceptionV3's features this is the KID.
 
     Args:
-      real: features of real images, [N, D].
-      fake: features of generated ones, [M, D].
+      real, fake: features of real and of generated images, [N, D] and [M, D].
       key: typed key of the subsets, [].
       num_subsets: number of subsets S.
       subset_size: points in each m, less than N and M.
-
-    Returns:
-      (the distance, its standard error), in units of the kernel; it may be below 0 where it is not far from 0.
-
-    Raises:
-      ValueError: a set has not more points than a subset, a size is below 2, or the features do not fit.
 
     References:
       Gretton et al. 2012, "A kernel two-sample test", equation 3; Binkowski et al. 2018, "Demystifying MMD GANs",

@@ -7,19 +7,9 @@ from jaxgen.batches import to_float
 
 
 def nearest_neighbour_distances(points: jax.Array) -> jax.Array:
-    """Distance of each point to the nearest other one.
+    """Euclidean distance of each point to the nearest other one, flattened: float32 [N].
 
-    d_i = min_{j != i} |x_i - x_j|
-
-    Args:
-      points: images or vectors, uint8, bool or float, [N, ...] with N >= 2.
-
-    Returns:
-      Euclidean distances of the flattened points, float32 [N].
-
-    Raises:
-      TypeError: the points are of another type.
-      ValueError: there are fewer than two points, or they are not [N, ...].
+    d_i = min_{j != i} |x_i - x_j|,  x the points, uint8, bool or float, [N, ...] with N >= 2
 
     References:
       Clark & Evans 1954, "Distance to nearest neighbor as a measure of spatial relationships in populations".
@@ -44,18 +34,13 @@ def sample_diversity(real: jax.Array, fake: jax.Array, quantile: float = 0.25) -
 
     It falls once that share of the samples is in clumps: a quarter of them, with the first quartile. Blurred samples,
     such as the means of a likelihood, are nearer to each other than images are. It does not see that whole classes are
-    missing from samples that differ from each other.
+    missing from samples that differ from each other. Float32 []; not finite where that share of the real images are
+    copies of others.
 
     Args:
       real: images, uint8, bool or float, [N, ...] with N >= 2.
       fake: images, as many and of the same shape, [N, ...]; for a conditional model, of the same labels.
       quantile: which quantile of the distances is compared, in [0, 1].
-
-    Returns:
-      The ratio, float32 []; not finite where that share of the real images are copies of others.
-
-    Raises:
-      ValueError: the shapes differ, there are fewer than two images, or the quantile is not in [0, 1].
 
     References:
       Clark & Evans 1954, "Distance to nearest neighbor as a measure of spatial relationships in populations": the
@@ -70,19 +55,12 @@ def sample_diversity(real: jax.Array, fake: jax.Array, quantile: float = 0.25) -
 
 
 def active_units(means: jax.Array, threshold: float = 0.01) -> jax.Array:
-    """Number of latent dimensions whose posterior mean depends on the image.
+    """Number of latent dimensions whose posterior mean depends on the image, int32 [].
 
     A_u = Var_x(E_{q(z | x)}[z_u]),  u active when A_u > threshold
 
-    Args:
-      means: posterior mean of each image, [N, D] with N >= 2; of an upper stochastic layer, given the layer below it.
-      threshold: variance above which a dimension counts, at least 0.
-
-    Returns:
-      The number, int32 [].
-
-    Raises:
-      ValueError: the means are not [N, D] with N >= 2, or the threshold is negative.
+    ``means`` are the posterior means of the images, [N, D] with N >= 2; of an upper stochastic layer, given the layer
+    below it.
 
     References:
       Burda, Grosse & Salakhutdinov 2016, "Importance Weighted Autoencoders", on latent representations.

@@ -14,12 +14,7 @@ _DIGITS = 10
 
 
 class ClassCoverage(NamedTuple):
-    """Which classes there are among samples.
-
-    Args:
-      shares: share of each class, float32 [K].
-      num_covered: number of classes covered, int32 [].
-    """
+    """Which classes there are among samples: the ``shares`` float32 [K], and ``num_covered`` int32 []."""
 
     shares: jax.Array
     num_covered: jax.Array
@@ -38,44 +33,25 @@ class StackedModes(NamedTuple):
 
 
 def label_histogram(labels: jax.Array, num_classes: int) -> jax.Array:
-    """Share of each class among labels.
+    """Share of each class among labels, float32 [K].
 
     p_k = (1/N) #{i: y_i = k}
 
-    Args:
-      labels: classes from 0 to num_classes - 1, int [N].
-      num_classes: number of classes K.
-
-    Returns:
-      The shares, which add up to 1, float32 [K]; NaN where traced labels are out of range.
-
-    Raises:
-      TypeError: the labels are not integers.
-      ValueError: there is none, they are not [N], num_classes is below 1, or a label is out of range.
+    The labels are integers [N] from 0 to num_classes - 1, K of them. All is NaN where traced labels are out of range.
     """
     valid, counts = _in_range(labels, num_classes), _count(labels, num_classes)
     return jnp.where(valid, counts / labels.shape[0], jnp.nan)
 
 
 def histogram_kl(samples_histogram: jax.Array, data_histogram: jax.Array) -> jax.Array:
-    """Kullback-Leibler divergence of the samples' classes from those of the data, in nats.
+    """Kullback-Leibler divergence of the samples' classes from those of the data, in nats, float32 [].
 
     KL(p || q) = sum_k p_k ln(p_k / q_k),  p of the samples, q of the data, 0 ln 0 = 0
 
-    Infinite where samples are of a class that the data lack. Classes that the samples lack add nothing by themselves:
-    what is missing there is too much elsewhere. Of N samples drawn from q itself it is about (K - 1) / (2 N), not 0:
-    0.02 for 26,000 samples of 1,000 classes.
-
-    Args:
-      samples_histogram: counts or shares of the classes among samples, at least 0, [K].
-      data_histogram: those of the data, [K].
-
-    Returns:
-      The divergence in nats, at least 0, perhaps infinite, float32 []; NaN where traced histograms are negative or
-      empty.
-
-    Raises:
-      ValueError: the histograms are not [K] with one K, or one is negative, not finite or adds up to 0.
+    ``samples_histogram`` and ``data_histogram`` are counts or shares, at least 0, [K]; NaN where traced ones are
+    negative or empty. Infinite where samples are of a class that the data lack. Classes that the samples lack add
+    nothing by themselves: what is missing there is too much elsewhere. Of N samples drawn
+    from q itself it is about (K - 1) / (2 N), not 0: 0.02 for 26,000 samples of 1,000 classes.
 
     References:
       Srivastava et al. 2017, "VEEGAN", and Lin et al. 2018, "PacGAN": the divergence reported of stacked MNIST.
@@ -108,21 +84,9 @@ def class_coverage(labels: jax.Array, num_classes: int, least_share: float = 0.1
 
     Class k is covered when p_k > 0 and p_k >= least_share / K
 
-    The default asks for a tenth of an even share, so that the errors of a classifier, a percent of the samples, do not
-    cover a class that is missing; 0 asks for one sample, as counts of modes do.
-
-    Args:
-      labels: classes from 0 to num_classes - 1, int [N].
-      num_classes: number of classes K.
-      least_share: in units of an even share 1 / K, in [0, 1].
-
-    Returns:
-      Shares and number of classes covered; NaN and -1 where traced labels are out of range.
-
-    Raises:
-      TypeError: the labels are not integers.
-      ValueError: there is none, they are not [N], num_classes is below 1, a label is out of range, or least_share is
-        not in [0, 1].
+    The labels are integers [N] from 0 to num_classes - 1, K of them. The default of ``least_share``, in [0, 1], asks
+    for a tenth of an even share, so that the errors of a classifier, a percent of the samples, do not cover a class
+    that is missing; 0 asks for one sample, as counts of modes do. NaN and -1 where traced labels are out of range.
 
     References:
       Santurkar, Schmidt & Madry 2018, "A Classification-Based Study of Covariate Shift in GAN Distributions", on
@@ -141,15 +105,8 @@ def stacked_modes(labels: jax.Array) -> StackedModes:
 
     Mode 100 a + 10 b + c of an image whose red, green and blue digits are a, b and c; KL(p || even)
 
-    Args:
-      labels: digits from 0 to 9 that a classifier of grey digits finds in each channel, int [N, 3].
-
-    Returns:
-      Modes found and the divergence in nats, at most ln 1000 = 6.91; -1 and NaN where traced labels are out of range.
-
-    Raises:
-      TypeError: the labels are not integers.
-      ValueError: there is none, they are not [N, 3], or one is out of range.
+    The labels are the digits from 0 to 9 that a classifier of grey digits finds in each channel, int [N, 3]. The
+    divergence is at most ln 1000 = 6.91 nats; -1 and NaN where traced labels are out of range.
 
     References:
       Metz et al. 2017, "Unrolled Generative Adversarial Networks".

@@ -60,19 +60,9 @@ def precision_recall(real: Any, fake: Any, num_neighbours: int = 5) -> Precision
     precision = (1/M) sum_j 1[y_j in any B(x_i)],  recall = (1/N) sum_i 1[x_i in any B(y_j)],
     density = (1/(k M)) sum_j sum_i 1[y_j in B(x_i)],  coverage = (1/N) sum_i 1[any y_j in B(x_i)]
 
-    All depend on N, M and k: compare at equal ones only. Distances are in double precision, in pieces of 1000 rows,
-    spread over this process's devices.
-
-    Args:
-      real: features of real images x, [N, D] with N > k.
-      fake: features of generated ones y, [M, D] with M > k.
-      num_neighbours: which neighbour k gives the radius, at least 1.
-
-    Returns:
-      The four numbers.
-
-    Raises:
-      ValueError: a set has not more than k points, k is below 1, or the features do not fit.
+    The features of ``real`` images are x, [N, D], those of ``fake`` ones y, [M, D], and ``num_neighbours`` is k, below
+    N and M. All depend on N, M and k: compare at equal ones only. Distances are in double precision, in pieces of 1000
+    rows, spread over this process's devices.
 
     References:
       Kynkaanniemi et al. 2019, "Improved precision and recall metric for assessing generative models", equations 1, 2.

@@ -18,23 +18,15 @@ def _check_mixture(centers: jax.Array, scale: float) -> None:
 def mode_coverage(
     samples: jax.Array, centers: jax.Array, scale: float, num_scales: float = 3.0
 ) -> tuple[jax.Array, jax.Array]:
-    """How many modes of a mixture of Gaussians the samples find, and how many samples lie on one.
+    """How many modes of a mixture of Gaussians the samples find, int32 [], and how many samples lie on one, float32 [].
 
     A sample x is good when |x - c| <= num_scales scale, c the nearest centre; a mode is found when at least one good
-    sample is nearest to it.
+    sample is nearest to it. The share of good samples is in [0, 1]; one that is not finite is not good.
 
     Args:
-      samples: generated points, [N, D].
-      centers: centres of the modes, [M, D].
+      samples, centers: generated points [N, D] and centres of the modes [M, D].
       scale: standard deviation of each mode in each dimension, in units of the points.
       num_scales: greatest distance of a good sample in standard deviations.
-
-    Returns:
-      (number of modes found, int32 []; share of good samples in [0, 1], float32 []). A sample that is not finite is
-      not good.
-
-    Raises:
-      ValueError: shapes do not fit, there is no sample, or scale or num_scales are not above 0.
 
     References:
       Srivastava et al. 2017, "VEEGAN: Reducing Mode Collapse in GANs using Implicit Variational Learning".
@@ -56,15 +48,7 @@ def mode_coverage(
 def gaussian_grid(side: int = 5, spacing: float = 2.0) -> jax.Array:
     """Centres on a square grid around the origin: with the defaults, the usual 25 at -4, -2, 0, 2, 4.
 
-    Args:
-      side: number of centres along each axis.
-      spacing: distance of neighbours.
-
-    Returns:
-      Centres, float32 [M, 2] with M = side^2.
-
-    Raises:
-      ValueError: side is below 1 or spacing is not above 0.
+    Float32 [M, 2] with M = side^2 and neighbours at the distance ``spacing``.
 
     References:
       Srivastava et al. 2017, "VEEGAN", synthetic data (2D grid, of standard deviation 0.05).
@@ -78,17 +62,9 @@ def gaussian_grid(side: int = 5, spacing: float = 2.0) -> jax.Array:
 
 
 def gaussian_ring(num_modes: int = 8, radius: float = 1.0) -> jax.Array:
-    """Centres on a circle around the origin, the first on the first axis.
+    """Centres on a circle of a radius around the origin, the first on the first axis: float32 [M, 2].
 
-    Args:
-      num_modes: number of centres M.
-      radius: radius of the circle.
-
-    Returns:
-      Centres, float32 [M, 2].
-
-    Raises:
-      ValueError: num_modes is below 1 or radius is not above 0.
+    M is ``num_modes``.
 
     References:
       Srivastava et al. 2017, "VEEGAN", synthetic data (2D ring, of standard deviation 0.01).
@@ -102,22 +78,12 @@ def gaussian_ring(num_modes: int = 8, radius: float = 1.0) -> jax.Array:
 
 
 def sample_gaussian_mixture(key: jax.Array, num_samples: int, centers: jax.Array, scale: float) -> jax.Array:
-    """Draw from a mixture of equally likely Gaussians of one standard deviation.
+    """Draw from a mixture of equally likely Gaussians of one standard deviation: float32 [N, D].
 
     x = c_m + scale eps,  m uniform on 1 ... M,  eps ~ N(0, I)
 
-    Args:
-      key: typed key, []; sample i depends on the key and on i alone.
-      num_samples: number of samples N.
-      centers: centres of the modes, [M, D].
-      scale: standard deviation of each mode in each dimension, in units of the points.
-
-    Returns:
-      Samples, float32 [N, D].
-
-    Raises:
-      TypeError: the key is not one typed threefry key.
-      ValueError: centers is not [M, D], scale is not above 0, or num_samples is below 1.
+    Sample i of the ``num_samples`` N depends on the key and on i alone; the centers c are [M, D], and scale is in units
+    of the points.
     """
     _check_mixture(centers, scale)
     if num_samples < 1:

@@ -13,25 +13,14 @@ _CHUNK = 250  # images whose distances to all samples are in memory
 
 
 def parzen_log_likelihood(samples: jax.Array, images: jax.Array, sigma: float | jax.Array) -> jax.Array:
-    """Log-density of images under Gaussians around samples of a model.
+    """Log-density of images [M, ...] under Gaussians around samples [N, ...] of a model, in nats, float32 [M].
 
     log p(x) = log (1/N) sum_i N(x; s_i, sigma^2 I)
 
-    It says little of a model: the number depends on N and sigma more than on anything else, samples by k-means beat
-    real images, and in hundreds of dimensions the sum never comes near log p(x) (Theis et al.). It is here because
-    papers of 2014 report it. Distances are summed in float64: divided by sigma^2, their round-off would be nats.
-
-    Args:
-      samples: uint8, bool or float, [N, ...].
-      images: of the same shape, [M, ...].
-      sigma: standard deviation of the Gaussians, in units of the images' range.
-
-    Returns:
-      Nats, float32 [M].
-
-    Raises:
-      TypeError: the images are of another type.
-      ValueError: the shapes do not fit, there is no image, or sigma is not above 0.
+    Samples and images are uint8, bool or float, and sigma is in units of their range. The number says little of a
+    model: it depends on N and sigma more than on anything else, samples by k-means beat real images, and in hundreds of
+    dimensions the sum never comes near log p(x) (Theis et al.). It is here because papers of 2014 report it. Distances
+    are summed in float64: divided by sigma^2, their round-off would be nats.
 
     References:
       Breuleux, Bengio & Vincent 2011; Goodfellow et al. 2014, "Generative adversarial nets", section 5; Theis, van den
@@ -89,13 +78,6 @@ def parzen_bandwidth(
       samples: of the model, [N, ...].
       validation: real images that are used for nothing else, [M, ...].
       sigmas: candidates, ascending; ten from 0.05 to 1, evenly spaced in their logarithms, when None.
-
-    Returns:
-      The best, and what it was chosen from.
-
-    Raises:
-      TypeError: the images are of another type.
-      ValueError: the shapes do not fit, or the candidates are not ascending numbers above 0.
 
     References:
       Goodfellow et al. 2014, "Generative adversarial nets", section 5: sigma by cross-validation.

@@ -14,43 +14,21 @@ _WINDOW, _SIGMA = 11, 1.5  # pixels
 
 
 def mean_squared_error(images: jax.Array, others: jax.Array) -> jax.Array:
-    """Mean squared difference of each image to the other one of its number.
+    """Mean squared difference of each image to the other one of its number: float32 [N].
 
-    MSE(x, y) = (1/D) sum_d (x_d - y_d)^2
-
-    Args:
-      images: uint8, bool or float, [N, ...].
-      others: as many and of the same shape, [N, ...].
-
-    Returns:
-      The errors, float32 [N].
-
-    Raises:
-      TypeError: the images are of another type.
-      ValueError: the shapes differ, or they are not [N, ...].
+    MSE(x, y) = (1/D) sum_d (x_d - y_d)^2,  images x and others y of one shape [N, ...], uint8, bool or float
     """
     images, others = _pair(images, others)
     return jnp.mean(jnp.square(images - others), axis=tuple(range(1, images.ndim)))
 
 
 def peak_signal_to_noise_ratio(images: jax.Array, others: jax.Array) -> jax.Array:
-    """Peak signal-to-noise ratio of each image and the other one of its number, in decibels.
+    """Peak signal-to-noise ratio of each image and the other one of its number, in decibels, float32 [N].
 
-    PSNR(x, y) = -10 log10 MSE(x, y),  of a peak of 1
+    PSNR(x, y) = -10 log10 MSE(x, y),  of a peak of 1; images x and others y of one shape [N, ...]
 
     It is infinite of identical images, and so would be an average over them: average the mean squared errors and take
     the ratio of that, or take the median.
-
-    Args:
-      images: uint8, bool or floats in [0, 1], [N, ...].
-      others: as many and of the same shape, [N, ...].
-
-    Returns:
-      The ratios in decibels, float32 [N]; infinite of identical images.
-
-    Raises:
-      TypeError: the images are of another type.
-      ValueError: the shapes differ, they are not [N, ...], or floats whose values are known are outside [0, 1].
 
     References:
       Huynh-Thu & Ghanbari 2008, "Scope of validity of PSNR in image/video quality assessment".
@@ -60,27 +38,14 @@ def peak_signal_to_noise_ratio(images: jax.Array, others: jax.Array) -> jax.Arra
 
 
 def structural_similarity(images: jax.Array, others: jax.Array) -> jax.Array:
-    """Structural similarity (SSIM) of each image and the other one of its number: 1 for the same image.
+    """Structural similarity (SSIM) of each image and the other one of its number, in [-1, 1]: 1 for the same image.
 
     SSIM(x, y) = mean of (2 m_x m_y + C1) (2 s_xy + C2) / ((m_x^2 + m_y^2 + C1) (s_x^2 + s_y^2 + C2))
 
     m, s^2 and s_xy are means, variances and covariance under a Gaussian window of 11 pixels and standard deviation 1.5
-    around each pixel where it fits into the image; C1 = 0.01^2, C2 = 0.03^2. The mean is over these pixels and over
-    the channels. By dm_pix, in float64: in float32 the variances of bright, smooth images would be off by 1e-4. It is
-    a metric and no loss: it has no gradient.
-
-    Args:
-      images: uint8, bool or floats in [0, 1], [N, H, W, C] with H, W >= 11.
-      others: as many and of the same shape, [N, H, W, C].
-
-    Returns:
-      The similarities in [-1, 1], float32 [N].
-
-    Raises:
-      TypeError: the images are of another type.
-      ValueError: the shapes differ, the images are smaller than the window or not [N, H, W, C], or floats whose values
-        are known are outside [0, 1].
-      ImportError: dm_pix is missing.
+    around each pixel where it fits into the image; C1 = 0.01^2, C2 = 0.03^2. The mean is over these pixels and over the
+    channels: float32 [N] of images x and others y, [N, H, W, C] with H, W >= 11. By dm_pix, in float64: in float32 the
+    variances of bright, smooth images would be off by 1e-4. It is a metric and no loss: it has no gradient.
 
     References:
       Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity", equation 13 and
@@ -100,22 +65,14 @@ def structural_similarity(images: jax.Array, others: jax.Array) -> jax.Array:
 def nearest_neighbours(images: jax.Array, among: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The nearest of some images, such as those of the training set, to each image.
 
-    j_i = argmin_j |x_i - y_j|
+    j_i = argmin_j |x_i - y_j|,  x the images [N, ...], y those ``among`` which is searched [M, ...]
 
     Distances are compared in float64, a tile of them at a time: 10,000 images of 784 pixels among 60,000 take 0.1 GB
     besides the images.
 
-    Args:
-      images: uint8, bool or float, [N, ...].
-      among: images of the same shape, [M, ...].
-
     Returns:
       (Euclidean distances of the flattened images, float32 [N]; numbers of the nearest, int32 [N], of one of them where
       several are equally near). The distance of an image with NaN is infinite.
-
-    Raises:
-      TypeError: the images are of another type.
-      ValueError: the shapes do not fit, or there is no image.
 
     References:
       Theis, van den Oord & Bethge 2016, "A note on the evaluation of generative models", section 3.3, on what nearest

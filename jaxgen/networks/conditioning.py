@@ -6,18 +6,9 @@ from flax import linen as nn
 
 
 def one_hot(network: nn.Module, label: jax.Array | None, num_classes: int) -> jax.Array:
-    """The label of a conditional network as zeros and a one.
+    """The label of a conditional network, int [B], as zeros and a one: floats [B, K] for K = ``num_classes``.
 
-    Args:
-      network: the network that asks, or a layer of it; the whole one is named in the error.
-      label: labels, int [B].
-      num_classes: number of classes K.
-
-    Returns:
-      Floats, [B, K].
-
-    Raises:
-      ValueError: there is no label.
+    Without a label it raises ValueError, which names the ``network`` that asks, or the whole one of a layer that does.
     """
     if label is None:
         while isinstance(network.parent, nn.Module):
@@ -30,12 +21,9 @@ def one_hot(network: nn.Module, label: jax.Array | None, num_classes: int) -> ja
 
 
 class Projection(nn.Module):
-    """What a conditional discriminator adds to its logit: how well the features fit the class.
+    """What a conditional discriminator adds to its logit: how well the features fit one of ``num_classes`` classes.
 
     <embedding(y), h>
-
-    Args:
-      num_classes: number of classes.
 
     Called as ``layer(h [B, F], label [B])``; returns [B], float32.
 

@@ -167,7 +167,7 @@ def _check(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: P
 def conv(x: jax.Array, kernel: jax.Array, strides: tuple[int, int] = (1, 1), padding: Padding = "SAME") -> jax.Array:
     """Convolve images, by matrix products on the CPU and by the platform's convolution on GPU and TPU.
 
-    y[b, i, j, o] = sum_{k, l, c} x[b, s i + k - low, s j + l - low, c] kernel[k, l, c, o]
+    y[b, i, j, o] = sum_{k, l, c} x[b, s i + k - low, s j + l - low, c] kernel[k, l, c, o],  images [B, H', W', O]
 
     The same as `jax.lax.conv_general_dilated` under every transformation, to float tolerance.
 
@@ -176,12 +176,6 @@ def conv(x: jax.Array, kernel: jax.Array, strides: tuple[int, int] = (1, 1), pad
       kernel: [kh, kw, I, O], of the type of x.
       strides: steps down and right in pixels.
       padding: "SAME" (output of ceil(H / stride) pixels a side), "VALID", or two pairs (low, high) of pixels.
-
-    Returns:
-      Images, [B, H', W', O].
-
-    Raises:
-      ValueError: shapes, strides or padding do not fit.
     """
     _check(x, kernel, strides, padding)
     pixels, window = x.shape[1:3], kernel.shape[:2]
@@ -216,15 +210,9 @@ def conv_transpose(
     Args:
       x: images, [B, H, W, I].
       kernel: [kh, kw, I, O], of the type of x.
-      strides: by how much the image grows, down and right.
+      strides: by how much the image grows, down and right: to [B, H', W', O].
       padding: "SAME" (output of H * stride pixels a side), "VALID", or two pairs (low, high) of pixels around the
         dilated image.
-
-    Returns:
-      Images, [B, H', W', O].
-
-    Raises:
-      ValueError: shapes, strides or padding do not fit.
     """
     _check(x, kernel, strides, padding)
     window = kernel.shape[:2]
@@ -284,16 +272,7 @@ class Conv(nn.Module):
 class ConvTranspose(Conv):
     """A transposed convolution with the parameters, the initialisation and the result of Flax's, fast on the CPU too.
 
-    Args:
-      features: number of output channels O.
-      kernel_size: height and width of the kernel.
-      strides: by how much the image grows, down and right.
-      padding: "SAME", "VALID", or two pairs (low, high) of pixels around the dilated image.
-      use_bias: whether to add a bias.
-      dtype: type of the computation, e.g. "bfloat16"; that of inputs and parameters when None. Parameters stay float32.
-      kernel_init: initialiser of the kernel; Flax's default, LeCun's normal one, when None. A bias starts at zero.
-      spectral_norm: whether to divide the kernel by its spectral norm (`SpectralNorm`).
-      axis_name: mapped axis or axes over which the global batch is split, for the spectral norm.
+    Its fields are those of `Conv`; by ``strides`` the image grows, and ``padding`` is around the dilated image.
 
     Called as ``layer(x [B, H, W, I], train=False)``; returns [B, H', W', O].
     """

@@ -35,14 +35,7 @@ def check_sides(image_shape: tuple[int, ...], what: str) -> None:
 def num_halvings(image_shape: tuple[int, ...]) -> int:
     """How often a convolutional network halves an image: at least twice, then while its sides are even and above 4.
 
-    Args:
-      image_shape: shape of one image, (H, W, C).
-
-    Returns:
-      The number of strided layers: 2 for 28 pixels (to 7), 3 for 32 (to 4), 4 for 64 (to 4).
-
-    Raises:
-      ValueError: it is no image, or a side is no multiple of 4.
+    The sides of the ``image_shape`` (H, W, C) are multiples of 4: 2 for 28 pixels (to 7), 3 for 32 and 4 for 64 (to 4).
     """
     check_sides(image_shape, "convolutional networks")
     halvings, sides = 2, (image_shape[0] // 4, image_shape[1] // 4)
@@ -54,17 +47,8 @@ def num_halvings(image_shape: tuple[int, ...]) -> int:
 def label_planes(network: nn.Module, x: jax.Array, label: jax.Array | None, num_classes: int | None) -> jax.Array:
     """Images with a constant plane for each class, that of the label 1: [B, H, W, C] -> [B, H, W, C + K].
 
-    Args:
-      network: the network that asks, to be named in the error.
-      x: images, [B, H, W, C].
-      label: labels, int [B].
-      num_classes: number of classes K; None leaves the images as they are.
-
-    Returns:
-      Images, [B, H, W, C + K].
-
-    Raises:
-      ValueError: there is no label.
+    ``num_classes`` is K; None leaves the images x as they are. Without a label the error names the ``network`` that
+    asks.
     """
     if num_classes is None:
         return x
@@ -85,9 +69,6 @@ class DCGANGenerator(nn.Module):
       axis_name: mapped axis or axes over which the global batch is split; the step sets it.
 
     Called as ``generator(z [B, D], label=None, *, train)``; returns images [B, H, W, C].
-
-    Raises:
-      ValueError: it cannot make images of this shape.
 
     References:
       Radford et al. 2016, section 3 and figure 1.
@@ -181,9 +162,6 @@ class DCGANDiscriminator(nn.Module):
 
     Called as ``discriminator(x [B, H, W, C], label=None, *, train)``; returns logits [B].
 
-    Raises:
-      ValueError: it cannot take images of this shape.
-
     References:
       Radford et al. 2016, section 3.
     """
@@ -263,9 +241,6 @@ class ConvEncoder(nn.Module):
       axis_name: mapped axis or axes over which the global batch is split; the step sets it.
 
     Called as ``encoder(x [B, H, W, C], label=None, *, train)``; returns (mean [B, D], logvar [B, D]).
-
-    Raises:
-      ValueError: it cannot take images of this shape.
     """
 
     latent_dim: int
@@ -287,15 +262,11 @@ class ConvEncoder(nn.Module):
 class ConvDecoder(DCGANGenerator):
     """Latents to the parameters of a likelihood: the DCGAN's generator without its last activation.
 
+    Its other fields are those of `DCGANGenerator`; of a likelihood with P parameters a value, the C of ``image_shape``
+    is P times the image's.
+
     Args:
-      image_shape: (H, W, C), H and W multiples of 4; C is P times the image's for a likelihood with P parameters a
-        value.
-      width: channels of the layer next to the image; they double with every halving.
       output_activation: None for logits (Bernoulli) and unbounded means; sigmoid for means in [0, 1].
-      num_classes: number of classes of a conditional decoder (a BatchNorm scale and shift for each); None for an
-        unconditional one.
-      dtype: type of the computation; parameters, statistics and outputs are float32.
-      axis_name: mapped axis or axes over which the global batch is split; the step sets it.
 
     Called as ``decoder(z [B, D], label=None, *, train)``; returns likelihood parameters [B, H, W, C].
     """

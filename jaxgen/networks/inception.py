@@ -180,20 +180,14 @@ class _Linear(nn.Module):
 
 
 class InceptionV3(nn.Module):
-    """Images to the 2,048 features and the 1,008 logits of the network behind the Frechet Inception distance.
+    """Images to the 2,048 features and ``num_classes`` logits of the network behind the Frechet Inception distance.
 
     features = mean over the pixels of the last block;  logits = features @ weight + bias
 
     The Inception score's reference code leaves out the bias of the logits.
 
-    Args:
-      num_classes: number of logits K.
-
     Called as ``network(x [B, H, W, 3])``, floats in [0, 1] of 299 x 299 pixels; returns (features [B, 2048], logits
-    [B, K]).
-
-    Raises:
-      ValueError: it cannot take images of this shape.
+    [B, num_classes]).
 
     References:
       Szegedy et al. 2016, "Rethinking the Inception Architecture for Computer Vision", table 1. Heusel et al. 2017,

@@ -36,9 +36,6 @@ class InfoGANGenerator(nn.Module):
 
     Called as ``generator(z [B, D], label=None, *, train)``; returns images [B, H, W, C] in [0, 1].
 
-    Raises:
-      ValueError: it cannot make images of this shape.
-
     References:
       Chen et al. 2016, appendix C.1. Lucic et al. 2018, "Are GANs Created Equal? A Large-Scale Study", section 5.1.
     """
@@ -84,9 +81,6 @@ class InfoGANDiscriminator(nn.Module):
       axis_name: mapped axis or axes over which the global batch is split; the step sets it.
 
     Called as ``discriminator(x [B, H, W, C], label=None, *, train)``; returns logits [B].
-
-    Raises:
-      ValueError: it cannot take images of this shape.
 
     References:
       Chen et al. 2016, appendix C.1. Lucic et al. 2018, "Are GANs Created Equal? A Large-Scale Study", section 5.1.

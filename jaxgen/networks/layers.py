@@ -1,4 +1,7 @@
-"""Layers of several networks: those that must know their place in the global batch, and spectral normalisation."""
+"""Layers of several networks: those that must know their place in the global batch, and spectral normalisation.
+
+Their ``axis_name`` names the mapped axis or axes over which the global batch is split, None when it is not.
+"""
 
 from typing import Any
 
@@ -13,16 +16,9 @@ from jaxgen.networks.conditioning import one_hot
 class Dropout(nn.Module):
     """Dropout whose mask depends on the example's global index, not on how the batch is laid out over devices.
 
-    y = x * mask / (1 - rate),  mask ~ Bernoulli(1 - rate), drawn per example
-
-    Args:
-      rate: share of the units set to zero, in [0, 1).
-      axis_name: mapped axis or axes over which the global batch is split.
+    y = x * mask / (1 - rate),  mask ~ Bernoulli(1 - rate), drawn per example,  rate in [0, 1)
 
     Called as ``dropout(x [B, ...], train=...)``; needs a ``dropout`` key when training. Returns [B, ...].
-
-    Raises:
-      ValueError: the rate is not in [0, 1).
 
     References:
       Srivastava et al. 2014, "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", section 4.
@@ -95,9 +91,6 @@ class BatchNorm(nn.Module):
 
     Called as ``layer(x [B, ..., C], label=None, train=...)``; returns [B, ..., C].
 
-    Raises:
-      ValueError: num_classes is given and the label is missing.
-
     References:
       Ioffe & Szegedy 2015, "Batch Normalization", algorithm 1. de Vries et al. 2017, "Modulating early visual
       processing by language", section 3 (per class, starting from the identity).
@@ -129,9 +122,6 @@ class MinibatchStandardDeviation(nn.Module):
 
     s = mean over positions and channels of sqrt(var over the batch + 1e-8)
 
-    Args:
-      axis_name: mapped axis or axes over which the global batch is split.
-
     Called as ``layer(x [B, H, W, C])``; returns [B, H, W, C + 1].
 
     References:
@@ -158,10 +148,8 @@ class SpectralNorm(nn.Module):
     W / sigma(W),  sigma = v^T W u,  v <- W u / |W u|,  u <- W^T v / |W^T v|, W as the matrix [inputs, outputs]
 
     One iteration a training pass; u is kept in the collection ``spectral_norm``. u and v are not differentiated.
-
-    Args:
-      axis_name: mapped axis or axes over which the global batch is split: u depends on the kernel alone, and
-        ``shard_map`` has to be told that it is therefore the same on every device.
+    ``axis_name`` is set because u depends on the kernel alone: ``shard_map`` has to be told that it is therefore the
+    same on every device.
 
     Called as ``layer(kernel [..., outputs], train=...)``; returns [..., outputs].
 

@@ -27,9 +27,6 @@ class LeNet(nn.Module):
     Called as ``network(x [B, H, W, C])``, floats in [0, 1], H and W multiples of 4 and at least 16; returns
     (features [B, D], logits [B, K]).
 
-    Raises:
-      ValueError: it cannot take images of this shape.
-
     References:
       LeCun et al. 1998, "Gradient-Based Learning Applied to Document Recognition", section II.B, with today's
       activations and widths, and one fully connected layer less.

@@ -88,8 +88,7 @@ class MLPGenerator(nn.Module):
 
     Args:
       image_shape: shape of one image, (H, W, C), or (D,) for vectors.
-      hidden: sizes of the hidden layers.
-      activation: activation of the hidden layers.
+      hidden, activation: sizes and activation of the hidden layers.
       output_activation: what turns the last layer into an image: sigmoid for images in [0, 1], None for
         unbounded data.
       num_classes: number of classes of a conditional generator; None for an unconditional one.
@@ -101,9 +100,6 @@ class MLPGenerator(nn.Module):
       axis_name: mapped axis or axes over which the global batch is split; the step sets it.
 
     Called as ``generator(z [B, D], label=None, *, train)``; returns images [B, *image_shape].
-
-    Raises:
-      ValueError: the normalisation is neither.
     """
 
     image_shape: tuple[int, ...]
@@ -144,8 +140,7 @@ class MLPDiscriminator(nn.Module):
     """Images to one logit each through fully connected layers.
 
     Args:
-      hidden: sizes of the hidden layers.
-      activation: activation of the hidden layers.
+      hidden, activation: sizes and activation of the hidden layers.
       dropout_rate: share of the hidden units dropped in training, in [0, 1).
       axis_name: mapped axis or axes over which the global batch is split; the step sets it.
       num_classes: number of classes of a conditional discriminator (`Projection`); None for an unconditional one.
@@ -174,11 +169,10 @@ class MLPDiscriminator(nn.Module):
 class Maxout(nn.Module):
     """Units that are the largest of several linear functions.
 
-    h_i(x) = max_j (x W_ij + b_ij),  j = 1 ... pieces
+    h_i(x) = max_j (x W_ij + b_ij),  i = 1 ... features,  j = 1 ... pieces
 
     Args:
-      features: number of units.
-      pieces: number of linear functions of each unit.
+      features, pieces: numbers of units, and of linear functions of each.
       dtype: type of the computation; parameters are float32.
       initialization: as of `MLPGenerator`; None for the uniform one of the 2014 paper.
 
@@ -247,8 +241,7 @@ class MLPEncoder(nn.Module):
 
     Args:
       latent_dim: number of latent dimensions D.
-      hidden: sizes of the hidden layers.
-      activation: activation of the hidden layers.
+      hidden, activation: sizes and activation of the hidden layers.
       covariance: "diagonal", or "rank_one" for a precision with one direction more (`losses.LatentGaussian`).
       num_classes: number of classes of a conditional encoder; None for an unconditional one.
       dtype: type of the computation; parameters and outputs are float32.
@@ -257,9 +250,6 @@ class MLPEncoder(nn.Module):
 
     Called as ``encoder(x [B, ...], label=None, *, train)``; returns (mean [B, D], logvar [B, D]), and the direction
     [B, D] when it is asked for.
-
-    Raises:
-      ValueError: the covariance or the initialization is none of these.
 
     References:
       Rezende et al. 2014, "Stochastic Backpropagation and Approximate Inference in Deep Generative Models", section
@@ -294,17 +284,8 @@ class MLPEncoder(nn.Module):
 class MLPGaussian(MLPEncoder):
     """Latents to the diagonal Gaussian over the latents below: p(z_l | z_{l+1}) of a deep latent Gaussian model.
 
-    The encoder's network, read in the other direction.
-
-    Args:
-      latent_dim: number of latent dimensions of the layer below, D.
-      hidden: sizes of the hidden layers.
-      activation: activation of the hidden layers.
-      covariance: "diagonal", as a decoder's must be.
-      num_classes: number of classes of a conditional decoder; None for an unconditional one.
-      dtype: type of the computation; parameters and outputs are float32.
-      initialization: see `MLPGenerator`.
-      logvar_bounds: (low, high), what logvar is clipped to; None for no bounds.
+    It is the encoder's network, read in the other direction: its fields are those of `MLPEncoder`, ``latent_dim`` that
+    of the layer below, and ``covariance`` "diagonal", as a decoder's must be.
 
     Called as ``decoder(z [B, D'], label=None, *, train)``; returns (mean [B, D], logvar [B, D]).
     """
@@ -313,20 +294,12 @@ class MLPGaussian(MLPEncoder):
 class MLPDecoder(MLPGenerator):
     """Latents to the parameters of a likelihood through fully connected layers.
 
-    The generator's network with another last activation.
+    It is the generator's network with another last activation: its other fields are those of `MLPGenerator`. Of a
+    likelihood with P parameters a value, the last axis of ``image_shape`` is P times as long.
 
     Args:
-      image_shape: shape of one image, (H, W, C), or (D,) for vectors; of a likelihood with P parameters a value, the
-        last axis is P times as long.
-      hidden: sizes of the hidden layers.
-      activation: activation of the hidden layers.
       output_activation: None for logits (Bernoulli) and unbounded means; sigmoid for means in [0, 1]
         (a Gaussian likelihood of images).
-      num_classes: number of classes of a conditional decoder; None for an unconditional one.
-      dtype: type of the computation; parameters and outputs are float32.
-      initialization: see `MLPGenerator`.
-      normalization: see `MLPGenerator`.
-      axis_name: mapped axis or axes over which the global batch is split; the step sets it.
 
     Called as ``decoder(z [B, D], label=None, *, train)``; returns likelihood parameters [B, *image_shape].
     """

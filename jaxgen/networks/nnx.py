@@ -12,12 +12,8 @@ from flax.core import FrozenDict
 class FromNNX:
     """An NNX module class with Linen's ``init`` and ``apply``, made by `from_nnx`.
 
-    Args:
-      module_class: the NNX module class; constructed as ``module_class(*args, **kwargs, rngs=rngs)``.
-      args: positional arguments of its constructor.
-      kwargs: keyword arguments of its constructor, as sorted pairs.
-
-    Called like the network it is, e.g. ``generator(z [B, D], label=None, *, train)`` -> images [B, ...].
+    It is constructed as ``module_class(*args, **kwargs, rngs=rngs)``, ``kwargs`` as sorted pairs, and called like the
+    network it is, e.g. ``generator(z [B, D], label=None, *, train)`` -> images [B, ...].
     """
 
     module_class: type[nnx.Module]
@@ -48,15 +44,11 @@ class FromNNX:
 
 
 def from_nnx(module_class: type[nnx.Module], *args: Any, **kwargs: Any) -> FromNNX:
-    """Make an NNX module class a network for the steps.
+    """Make an NNX module class a network for the steps, whose parameters and statistics live in the state.
 
     Args:
       module_class: the class. Its constructor takes ``rngs``, and ``axis_name`` when it keeps batch statistics; its
         call is a network's, e.g. ``__call__(self, z [B, D], label=None, *, train)`` -> images [B, ...].
-      *args: positional arguments of its constructor, hashable.
-      **kwargs: keyword arguments of its constructor, hashable; ``rngs`` is given to it.
-
-    Returns:
-      The network: its parameters and statistics live in the state, as those of any other.
+      *args, **kwargs: arguments of its constructor, hashable; ``rngs`` is given to it.
     """
     return FromNNX(module_class, args, tuple(sorted(kwargs.items())))

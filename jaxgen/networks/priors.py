@@ -16,14 +16,10 @@ class VampPrior(nn.Module):
     Args:
       image_shape: shape of one image, (H, W, C), or (D,) for vectors.
       num_pseudo_inputs: number of components K.
-      mean: mean of the initial values.
-      std: their standard deviation.
+      mean, std: mean, which is within the bounds, and standard deviation of the initial values.
       bounds: (low, high), what the values are clipped to; None for unbounded data.
 
     Called as ``prior(train=...)``; returns pseudo-inputs [K, *image_shape].
-
-    Raises:
-      ValueError: num_pseudo_inputs is below 1, or the mean is not within the bounds.
 
     References:
       Tomczak & Welling 2018, "VAE with a VampPrior", equation 9; mean and std for MNIST as in the code published with

@@ -94,9 +94,6 @@ class ResNetGenerator(nn.Module):
 
     Called as ``generator(z [B, D], label=None, *, train)``; returns images [B, H, W, C].
 
-    Raises:
-      ValueError: it cannot make images of this shape, or the normalisation is neither.
-
     References:
       Miyato et al. 2018, appendix B.4, table 3. Huang et al. 2024, section 3.2.
     """
@@ -156,9 +153,6 @@ class ResNetDiscriminator(nn.Module):
       axis_name: mapped axis or axes over which the global batch is split; the step sets it.
 
     Called as ``discriminator(x [B, H, W, C], label=None, *, train)``; returns logits [B].
-
-    Raises:
-      ValueError: it cannot take images of this shape, or the normalisation is neither.
 
     References:
       Miyato et al. 2018, appendix B.4, table 3. Huang et al. 2024, section 3.2.

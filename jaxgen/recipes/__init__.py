@@ -22,15 +22,7 @@ FILES = {name: f"{__name__}.{name}" for name in NAMES}
 
 
 def load(name: str, known: Mapping[str, str] = FILES) -> tuple[Any, Any]:
-    """The options of a name, and its reproduction, None of our own results; imports the one module that holds it.
-
-    Args:
-      name: a known one.
-      known: modules by the names of what they hold.
-
-    Returns:
-      Both.
-    """
+    """The options of a known name, and its reproduction, None of our own results; imports one module only."""
     module = importlib.import_module(known[name])
     if hasattr(module, "VARIANTS"):
         return module.VARIANTS[name]

@@ -45,7 +45,7 @@ class Restored(NamedTuple):
 
     Args:
       step: the checkpoint's step.
-      items: trees of arrays of any shapes by name.
+      items: trees of arrays by name.
       manifest: its manifest, plain data.
       damaged: why each newer checkpoint could not be used, by its step.
     """
@@ -101,9 +101,6 @@ class Checkpoints:
       asynchronous: write while the program goes on; otherwise `save` returns when all is on the disk.
       read_only: only look.
       record: a file that keeps the step of the newest checkpoint that was ever saved; None for none.
-
-    Raises:
-      ValueError: keep or keep_every is below 1.
     """
 
     def __init__(
@@ -191,7 +188,7 @@ class Checkpoints:
         return self._opened
 
     def steps(self) -> list[int]:
-        """Steps of the completed checkpoints, ascending, damaged ones included; no shapes involved."""
+        """Steps of the completed checkpoints, ascending, damaged ones included."""
         for _ in range(2):  # a listing may miss both what a training has just deleted and what it has just made
             there = {*_steps_in(self.directory), *_steps_in(self.directory / _REPLACEMENTS)}
             if there:
@@ -214,26 +211,15 @@ class Checkpoints:
     def best_score(self, scored_on: str | None = None) -> float | None:
         """The highest score among the checkpoints, or None when none was scored.
 
-        Args:
-          scored_on: only scores measured on these data count; on those of the newest score when None.
-
-        Returns:
-          The score, higher is better.
+        Only scores measured on the data ``scored_on`` count; those on the data of the newest score when None.
         """
         step = self.best_step() if scored_on is None else self._retention.best(self.steps(), scored_on)
         return None if step is None else self._retention.scores[step].value
 
     def find(self, which: Which) -> int:
-        """Find a checkpoint.
+        """The step of the checkpoint that ``which`` names: ``"newest"``, ``"best"`` or a step.
 
-        Args:
-          which: ``"newest"``, ``"best"`` or a step.
-
-        Returns:
-          Its step.
-
-        Raises:
-          FileNotFoundError: there is none such; the error lists those that there are.
+        Where there is none such, FileNotFoundError lists those that there are.
         """
         steps = self.steps()
         found = {"newest": steps[-1] if steps else None, "best": self.best_step()}.get(str(which), which)
@@ -259,18 +245,15 @@ class Checkpoints:
     ) -> None:
         """Save a checkpoint; one of the same step is replaced, and stays until the new one is on the disk.
 
+        To be called in a ``with`` statement, and never of a step before one that is saved already. Where it, or the one
+        before it, could not be written, OSError names the folder.
+
         Args:
           step: number of steps done.
-          items: trees of arrays of any shapes by name, such as ``state``.
+          items: trees of arrays by name, such as ``state``, none of them empty and all finite.
           score: what makes the best one, higher is better; None when it was not evaluated here.
           notes: plain data for the manifest, by name.
           scored_on: names the data that the score was measured on; scores on other data are not compared with it.
-
-        Raises:
-          ValueError: an array is empty or not finite.
-          RuntimeError: this is not in a ``with`` statement.
-          FileExistsError: later steps are there.
-          OSError: it, or the one before it, could not be written; the error names the folder.
         """
         manager = self._manager
         score = None if score is None or math.isnan(score) else float(score)
@@ -306,11 +289,7 @@ class Checkpoints:
             self.wait()
 
     def wait(self) -> None:
-        """Wait until everything saved so far is on the disk.
-
-        Raises:
-          OSError: something could not be written; the error names the folder.
-        """
+        """Wait until everything saved so far is on the disk; if it cannot be written, OSError names the folder."""
         step, self._saving = self._saving, None
         if step is None:
             return
@@ -383,16 +362,9 @@ class Checkpoints:
             multihost_utils.sync_global_devices(name)
 
     def manifest(self, step: int) -> dict[str, Any]:
-        """The manifest of a checkpoint, verified.
+        """The manifest of the checkpoint of a step, verified, or a DamagedCheckpointError.
 
-        Args:
-          step: its step.
-
-        Returns:
-          Plain data: ``step``, ``score``, ``leaves``, ``versions``, ``topology`` and what it was saved with.
-
-        Raises:
-          DamagedCheckpointError: it cannot be read, or not as it was written.
+        Plain data: ``step``, ``score``, ``leaves``, ``versions``, ``topology`` and what it was saved with.
         """
         return self._unless_it_changed(step, lambda: self._manifest(step))
 
@@ -436,16 +408,11 @@ class Checkpoints:
                     raise
 
     def restore(self, step: int, items: Mapping[str, Any]) -> Restored:
-        """Read a checkpoint back, bit for bit.
+        """Read the checkpoint of a step back, bit for bit, where the arrays given lie.
 
-        Args:
-          step: its step.
-          items: trees of arrays of any shapes, or of their descriptions, as they are wanted; what else the checkpoint
-            holds is not read.
-
-        Returns:
-          The trees, where the arrays given lie. What was not committed to a device, or only described, is on the
-          default one and not committed either, so that programs compiled for a fresh state serve a restored one.
+        ``items`` are trees of arrays, or of their descriptions, as they are wanted; what else the checkpoint holds is
+        not read. What was not committed to a device, or only described, is on the default one and not committed either,
+        so that programs compiled for a fresh state serve a restored one.
 
         Raises:
           FileNotFoundError: there is none of that step, or no more.
@@ -481,11 +448,7 @@ class Checkpoints:
     def restore_newest(self, items: Mapping[str, Any]) -> Restored:
         """Read the newest checkpoint that is whole; newer, damaged ones are moved to the folder ``damaged``.
 
-        Args:
-          items: as for `restore`.
-
-        Returns:
-          The trees, and why each newer checkpoint could not be used.
+        ``items`` are as for `restore`; beside them is returned why each newer checkpoint could not be used.
 
         Raises:
           FileNotFoundError: there is no checkpoint at all.
@@ -521,19 +484,10 @@ class Checkpoints:
                 )
 
     def restore_one(self, which: Which, items: Mapping[str, Any]) -> Restored:
-        """Read the newest whole checkpoint, the best one, or that of a step.
+        """Read the checkpoint that ``which`` names: ``"newest"`` (the newest whole one), ``"best"`` or a step.
 
-        Args:
-          which: ``"newest"``, ``"best"`` or a step.
-          items: as for `restore`.
-
-        Returns:
-          As `restore_newest` and `restore`; the best one as it is when it is read, if a training goes on meanwhile.
-
-        Raises:
-          FileNotFoundError: there is none such.
-          ValueError: it is of another model.
-          DamagedCheckpointError: it is damaged, or with ``"newest"`` all are.
+        ``items``, what is returned and the errors are as of `restore_newest` and `restore`; the best one as it is when
+        it is read, if a training goes on meanwhile.
         """
         while which != "newest":
             step = self.find(which)

@@ -26,13 +26,9 @@ def _masked_checksum(data: bytes) -> int:
 
 
 def read_events(path: Path) -> list[tuple[Any, int]]:
-    """Read the whole events of a file; one cut short by a kill, and what follows it, is left out.
+    """Read the whole events of TensorBoard's file at a path: each event, and its end in the file in bytes.
 
-    Args:
-      path: a file of TensorBoard events.
-
-    Returns:
-      (event, its end in the file in bytes) of each.
+    One cut short by a kill, and what follows it, is left out.
     """
     from tensorboardX.proto.event_pb2 import Event
 
@@ -93,25 +89,13 @@ class EventFile:
         self._append(Event(wall_time=time.time(), step=step, summary=summary))
 
     def scalar(self, name: str, value: float, step: int) -> None:
-        """Add a number.
-
-        Args:
-          name: its name.
-          value: the number.
-          step: number of steps done.
-        """
+        """Add a number, ``value``, by its name, after so many steps."""
         from tensorboardX.summary import scalar
 
         self._add(scalar(name, value), step)
 
     def picture(self, name: str, picture: np.ndarray, step: int) -> None:
-        """Add a picture.
-
-        Args:
-          name: its name.
-          picture: uint8 [height, width, 3].
-          step: number of steps done.
-        """
+        """Add a picture, uint8 [height, width, 3], by its name, after so many steps."""
         from tensorboardX.summary import image
 
         self._add(image(name, picture, dataformats="HWC"), step)

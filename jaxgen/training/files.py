@@ -12,14 +12,7 @@ _LOCK = ".lock"
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Name a path in the errors of what is written there: the system's own often say only that the disk is full.
-
-    Args:
-      path: what is written.
-
-    Returns:
-      A context in which an `OSError` without a path is given this one.
-    """
+    """A context that names the path in errors of what is written there: the system's often say only "disk full"."""
     try:
         yield
     except OSError as error:
@@ -33,11 +26,7 @@ def naming(path: Path) -> Iterator[None]:
 def replacing(path: Path) -> Iterator[Path]:
     """Write a file whole or not at all: what is there stays until the new one is complete and on the disk.
 
-    Args:
-      path: the file; its folder is made.
-
-    Returns:
-      A context that gives the path to write to, of the same suffix.
+    A context that gives the path to write to, of the suffix of ``path``, whose folder is made.
     """
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
     with naming(path):
@@ -61,15 +50,8 @@ def write_text(path: Path, text: str) -> None:
 def exclusive(directory: Path) -> Iterator[None]:
     """Hold a directory for this process alone; the system takes the lock back when the process ends, however it ends.
 
-    Args:
-      directory: an existing folder; ``.lock`` in it says who holds it. On POSIX systems.
-
-    Returns:
-      A context in which the lock is held.
-
-    Raises:
-      BlockingIOError: another process holds it; the error names that process.
-      OSError: ``.lock`` is no file, or cannot be read and written.
+    A context. ``.lock`` in the folder, which exists, says who holds it: BlockingIOError names that process. On POSIX
+    systems.
     """
     import fcntl
 

@@ -51,14 +51,7 @@ class Totals(NamedTuple):
 
 
 def all_finite(tree: Any) -> jax.Array:
-    """Whether a tree holds no NaN and no infinity.
-
-    Args:
-      tree: arrays of any shapes and types; integers and booleans are always finite.
-
-    Returns:
-      bool [].
-    """
+    """Whether a tree of arrays holds no NaN and no infinity, bool []; integers and booleans are always finite."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in leaves], jnp.bool_))
 
@@ -86,10 +79,6 @@ class Loop:
         does not look, and gives the memory of the state before a chunk to the one after it.
       members: how a population is computed: ``"together"``, each operation on all members at once, or ``"in_turn"``,
         one member's steps after another's; what `default_members` says of this platform when None.
-
-    Raises:
-      ValueError: the batch size is not positive, larger than the data set, or not divisible by the axis ``data``; or a
-        population is asked for on a mesh, or from a source.
 
     The attribute ``streams`` says whether the data stream from a source, and ``input_wait`` counts the seconds in which
     nothing was computed because they were not there yet.
@@ -174,16 +163,9 @@ class Loop:
         self._advance = advance if key.ndim == 0 else jax.vmap(advance, in_axes=(None, 0, 0))
 
     def zero_totals(self, state: Any) -> Totals:
-        """Totals of no steps at all.
+        """Totals of no steps at all, zeros, float32 [] by metric; [M] for a population.
 
-        Args:
-          state: a state of the run, or its shapes.
-
-        Returns:
-          Zeros, float32 [] by metric, and a count of 0; [M] for a population.
-
-        Raises:
-          ValueError: the batch does not fit the data set, or the state does not fit the step.
+        ``state`` is one of the run, or its shapes.
         """
         _, metrics = jax.eval_shape(self._advance, self._feed.shapes(), self._key, state)
         shape = self._key.shape
@@ -192,42 +174,19 @@ class Loop:
         return self.place_totals(Totals(sums, counts, counts, np.ones(shape, np.bool_)))
 
     def place_totals(self, totals: Totals) -> Totals:
-        """Put totals on the device, or on every device of the mesh.
-
-        Args:
-          totals: sums, float32 [] by metric, and their count.
-
-        Returns:
-          The same totals.
-        """
+        """Put totals on the device, or on every device of the mesh."""
         return jax.device_put(totals, None if self._mesh is None else NamedSharding(self._mesh, PartitionSpec()))
 
     def place(self, state: Any) -> Any:
-        """Constrain a state to its place on the mesh; the identity without one. Use it inside ``jit``.
-
-        Args:
-          state: a state, arrays of any shape.
-
-        Returns:
-          The same state.
-        """
+        """Constrain a state to its place on the mesh; the identity without one. Use it inside ``jit``."""
         if self._mesh is None:
             return state
         return jax.lax.with_sharding_constraint(state, state_shardings(state, self._mesh))
 
     def run(self, state: Any, totals: Totals, num_steps: int) -> tuple[Any, Totals]:
-        """Train for some steps.
+        """Train for ``num_steps`` steps, at least 0, from where the state's own step says that the run is in the data.
 
-        Args:
-          state: the state; its own step says where in the data the run is.
-          totals: metrics summed so far.
-          num_steps: number of steps, at least 0.
-
-        Returns:
-          (state, totals) after those steps; not to be used further when ``totals.finite`` is False.
-
-        Raises:
-          ValueError: examples that stream are damaged.
+        The state and the totals after them are not to be used further when ``totals.finite`` is False.
         """
         blocks = self._feed.blocks(state.step, num_steps)
         running: Any = None
@@ -248,30 +207,17 @@ class Loop:
         self._feed.close()
 
     def batch(self, step: int) -> dict[str, jax.Array]:
-        """The batch of a step, as the step is given it.
-
-        Args:
-          step: number of steps done before.
-
-        Returns:
-          ``image`` [B, ...] and, where there are labels, ``label`` [B].
-        """
+        """The batch of the step after so many: ``image`` [B, ...] and, where there are labels, ``label`` [B]."""
         start = jnp.asarray(step, jnp.int32)
         arrays, _ = next(self._feed.blocks(start, 1))
         return self._batch(arrays, self._key, start)
 
     def before_the_bad_step(self, state: Any, totals: Totals, num_steps: int) -> tuple[Any, Totals]:
-        """Find the first step of a chunk that made a number that is not finite, by halving the chunk.
+        """Find the first of ``num_steps`` steps that made a number that is not finite, by halving the chunk.
 
-        The same steps give the same bits, so a chunk that went wrong does so again.
-
-        Args:
-          state: the state before the chunk, arrays of any shape.
-          totals: the totals before the chunk.
-          num_steps: length of the chunk, at least 1.
-
-        Returns:
-          (state, totals) just before that step; before the chunk's last step when none goes wrong this time.
+        The same steps give the same bits, so a chunk that went wrong does so again. The state and the totals are those
+        before the chunk; returned are those just before that step, or before the chunk's last step when none goes wrong
+        this time.
         """
         while num_steps > 1:
             half = num_steps // 2
@@ -285,28 +231,12 @@ class Loop:
 
 
 def next_stop(step: int, last: int, cadences: Sequence[int]) -> int:
-    """The next step at which somebody wants to look.
-
-    Args:
-      step: number of steps done.
-      last: number of steps in all.
-      cadences: a stop at every multiple of each.
-
-    Returns:
-      The smallest multiple of a cadence above ``step``, at most ``last``.
-    """
+    """The next step at which somebody looks: the next multiple after ``step`` of one of the cadences, or the last."""
     return min([last, *((step // every + 1) * every for every in cadences)])
 
 
 def means(totals: Totals) -> dict[str, float]:
-    """Means of the metrics summed since the last row; empty when no step was.
-
-    Args:
-      totals: sums, float32 [] by metric, and their count.
-
-    Returns:
-      Python floats by metric.
-    """
+    """Means of the metrics summed in totals since the last row, by metric; empty when no step was."""
     totals = jax.device_get(totals)
     if int(totals.steps) == 0:
         return {}

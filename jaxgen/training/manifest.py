@@ -15,7 +15,7 @@ FORMAT = 1
 
 
 def paths(tree: Any) -> dict[str, Any]:
-    """The leaves of a tree of arrays of any shapes by their paths, such as ``state/params/encoder/kernel``."""
+    """The leaves of a tree of arrays by their paths, such as ``state/params/encoder/kernel``."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -23,12 +23,12 @@ def paths(tree: Any) -> dict[str, Any]:
 
 
 def describe(leaf: Any) -> str:
-    """Type and shape of an array of any shape, such as ``float32[64, 10]``."""
+    """Type and shape of an array, such as ``float32[64, 10]``."""
     return f"{leaf.dtype}{list(leaf.shape)}"
 
 
 def arrays(tree: Any) -> dict[str, str]:
-    """What each leaf of a tree of arrays of any shapes is, by its path."""
+    """What each leaf of a tree of arrays is, by its path."""
     return {path: describe(leaf) for path, leaf in paths(tree).items()}
 
 
@@ -37,14 +37,9 @@ def _is_parameter(path: str) -> bool:
 
 
 def array_differences(saved: dict[str, str], wanted: dict[str, str]) -> list[str]:
-    """Where two trees of arrays differ in structure, shape or type, in words.
+    """Where trees of arrays, saved and wanted, differ in structure, shape or type: a line each, with the leaf's path.
 
-    Args:
-      saved: what each leaf is, by its path; see `arrays`.
-      wanted: what each ought to be.
-
-    Returns:
-      One line per difference, naming the leaf's path; empty when there is none.
+    Both are described as `arrays` does.
     """
     # Parameters first: the rest follows from them.
     ordered = sorted(saved.keys() | wanted.keys(), key=lambda path: (not _is_parameter(path), path))
@@ -56,38 +51,23 @@ def array_differences(saved: dict[str, str], wanted: dict[str, str]) -> list[str
 
 
 def summary(lines: list[str], most: int = 6) -> str:
-    """The first few of a list of findings, on one line.
-
-    Args:
-      lines: one line each.
-      most: how many to show.
-
-    Returns:
-      Those lines, and how many more there are.
-    """
+    """The first few of a list of lines, ``most`` of them, on one line, and how many more there are."""
     more = len(lines) - most
     return "; ".join([*lines[:most], *([f"and {more} more"] if more > 0 else [])])
 
 
 def on_host(leaf: Any) -> np.ndarray:
-    """The whole of an array of any shape, also of one that is spread over processes, all of which then call this."""
+    """The whole of an array, of any shape, also of one that is spread over processes, all of which then call this."""
     if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
         leaf = multihost_utils.process_allgather(leaf, tiled=True)
     return np.asarray(leaf, order="C")
 
 
 def describe_leaves(items: Any, *, finite: bool = False) -> dict[str, dict[str, str]]:
-    """Describe every leaf to the bit.
+    """Describe every leaf to the bit: by its path, ``array`` (type and shape) and ``sha256`` (of its bytes).
 
-    Args:
-      items: trees of arrays of any shapes by name; every process of the run calls this with the same.
-      finite: whether every leaf must be.
-
-    Returns:
-      By the leaf's path, ``array`` (type and shape) and ``sha256`` (of its bytes).
-
-    Raises:
-      ValueError: a leaf is empty, or holds a NaN or an infinity and must not.
+    ``items`` are trees of arrays by name, with which every process of the run calls this. No leaf may be empty, nor,
+    where ``finite`` is asked for, hold a NaN or an infinity.
     """
     described = {}
     for path, leaf in paths(items).items():
@@ -107,18 +87,9 @@ def _checksum(manifest: dict[str, Any]) -> str:
 
 
 def build(step: int, items: Any, notes: Mapping[str, Any]) -> dict[str, Any]:
-    """Make the manifest of a checkpoint.
+    """Make the manifest of a checkpoint after a step: plain data, with a checksum of its own.
 
-    Args:
-      step: number of steps done.
-      items: trees of arrays of any shapes by name.
-      notes: plain data to keep with them.
-
-    Returns:
-      Plain data, with a checksum of its own.
-
-    Raises:
-      ValueError: a leaf is empty or not finite.
+    ``items`` are trees of arrays by name, all finite and none empty, and ``notes`` plain data to keep with them.
     """
     manifest = {
         "format": FORMAT,
@@ -132,15 +103,7 @@ def build(step: int, items: Any, notes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check(manifest: Any, step: int) -> None:
-    """Check that a manifest is whole and of this step.
-
-    Args:
-      manifest: plain data, as it was read.
-      step: the step it ought to be of.
-
-    Raises:
-      ValueError: it is damaged, of another step, or of another version of the format.
-    """
+    """Refuse a manifest that is damaged, of another step, or of another version of the format."""
     if not isinstance(manifest, dict) or manifest.get("sha256") != _checksum(manifest):
         raise ValueError("its manifest does not have the checksum it was written with")
     if manifest["format"] != FORMAT:

@@ -21,18 +21,12 @@ def seen(images: np.ndarray) -> np.ndarray:
 
 
 def image_grid(images: np.ndarray, columns: int | None = None, padding: int = 2) -> np.ndarray:
-    """Lay images out on a grid, row by row, on white.
+    """Lay images out on a grid, row by row, on white: one picture, uint8 [height, width, 3].
 
     Args:
       images: floats in [0, 1], uint8 or bool, [N, H, W, C]: see `seen`.
       columns: images in a row; about as many as rows when None.
       padding: white pixels around each image.
-
-    Returns:
-      One picture, uint8 [height, width, 3].
-
-    Raises:
-      ValueError: the images are not [N, H, W, C] with N >= 1, or columns is below 1.
     """
     images = np.asarray(images)
     if images.ndim != 4 or min(images.shape) < 1:
@@ -60,12 +54,9 @@ def interleaved(*parts: Any, columns: int) -> np.ndarray:
 
 
 def write_png(path: Path, picture: np.ndarray, scale: int = 2) -> None:
-    """Write a picture, whole or not at all.
+    """Write a picture, uint8 [height, width, 3], to a path, whole or not at all; its folder is made.
 
-    Args:
-      path: the PNG file; its folder is made.
-      picture: uint8 [height, width, 3].
-      scale: pixels of the file per pixel of the picture, along each side.
+    A pixel of the picture becomes ``scale`` pixels of the file along each side.
     """
     from PIL import Image
 
@@ -74,18 +65,10 @@ def write_png(path: Path, picture: np.ndarray, scale: int = 2) -> None:
 
 
 class Monitor:
-    """Writes a run's metrics to ``metrics.jsonl`` and TensorBoard, and its pictures to ``samples/``.
+    """Writes a run's metrics to ``metrics.jsonl`` and TensorBoard, and its pictures to ``samples/``, in a directory.
 
     A context manager. What was logged past ``step`` is cut off, and kept in ``metrics.cut.jsonl``: it belongs to steps
     that a resumed run does again.
-
-    Args:
-      directory: the run's directory.
-      step: the last step whose rows are kept.
-
-    Raises:
-      ValueError: ``metrics.jsonl`` holds a whole line that is not a row of the log.
-      OSError: a file cannot be written; the error names it.
     """
 
     def __init__(self, directory: Path, step: int) -> None:
@@ -106,11 +89,9 @@ class Monitor:
             pass
 
     def write(self, step: int, metrics: Mapping[str, float | str]) -> None:
-        """Add a row to the log; when this returns, it is on the disk.
+        """Add a row of metrics to the log after a step: numbers or words by name; when this returns, it is on the disk.
 
-        Args:
-          step: number of steps done.
-          metrics: numbers or words by name; names of wall-clock fields begin with ``time_``.
+        Names of wall-clock fields begin with ``time_``.
         """
         finite = {n: v if isinstance(v, str) or math.isfinite(v) else str(v) for n, v in metrics.items()}
         with naming(self._path):
@@ -122,19 +103,9 @@ class Monitor:
                 self._events.scalar(name, value, step)
 
     def show(self, step: int, name: str, images: np.ndarray, columns: int | None = None) -> Path:
-        """Write a grid of images.
+        """Write a grid of images after a step, as `image_grid` takes them, [N, H, W, C]; returns the PNG file.
 
-        Args:
-          step: number of steps done.
-          name: what it shows, the beginning of the file's name: letters, digits, ``_`` and ``-``.
-          images: floats in [0, 1], uint8 or bool, [N, H, W, C]: see `seen`.
-          columns: images in a row.
-
-        Returns:
-          The PNG file.
-
-        Raises:
-          ValueError: the name could lead out of the folder, or the images cannot be shown.
+        Its name begins with ``name``: letters, digits, ``_`` and ``-``. ``columns`` are images in a row.
         """
         if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
             raise ValueError(f"a picture's name must be of letters, digits, _ and -, got {name!r}")
@@ -148,15 +119,7 @@ class Monitor:
 def read_rows(path: Path, step: float = math.inf) -> list[dict[str, Any]]:
     """Rows of the log up to a step; a last line cut short by a kill is left out.
 
-    Args:
-      path: a ``metrics.jsonl``; where there is none, there are no rows.
-      step: the last step wanted.
-
-    Returns:
-      What was logged, in its order.
-
-    Raises:
-      ValueError: a whole line is not a row of the log.
+    ``path`` is that of a ``metrics.jsonl``; where there is none, there are no rows.
     """
     return [row for _, row in _lines(path) if row is not None and row["step"] <= step]
 

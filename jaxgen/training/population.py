@@ -28,12 +28,8 @@ _SHARES = ("b1", "b2", "momentum")
 def dynamic_values(spec: Spec) -> dict[str, float]:
     """The numbers of a spec that its state holds: those in which members of a population may differ.
 
-    Args:
-      spec: a GAN or a VAE.
-
-    Returns:
-      Numbers by name: the spec's fields that ``state.hyperparams`` holds, such as ``beta``, and the arguments of its
-      optimizers, such as ``optimizer.learning_rate``. What is scheduled is not among them: the step computes it.
+    They are, by name, the spec's fields that ``state.hyperparams`` holds, such as ``beta``, and the arguments of its
+    optimizers, such as ``optimizer.learning_rate``. What is scheduled is not among them: the step computes it.
     """
     numbers: dict[str, Any] = dict(spec.hyperparams)
     for field in dataclasses.fields(spec):
@@ -44,15 +40,7 @@ def dynamic_values(spec: Spec) -> dict[str, float]:
 
 
 def with_values(spec: Spec, values: Mapping[str, float]) -> Spec:
-    """A spec with other numbers.
-
-    Args:
-      spec: a GAN or a VAE.
-      values: numbers by name, as of `dynamic_values`.
-
-    Returns:
-      The spec, equal in everything else.
-    """
+    """A spec with other values of its `dynamic_values`, numbers by name, equal in everything else."""
     changes: dict[str, Any] = {}
     for name, value in values.items():
         field, _, argument = name.partition(".")
@@ -66,15 +54,7 @@ def with_values(spec: Spec, values: Mapping[str, float]) -> Spec:
 
 
 def static_differences(spec: Spec, other: Spec) -> list[str]:
-    """Where two specs differ in more than a population's members may.
-
-    Args:
-      spec: a GAN or a VAE.
-      other: another one.
-
-    Returns:
-      Names of fields, none where both may be members of one population.
-    """
+    """Names of fields in which a spec and another differ and members of one population may not."""
     if type(spec) is not type(other):
         return ["type"]
     shared = dynamic_values(spec).keys() & dynamic_values(other).keys()
@@ -96,15 +76,7 @@ def _check_number(name: str, value: float) -> None:
 def check_members(specs: Sequence[Spec], latent_sizes: Sequence[int] | None = None) -> None:
     """Refuse specs that are no members of one population, and numbers that make no sense.
 
-    Args:
-      specs: the spec of each member, M >= 1.
-      latent_sizes: how many latent dimensions each member uses, those next to the data where there are several
-        stochastic layers; all of them when None.
-
-    Raises:
-      ValueError: there is no member; two differ in a static field; a number is not finite, negative or no share where
-        it must be; a latent size is below 1 or above the spec's; or there are not as many sizes as members. The error
-        says which fields are dynamic.
+    ``specs`` and ``latent_sizes`` are as of `init`. The error says which fields may differ.
     """
     if not specs:
         raise ValueError("a population needs at least one member, got no specs")
@@ -170,9 +142,6 @@ def init(
 
     Returns:
       The state, [M, ...] for each array of a member's, on the host.
-
-    Raises:
-      ValueError: see `check_members`; or there are not as many keys as specs.
     """
     check_members(specs, latent_sizes)
     if keys.shape != (len(specs),):
@@ -187,31 +156,16 @@ def init(
 
 
 def member(tree: Any, number: int) -> Any:
-    """One member's part of what a population holds.
-
-    Args:
-      tree: arrays [M, ...], such as states and totals.
-      number: which member, from 0.
-
-    Returns:
-      Arrays [...], a single run's.
-    """
+    """One member's part of a tree of arrays [M, ...], such as states and totals: that of its number, from 0."""
     return jax.tree.map(lambda leaf: leaf[number], tree)
 
 
 def check_memory(spec: Spec, batch: Mapping[str, Any], num_members: int, dataset: Mapping[str, Any]) -> None:
-    """Refuse a population that cannot fit the memory it would train in, before it is made.
+    """Refuse a population that cannot fit the memory it would train in, before it is made; says how many members would.
 
     bytes = 2 M state + data: the states before and after a chunk, and the data set; what a step needs comes on top
 
-    Args:
-      spec: a member's spec.
-      batch: an example batch, ``image`` [B, ...], optionally ``label`` [B].
-      num_members: number of members M.
-      dataset: the data set held on the device, arrays [N, ...].
-
-    Raises:
-      ValueError: it does not fit; the error says how many members would.
+    M is ``num_members``, each of the ``spec``; ``dataset`` is what is held on the device, arrays [N, ...].
     """
     shapes = jax.eval_shape(lambda batch: init_state(spec, jax.random.key(0), batch), batches.select(batch))
     state = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
@@ -231,16 +185,7 @@ def check_memory(spec: Spec, batch: Mapping[str, Any], num_members: int, dataset
 
 @jax.jit
 def hold(alive: jax.Array, new: Any, old: Any) -> Any:
-    """What is new of the members that are alive, and what was of the others.
-
-    Args:
-      alive: which members are, bool [M].
-      new: arrays [M, ...].
-      old: arrays of the same shapes.
-
-    Returns:
-      Arrays [M, ...].
-    """
+    """What is new of the members that are alive, bool [M], and what is old of the others: trees of arrays [M, ...]."""
     return jax.tree.map(lambda n, o: jnp.where(alive.reshape(-1, *[1] * (n.ndim - 1)), n, o), new, old)
 
 

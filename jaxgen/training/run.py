@@ -135,18 +135,9 @@ class Run:
 
     @classmethod
     def create(cls, directory: Path, identity: Plain, settings: Plain) -> "Run":
-        """Make a run directory.
+        """Make a run directory, a folder that holds no run, with its parents.
 
-        Args:
-          directory: a folder that holds no run; made with its parents.
-          identity: plain data, with at least ``model`` (a spec's), ``data`` and ``seed``.
-          settings: plain data.
-
-        Returns:
-          The run.
-
-        Raises:
-          FileExistsError: the folder already holds a run.
+        ``identity`` is plain data, with at least ``model`` (a spec's), ``data`` and ``seed``; so are the ``settings``.
         """
         if cls.exists(directory):
             raise FileExistsError(
@@ -158,18 +149,7 @@ class Run:
 
     @classmethod
     def open(cls, directory: Path) -> "Run":
-        """Open an existing run directory.
-
-        Args:
-          directory: the folder.
-
-        Returns:
-          The run.
-
-        Raises:
-          FileNotFoundError: the folder holds no run.
-          ValueError: its config cannot be read, or is of another version of the format.
-        """
+        """Open the run of an existing directory."""
         path = directory / "config.json"
         if not path.is_file():
             raise FileNotFoundError(
@@ -191,14 +171,9 @@ class Run:
         return cls(directory, config)
 
     def check_identity(self, identity: Plain, what: str = "what is asked for") -> None:
-        """Refuse to go on as another run.
+        """Refuse to go on as another run: the error names each field of ``identity`` with its old and new value.
 
-        Args:
-          identity: plain data of the run requested.
-          what: whose identity it is.
-
-        Raises:
-          ValueError: it differs from the saved one; the error names each field with its old and new value.
+        ``what`` says whose identity it is.
         """
         changed = differences(self.config["identity"], json.loads(json.dumps(identity)))
         if changed:
@@ -220,14 +195,7 @@ class Run:
         return exclusive(self.directory)
 
     def checkpoints(self, **options: Any) -> Checkpoints:
-        """The run's checkpoints, to be used in a ``with`` statement.
-
-        Args:
-          **options: of `Checkpoints`.
-
-        Returns:
-          The checkpoints; no shapes involved.
-        """
+        """The run's checkpoints, to be used in a ``with`` statement; the options are those of `Checkpoints`."""
         return Checkpoints(self.directory / "checkpoints", record=self.directory / "checkpoints" / _NEWEST, **options)
 
     def steps(self) -> list[int]:
@@ -243,14 +211,10 @@ class Run:
             raise ValueError(one_line(self.directory / "config.json", error)) from error
 
     def restore(self, which: Which = "newest") -> State:
-        """Read a state of the run.
+        """Read a state of the run, bit for bit as it was saved; a training may go on meanwhile.
 
-        Args:
-          which: ``"newest"`` (the newest whole one, with a warning when a newer one is damaged), ``"best"`` or a step.
-            A training may go on meanwhile.
-
-        Returns:
-          The state, bit for bit as it was saved, arrays of the shapes of `shapes`.
+        ``which`` is ``"newest"`` (the newest whole one, with a warning when a newer one is damaged), ``"best"`` or a
+        step.
 
         Raises:
           FileNotFoundError: there is no such checkpoint.

@@ -27,7 +27,7 @@ class BadStep(NamedTuple):
     """A step that made numbers that are not finite.
 
     Args:
-      state: the state before it, arrays of any shapes.
+      state: the state before it.
       batch: its batch, ``image`` [B, ...] and perhaps ``label`` [B].
       key: the run's typed key, [].
       metrics: its metrics, float32 [] by name.
@@ -52,14 +52,7 @@ class BadStep(NamedTuple):
 
 
 def recording(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-    """An optimizer that keeps the last gradient in its state, (its state, gradient), and is otherwise the same.
-
-    Args:
-      optimizer: an optax transformation of parameters of any shapes.
-
-    Returns:
-      The transformation.
-    """
+    """An optimizer that keeps the last gradient in its state, (its state, gradient), and is otherwise the same."""
 
     def init(params: Any) -> Any:
         return optimizer.init(params), jax.tree.map(jnp.zeros_like, params)
@@ -72,16 +65,10 @@ def recording(optimizer: optax.GradientTransformation) -> optax.GradientTransfor
 
 
 def gradients(spec: Any, state: Any, batch: Mapping[str, Any], key: jax.Array) -> dict[str, Any]:
-    """The gradients that a step gives to its optimizers, of the last update of each.
+    """The gradients that a step of a GAN or a VAE gives to its optimizers, of the last update of each.
 
-    Args:
-      spec: a GAN or a VAE.
-      state: its state, arrays of any shapes.
-      batch: ``image`` [B, ...], optionally ``label`` [B].
-      key: the run's typed key, [].
-
-    Returns:
-      A tree like the parameters by the name of the state's field, such as ``discriminator_params``.
+    They are trees like the parameters by the name of the state's field, such as ``discriminator_params``. The batch is
+    ``image`` [B, ...], optionally ``label`` [B], and the key the run's.
     """
     names = [field.name for field in dataclasses.fields(spec) if field.name.endswith("optimizer")]
     recorded = dataclasses.replace(spec, **{name: recording(getattr(spec, name)) for name in names})
@@ -96,14 +83,7 @@ def gradients(spec: Any, state: Any, batch: Mapping[str, Any], key: jax.Array) -
 
 
 def non_finite(tree: Any) -> list[str]:
-    """Which arrays of a tree hold a NaN or an infinity.
-
-    Args:
-      tree: arrays of any shapes.
-
-    Returns:
-      Their paths, such as ``hidden_layers/Dense_0/kernel``, in the order of the tree.
-    """
+    """Paths, such as ``hidden_layers/Dense_0/kernel``, of the arrays of a tree that hold a NaN or an infinity."""
     arrays = {path: on_host(leaf) for path, leaf in paths(tree).items()}
     return [p for p, a in arrays.items() if jnp.issubdtype(a.dtype, jnp.inexact) and not np.isfinite(a).all()]
 
@@ -138,18 +118,11 @@ def _encoder_first(found: list[str]) -> list[str]:
 def find(
     spec: Any, before: Any, batch: Mapping[str, Any], key: jax.Array, after: Any, metrics: Mapping[str, Any]
 ) -> list[str]:
-    """Say what was not finite in a step, in the order in which it came about.
+    """Say what was not finite in a step of a GAN or a VAE, in the order in which it came about.
 
-    Args:
-      spec: a GAN or a VAE.
-      before: the state before it, arrays of any shapes.
-      batch: its batch, ``image`` [B, ...] and perhaps ``label`` [B].
-      key: the run's typed key, [].
-      after: the state after it.
-      metrics: its metrics, float32 [] by name.
-
-    Returns:
-      One line an array, such as ``the discriminator's gradient at hidden_layers/Dense_0/kernel``.
+    One line an array, such as ``the discriminator's gradient at hidden_layers/Dense_0/kernel``. The states are those
+    before and after it, its batch is ``image`` [B, ...] and perhaps ``label`` [B], the key the run's, and its metrics
+    are float32 [] by name.
     """
     fields = sorted(after._fields, key=_order)
     found = [f"the batch's {path}" for path in non_finite(batch)]
@@ -172,17 +145,8 @@ def find(
 def keep(directory: Path, bad: BadStep, config: Mapping[str, Any]) -> Path:
     """Keep a bad step: the state before it, its batch and key, and what was found. It replaces an earlier one.
 
-    Args:
-      directory: the run's directory.
-      bad: the step.
-      config: the run's config, plain data.
-
-    Returns:
-      The folder: checkpoints, with what was found in the manifest, and ``batch.npz``.
-
-    Raises:
-      ValueError: the state was bad before the step already.
-      OSError: a file cannot be written; the error names it.
+    It lies in the run's directory, with the run's ``config``: a folder, which is returned, of checkpoints, with what
+    was found in the manifest, and ``batch.npz``.
     """
     folder = directory / FOLDER
     batch: dict[str, Any] = {name: on_host(array) for name, array in bad.batch.items()}
@@ -199,19 +163,7 @@ def keep(directory: Path, bad: BadStep, config: Mapping[str, Any]) -> Path:
 
 
 def load(directory: Path, shapes: Any) -> BadStep:
-    """Read a kept step back.
-
-    Args:
-      directory: the run's directory.
-      shapes: the shapes and types of its state, or a state.
-
-    Returns:
-      The step.
-
-    Raises:
-      FileNotFoundError: none was kept.
-      DamagedCheckpointError: it cannot be read back as it was kept.
-    """
+    """Read the step kept in a run's directory back; ``shapes`` are the shapes and types of its state, or a state."""
     folder = directory / FOLDER
     if not folder.is_dir():
         raise FileNotFoundError(f"{directory} holds no bad step: nothing went wrong in this run, expected {folder}")
@@ -226,10 +178,6 @@ def load(directory: Path, shapes: Any) -> BadStep:
 
 def replay(spec: Any, bad: BadStep) -> tuple[str, FloatingPointError] | None:
     """Do a bad step again under ``jax.debug_nans``, which stops at the operation that makes the first NaN.
-
-    Args:
-      spec: the GAN or VAE.
-      bad: the step, with a state of arrays of any shapes.
 
     Returns:
       (``"nan"`` or ``"inf"``, JAX's error, whose traceback leads to the operation), the infinity where no NaN was made;

@@ -16,11 +16,7 @@ TOGETHER = 0.5
 
 
 class Stopped(Exception):  # noqa: N818 - it is no error
-    """A run was asked to stop, and did.
-
-    Args:
-      signum: the signal's number.
-    """
+    """A run was asked to stop by the signal ``signum``, and did."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}")

@@ -1,5 +1,8 @@
 """The variational autoencoder: spec, state, init, losses, updates, step, and what to do with a trained one.
 
+Throughout, ``batch`` holds ``image`` [B, ...] and, for conditional networks, ``label`` int [B]; ``key`` is a typed key,
+[]; ``axis_name`` names the mapped axis or axes over which the global batch is split, None when it is not.
+
 Kingma & Welling 2014, "Auto-Encoding Variational Bayes"; several stochastic layers as in Rezende et al. 2014 and
 Burda et al. 2016. The prior may be learnt, as in Tomczak & Welling 2018.
 """

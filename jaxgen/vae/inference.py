@@ -46,16 +46,7 @@ def vae_evaluate(vae: VAE, state: VAEState, batch: Batch, key: jax.Array, num_sa
     elbo = reconstruction - kl,  reconstruction = (1/K) sum_k log p(x | z_k)
 
     The KL of the top stochastic layer is in closed form, that of the layers below it and of a learnt prior sampled.
-
-    Args:
-      vae: the spec.
-      state: the state.
-      batch: ``image`` [B, ...], optionally ``label`` [B].
-      key: typed key, [].
-      num_samples: latent samples per example, K.
-
-    Returns:
-      ``elbo``, ``reconstruction`` and ``kl`` in nats, each [B].
+    ``elbo``, ``reconstruction`` and ``kl`` are in nats, each [B]; ``num_samples`` is K.
     """
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}")
@@ -72,23 +63,12 @@ def vae_latent_kl(vae: VAE, state: VAEState, batch: Batch, key: jax.Array, num_s
 
     KL_d = E_q[log q(z_d | ...) - log p(z_d | ...)],  sum_d KL_d = ``kl`` of `vae_evaluate` with the same arguments
 
-    The top stochastic layer's is in closed form given a sample of the layer below, that of the layers below is sampled
-    and may be negative for an image. A rank-one posterior's shared information is divided between the dimensions as
-    `losses.LatentGaussian` says. A dimension whose mean is a hundredth of a nat or less says nothing of the image; a
-    masked one is zero.
-
-    Args:
-      vae: the spec.
-      state: the state.
-      batch: ``image`` [B, ...], optionally ``label`` [B].
-      key: typed key, []; a VAE of one layer draws nothing.
-      num_samples: latent samples per example, K.
-
-    Returns:
-      Nats, [B, D]; of a VAE with tuples, a tuple of these, one a stochastic layer.
-
-    Raises:
-      ValueError: the prior is learnt: its KL is no sum over dimensions.
+    Nats [B, D]; of a VAE with tuples, a tuple of these, one a stochastic layer. ``num_samples`` latents are drawn for
+    each example; of a VAE of one layer none. The top stochastic layer's KL is in closed form given a sample of the
+    layer below, that of the layers below is sampled and may be negative for an image. A rank-one posterior's shared
+    information is divided between the dimensions as `losses.LatentGaussian` says. A dimension whose mean is a hundredth
+    of a nat or less says nothing of the image; a masked one is zero. The KL of a learnt prior is no sum over
+    dimensions.
 
     References:
       Hoffman & Johnson 2016, "ELBO surgery: yet another way to carve up the variational evidence lower bound"; Burda et
@@ -163,25 +143,15 @@ def vae_importance_sampling(
     error^2 ~ sum_k w_k^2 / (sum_k w_k)^2 - 1/K,  effective samples = (sum_k w_k)^2 / sum_k w_k^2
 
     A lower bound in expectation that approaches log p(x) as K grows; by half the squared error, about. The error is
-    that of the delta method, and is itself estimated from the weights: where few samples are effective (tens, say,
-    of thousands), one or two of them carry the sum, the posterior q misses where p(x, z) has its mass, and then the
-    estimate is too low by more than the error admits. Draw more samples, or use `vae_annealed_log_likelihood`.
+    that of the delta method, and is itself estimated from the weights: where few samples are effective (tens, say, of
+    thousands), one or two of them carry the sum, the posterior q misses where p(x, z) has its mass, and then the
+    estimate is too low by more than the error admits; an error of zero for one sample says nothing. Draw more samples,
+    or use `vae_annealed_log_likelihood`.
 
-    It is computed in chunks of samples, in evaluation mode, and the draws depend on the key, the example's place in the
-    batch and the sample's number only, so that the chunks' size changes the memory it takes and, but for round-off,
-    nothing else. The batch may be sharded over devices.
-
-    Args:
-      vae: the spec.
-      state: the state.
-      batch: ``image`` [B, ...], optionally ``label`` [B].
-      key: typed key, [].
-      num_samples: latent samples per example, K.
-      chunk_size: samples per example held in memory at a time.
-
-    Returns:
-      The estimate, its standard error and the effective samples, each [B]; an error of zero for one sample says
-      nothing.
+    It is computed for ``chunk_size`` of the K = ``num_samples`` samples of each example [B] at a time, in evaluation
+    mode, and the draws depend on the key, the example's place in the batch and the sample's number only, so that the
+    chunks' size changes the memory it takes and, but for round-off, nothing else. The batch may be sharded over
+    devices.
 
     References:
       Burda, Grosse & Salakhutdinov 2016, "Importance Weighted Autoencoders", equation 8; Kong, Liu & Wong 1994,
@@ -197,22 +167,11 @@ def vae_importance_sampling(
 def vae_log_likelihood(
     vae: VAE, state: VAEState, batch: Batch, key: jax.Array, num_samples: int = 5000, chunk_size: int = 100
 ) -> jax.Array:
-    """The log-likelihood of each example, estimated by importance sampling from the posterior, in evaluation mode.
+    """The log-likelihood of each example in nats [B]: `vae_importance_sampling` without what that says of its error.
 
     log p(x) ~ log (1/K) sum_k p(x, z_k) / q(z_k | x),  z_k ~ q(z | x)
 
-    It is `vae_importance_sampling` without what that says of its error.
-
-    Args:
-      vae: the spec.
-      state: the state.
-      batch: ``image`` [B, ...], optionally ``label`` [B].
-      key: typed key, [].
-      num_samples: latent samples per example, K.
-      chunk_size: samples per example held in memory at a time.
-
-    Returns:
-      log p(x) in nats, [B].
+    K is ``num_samples``, of which ``chunk_size`` are held in memory at a time.
     """
     return vae_importance_sampling(vae, state, batch, key, num_samples, chunk_size).log_likelihood
 
@@ -231,17 +190,11 @@ def _encode_images(vae: VAE, state: VAEState, batch: Batch) -> Any:
 
 
 def vae_encode(vae: VAE, state: VAEState, batch: Batch) -> Any:
-    """The approximate posterior q(z | x) of each image.
+    """The approximate posterior q(z | x) of each image: (mean [B, D], logvar [B, D]).
 
-    Args:
-      vae: the spec.
-      state: the state.
-      batch: ``image`` [B, ...], optionally ``label`` [B].
-
-    Returns:
-      (mean [B, D], logvar [B, D]), and the direction [B, D] where the encoder gives one. Of a VAE with tuples, a tuple
-      of these, one a stochastic layer: q(z_1 | x), and q(z_{l+1} | z_l) at the mean of the layer below. All zero
-      for masked dimensions, which say nothing of the image.
+    With the direction [B, D] where the encoder gives one. Of a VAE with tuples, a tuple of these, one a stochastic
+    layer: q(z_1 | x), and q(z_{l+1} | z_l) at the mean of the layer below. All zero for masked dimensions, which say
+    nothing of the image.
     """
     return _encode_images(vae, state, select(vae, batch))
 
@@ -257,16 +210,9 @@ _decode = functools.partial(jax.jit, static_argnums=0)(_generate)
 
 
 def vae_decode(vae: VAE, state: VAEState, z: jax.Array, label: jax.typing.ArrayLike | None = None) -> jax.Array:
-    """The mean image of each latent of the top stochastic layer; the layers between take their means.
+    """The mean image of each latent z [N, D] of the top stochastic layer; the layers between take their means.
 
-    Args:
-      vae: the spec.
-      state: the state.
-      z: latents, [N, D].
-      label: labels for a conditional model, int [N].
-
-    Returns:
-      Means of p(x | z), [N, H, W, C], in [0, 1] for image likelihoods.
+    Means of p(x | z), [N, H, W, C], in [0, 1] for image likelihoods; a conditional model needs the label, int [N].
     """
     check_latents(z, vae.latent_dims[-1])
     check_labels(vae, label)
@@ -287,21 +233,10 @@ def vae_decode_noise(
 
     z_L = eps_L,  z_l = mean_l(z_{l+1}) + std_l(z_{l+1}) eps_l,  parameters of p(x | z_1),  eps ~ N(0, I)
 
-    The noise of all stochastic layers side by side is a latent with a standard normal prior, so that what is written
-    for one decoder (`jaxgen.latents`) holds for every VAE. With one layer it is the latent. Images are
-    ``vae.likelihood.mean(parameters)``.
-
-    Args:
-      vae: the spec.
-      state: the state.
-      noise: of all layers, next to the data first, [N, D_1 + ... + D_L].
-      label: labels for a conditional model, int [N].
-
-    Returns:
-      Parameters of p(x | z_1), [N, ...].
-
-    Raises:
-      ValueError: the prior is learnt: its latents are no function of standard normal noise.
+    The noise of all stochastic layers side by side, next to the data first, [N, D_1 + ... + D_L], is a latent with a
+    standard normal prior, so that what is written for one decoder (`jaxgen.latents`) holds for every VAE but one with a
+    learnt prior, whose latents are no function of such noise. With one layer it is the latent. A conditional model
+    needs the label, int [N]. Images are ``vae.likelihood.mean(parameters)`` of the parameters [N, ...].
 
     References:
       Rezende, Mohamed & Wierstra 2014, equations 1 to 4 (deep latent Gaussian models).
@@ -319,22 +254,11 @@ def _encode_noise(vae: VAE, state: VAEState, batch: Batch) -> jax.Array:
 
 
 def vae_encode_noise(vae: VAE, state: VAEState, batch: Batch) -> jax.Array:
-    """The noise from which `vae_decode_noise` comes through the posterior means of each image.
+    """The noise from which `vae_decode_noise` comes through the posterior means of each image, [B, D_1 + ... + D_L].
 
     eps_L = mean of q(z_L | ...),  eps_l = (mean of q(z_l | ...) - mean_l(z_{l+1})) / std_l(z_{l+1})
 
     With one layer these are the posterior means. Zero for masked dimensions.
-
-    Args:
-      vae: the spec.
-      state: the state.
-      batch: ``image`` [B, ...], optionally ``label`` [B].
-
-    Returns:
-      Noise of all layers, next to the data first, [B, D_1 + ... + D_L].
-
-    Raises:
-      ValueError: the prior is learnt; see `vae_decode_noise`.
     """
     check_standard_prior(vae, "vae_encode_noise")
     return _encode_noise(vae, state, select(vae, batch))
@@ -350,21 +274,12 @@ def _sample(vae: VAE, state: VAEState, key: jax.Array, num_samples: int, label: 
 def vae_sample(
     vae: VAE, state: VAEState, key: jax.Array, num_samples: int, label: jax.typing.ArrayLike | None = None
 ) -> jax.Array:
-    """Mean images of latents drawn from the prior, layer by layer.
+    """Mean images [N, H, W, C] of ``num_samples`` N latents drawn from the prior, layer by layer.
 
     z_L ~ N(0, I), z_l ~ p(z_l | z_{l+1}), image = E[x | z_1]
 
-    Of a learnt prior, z ~ q(z | u_k) of a pseudo-input u_k drawn uniformly.
-
-    Args:
-      vae: the spec.
-      state: the state.
-      key: typed key, []; image i depends on the key and on i alone.
-      num_samples: number of images N.
-      label: labels for a conditional model, int [N].
-
-    Returns:
-      Images, [N, H, W, C].
+    Of a learnt prior, z ~ q(z | u_k) of a pseudo-input u_k drawn uniformly. Image i depends on the key and on i alone;
+    a conditional model needs the label, int [N].
     """
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}")
@@ -383,17 +298,8 @@ def _reconstruct(vae: VAE, state: VAEState, batch: Batch, key: jax.Array) -> jax
 
 
 def vae_reconstruct(vae: VAE, state: VAEState, batch: Batch, key: jax.Array) -> jax.Array:
-    """Mean images decoded from a posterior sample of each image, of the stochastic layer next to the data.
+    """Mean images [B, H, W, C] decoded from a posterior sample of each image, of the stochastic layer next to the data.
 
     z_1 ~ q(z_1 | x), image = E[x | z_1]
-
-    Args:
-      vae: the spec.
-      state: the state.
-      batch: ``image`` [B, ...], optionally ``label`` [B].
-      key: typed key, [].
-
-    Returns:
-      Images, [B, H, W, C].
     """
     return _reconstruct(vae, state, select(vae, batch), key)

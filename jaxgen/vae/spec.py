@@ -25,7 +25,8 @@ class VAE:
     For several stochastic layers, ``encoder``, ``decoder`` and ``latent_dim`` are tuples of one length, index 0 next to
     the data: encoder[l] maps z_l to q(z_{l+1} | z_l) with z_0 = x, decoder[l] maps z_{l+1} to the (mean [B, D_l],
     logvar [B, D_l]) of p(z_l | z_{l+1}), decoder[0] to the likelihood's parameters; the topmost z is N(0, I). With one
-    layer it may have a learnt prior, p(z) = (1/K) sum_k q(z | u_k), whose KL is sampled under every objective.
+    layer, and without free bits and labels, it may have a learnt prior, p(z) = (1/K) sum_k q(z | u_k), whose KL is
+    sampled under every objective.
 
     Args:
       encoder: network (x [B, ...], label=None, *, train) -> (mean [B, D], logvar [B, D]), or with a third array [B, D],
@@ -39,13 +40,9 @@ class VAE:
       num_samples: latent samples per example in training, K.
       beta: weight of the KL of all layers, a number or a schedule of the step; ``state.hyperparams["beta"]``.
       free_bits: least KL that each latent dimension is charged for, in nats, a number or a schedule of the step;
-        ``state.hyperparams["free_bits"]``. None for none.
+        ``state.hyperparams["free_bits"]``. None for none, as objectives with path weights need.
       prior: network (train) -> pseudo-inputs u [K, ...], images whose posteriors are the prior's components, such as
         `networks.VampPrior`; its parameters are ``state.params["prior"]``. None for the standard normal.
-
-    Raises:
-      ValueError: free bits are asked for with an objective whose path weights do not allow them, or a prior is learnt
-        with several stochastic layers, free bits or conditional networks.
 
     References:
       Tomczak & Welling 2018, "VAE with a VampPrior", equation 9.

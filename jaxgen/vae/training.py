@@ -53,23 +53,14 @@ def _init(vae: VAE, key: jax.Array, batch: Batch) -> VAEState:
 
 
 def vae_init(vae: VAE, key: jax.Array, batch: Batch) -> VAEState:
-    """Initialise the state of a VAE.
-
-    Args:
-      vae: the spec.
-      key: typed key, [].
-      batch: an example batch, ``image`` [B, H, W, C] or [B, D]; its shapes and types are used, not its values.
-
-    Returns:
-      The state at step 0.
-    """
+    """The state at step 0, from the shapes and types of an example batch, ``image`` [B, H, W, C] or [B, D]."""
     return _init(vae, key, batches.select(batch))
 
 
 def vae_loss(
     vae: VAE, params: Any, state: VAEState, batch: Batch, key: jax.Array, axis_name: AxisName = None
 ) -> tuple[jax.Array, tuple[Metrics, dict[str, Any]]]:
-    """The loss of a VAE as a pure function of its parameters.
+    """The loss of a VAE in nats per example, [], as a pure function of its parameters.
 
     loss = -(1/B) sum_b objective(log w_b),
     log w = log p(x | z_1) - beta sum_l [log q(z_l | z_{l-1}) - log p(z_l | z_{l+1})],  z_l = mean + R eps
@@ -83,19 +74,12 @@ def vae_loss(
     what flows back through a sample's latents: in both, each log q(z_l | z_{l-1}) still moves with z_{l-1}, and the
     path gradient follows all layers' reparameterised samples, as the joint posterior's reparameterisation requires.
 
-    Meant for ``jax.value_and_grad(..., argnums=1, has_aux=True)``. No gradient is averaged over devices here.
-
-    Args:
-      vae: the spec.
-      params: of the form of ``state.params``; the state's own are not used.
-      state: gives the step, the mutable collections and the hyper-parameters.
-      batch: ``image`` [B, ...], optionally ``label`` [B].
-      key: the run's typed key, []; the step's number is folded in here.
-      axis_name: mapped axis or axes over which the global batch is split.
+    Meant for ``jax.value_and_grad(..., argnums=1, has_aux=True)``: ``params`` are of the form of ``state.params``,
+    which are not used. The step's number is folded into the key here. No gradient is averaged over devices here.
 
     Returns:
-      (loss [] in nats per example, (metrics, mutable collections after the pass)). The metrics are float32 []:
-      ``loss``, ``elbo`` (the plain one, whatever the loss), ``reconstruction`` = E log p(x | z), ``kl``.
+      (loss [], (metrics, mutable collections after the pass)). The metrics are float32 []: ``loss``, ``elbo`` (the
+      plain one, whatever the loss), ``reconstruction`` = E log p(x | z), ``kl``.
 
     References:
       Kingma & Welling 2014, equation 10; Higgins et al. 2017, "beta-VAE", equation 4; Burda et al. 2016, equation 8;
@@ -128,15 +112,7 @@ def vae_update(
 ) -> tuple[VAEState, Metrics]:
     """Gradient, average over the axis, optimizer: everything of a step but schedules and counting.
 
-    Args:
-      vae: the spec.
-      state: the state.
-      batch: ``image`` [B, ...], optionally ``label`` [B].
-      key: the run's typed key, [].
-      axis_name: mapped axis or axes over which the global batch is split.
-
-    Returns:
-      (state with new parameters, collections and optimizer state, metrics as of `vae_loss` averaged over the axis).
+    The new state, and metrics as of `vae_loss` averaged over the axis, [].
     """
     (_, (metrics, collections)), gradient = value_and_averaged_gradient(
         lambda params: vae_loss(vae, params, state, batch, key, axis_name), state.params, axis_name
@@ -172,9 +148,6 @@ def vae_step(
     Returns:
       (new state, metrics: float32 [] averaged over the axis, of the parameters given: ``loss``, ``elbo``,
       ``reconstruction``, ``kl`` in nats per example).
-
-    Raises:
-      ValueError: the axis is not mapped here, or a concrete label is out of range.
 
     References:
       Kingma & Welling 2014, algorithm 1.
