@@ -4,6 +4,7 @@ The fakes come from anywhere: a generator, a decoder, another model. Nothing her
 """
 
 import inspect
+import typing
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -16,7 +17,7 @@ from jaxgen.augmentation import adapt_probability
 from jaxgen.keys import AxisName, axis_size, example_keys, named_key, step_key
 from jaxgen.modules import Collections
 from jaxgen.parallel import as_varying, average, split_updates, value_and_averaged_gradient
-from jaxgen.spec import Schedule, check_number
+from jaxgen.spec import Schedule, check_number, names_in, optimized, shown
 
 Batch = Mapping[str, Any]
 Metrics = dict[str, jax.Array]
@@ -80,12 +81,29 @@ def as_float32(tree: Any) -> Any:
 def check_adversary(gan: Adversary) -> None:
     """Refuse a spec whose fields of the discriminator's training are not what they should be; see `jaxgen.GAN`."""
     kind = type(gan).__name__
+    if not all(callable(getattr(gan.loss, name, None)) for name in ("generator", "discriminator")):
+        names = names_in(losses, lambda _, value: isinstance(value, losses.AdversarialLoss))
+        raise TypeError(
+            f"{kind}.loss must be a pair of losses, generator and discriminator, got {shown(gan.loss)}: use one of "
+            f"jaxgen.losses: {names}"
+        )
     check_number(gan, "penalty_weight", "at least 0", lambda value: value >= 0)
     check_number(gan, "weight_clipping", "above 0", lambda value: value > 0)
     check_number(gan, "augmentation_probability", "in [0, 1]", lambda value: 0 <= value <= 1)
     check_number(gan, "augmentation_target", "in (0, 1)", lambda value: 0 < value < 1)
     if not isinstance(gan.penalties, tuple):
         raise TypeError(f"{kind}.penalties must be a tuple, got {gan.penalties!r}: e.g. (jaxgen.losses.R1(),)")
+    for penalty in gan.penalties:
+        if not callable(penalty):
+            names = ", ".join(f"{penalty.__name__}()" for penalty in typing.get_args(losses.Penalty))
+            raise TypeError(
+                f"{kind}.penalties must hold penalties, got {shown(penalty)}: use of jaxgen.losses: {names}"
+            )
+    if gan.augmentation is not None and not callable(gan.augmentation):
+        raise TypeError(
+            f"{kind}.augmentation must be a function of (images, keys, probability) or None, got "
+            f"{shown(gan.augmentation)}: e.g. jaxgen.augmentation.DiffAugment()"
+        )
     if gan.augmentation_target is not None and (gan.augmentation is None or callable(gan.augmentation_probability)):
         raise ValueError(
             f"{kind}.augmentation_target adapts the probability of an augmentation: give an augmentation, and a number "
@@ -280,8 +298,13 @@ def discriminator_update(
         state.discriminator_params,
         axis_name,
     )
-    updates, optimizer_state = gan.discriminator_optimizer.update(
-        gradient, state.discriminator_optimizer_state, state.discriminator_params
+    metrics = average(metrics, axis_name)
+    updates, optimizer_state = optimized(
+        gan.discriminator_optimizer,
+        gradient,
+        state.discriminator_optimizer_state,
+        state.discriminator_params,
+        metrics["discriminator_loss"],
     )
     params = optax.apply_updates(state.discriminator_params, updates)
     if gan.weight_clipping is not None:
@@ -292,7 +315,7 @@ def discriminator_update(
         discriminator_collections=collections,
         discriminator_optimizer_state=optimizer_state,
     )
-    return state, average(metrics, axis_name)
+    return state, metrics
 
 
 def discriminator_parts(

@@ -40,6 +40,7 @@ from jaxgen.spec import (
     check_spec,
     check_state,
     initial_hyperparams,
+    optimized,
     scheduled_hyperparams,
 )
 
@@ -100,6 +101,8 @@ class GAN:
         check_spec(self)
         check_number(self, "ema_decay", "in [0, 1)", lambda value: 0 <= value < 1)
         check_adversary(self)
+        judged = {} if self.packing > 1 else {"discriminator": (self.discriminator,)}  # a pack has no label
+        modules.check_conditional("GAN", {"generator": (self.generator,), **judged})
 
     @property
     def hyperparams(self) -> dict[str, float | Schedule | None]:
@@ -167,7 +170,9 @@ def _init(gan: GAN, key: jax.Array, batch: Batch) -> GANState:
 
 def gan_init(gan: GAN, key: jax.Array, batch: Batch) -> GANState:
     """The state at step 0, from the shapes and types of an example batch, ``image`` [B, H, W, C] or [B, D]."""
-    return _init(gan, key, batches.select(batch))
+    batch = batches.select(batch)
+    batches.check_concrete(batch)
+    return _init(gan, key, batch)
 
 
 def _normal_latents(gan: GAN, key: jax.Array, num: int, axis_name: AxisName = None) -> jax.Array:
@@ -251,8 +256,13 @@ def generator_update(
         lambda images: generator_loss(gan, images, state, batch, key, axis_name), has_aux=True
     )(fakes)
     gradient = average(pull_back(gradient)[0], axis_name)
-    updates, optimizer_state = gan.generator_optimizer.update(
-        gradient, state.generator_optimizer_state, state.generator_params
+    metrics = average(metrics, axis_name)
+    updates, optimizer_state = optimized(
+        gan.generator_optimizer,
+        gradient,
+        state.generator_optimizer_state,
+        state.generator_params,
+        metrics["generator_loss"],
     )
     params = optax.apply_updates(state.generator_params, updates)
     ema = state.ema
@@ -265,7 +275,7 @@ def generator_update(
         generator_optimizer_state=optimizer_state,
         ema=ema,
     )
-    return state, average(metrics, axis_name)
+    return state, metrics
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames="axis_name")
@@ -307,6 +317,7 @@ def gan_step(
     """
     check_state(state, GANState)
     batch = batches.select(batch)
+    batches.check_concrete(batch)
     modules.check_label_range(batch.get("label"), gan.generator, gan.discriminator)
     return _step(gan, state, batch, key, axis_name=axis_name)
 

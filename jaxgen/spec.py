@@ -1,11 +1,15 @@
 """What the two specs share: checks of their fields, and their dynamic hyper-parameters."""
 
 import dataclasses
+import numbers
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
+
+from jaxgen import modules
 
 _NETWORKS = ("generator", "discriminator", "encoder", "decoder")
 Schedule = Callable[[jax.Array], jax.Array]
@@ -29,17 +33,17 @@ def check_spec(spec: Any) -> None:
                 f"{type(value).__name__} ({str(error).splitlines()[0]}): use tuples for lists and module-level "
                 "functions for closures"
             ) from error
-        if field.name.endswith("optimizer") and not (hasattr(value, "init") and hasattr(value, "update")):
-            raise TypeError(
-                f"{kind}.{field.name} must be an optax transformation, got {type(value).__name__}: "
-                "e.g. optax.adam(1e-3)"
-            )
+        for one in value if isinstance(value, tuple) else (value,):
+            modules.check_instance(f"{kind}.{field.name}", one)
+        if field.name.endswith("optimizer"):
+            _check_optimizer(f"{kind}.{field.name}", value)
         for network in _each(spec, field.name) if field.name in _NETWORKS else ():
             if not (hasattr(network, "init") and hasattr(network, "apply")):
                 raise TypeError(
                     f"{kind}.{field.name} must be a network with Flax Linen's init and apply, got "
                     f"{type(network).__name__}: e.g. jaxgen.networks.MLP{field.name.capitalize()}(...)"
                 )
+            modules.check_call(f"{kind}.{field.name}", network)
     for name in ("latent_dim", "num_samples", "discriminator_steps", "packing", "penalty_every"):
         for size in _each(spec, name) if hasattr(spec, name) else ():
             if isinstance(size, bool) or not isinstance(size, int):
@@ -48,9 +52,62 @@ def check_spec(spec: Any) -> None:
                 raise ValueError(f"{kind}.{name} must be at least 1, got {size}")
 
 
+_LINE_SEARCH = (
+    "a line search, which would take the loss again: use a learning rate, e.g. optax.adam(1e-3) or optax.lbfgs(1e-2, "
+    "linesearch=None)"
+)
+# States of what a step has not got all for, and what to use in its place.
+_UNFIT: dict[type, str] = {
+    optax.ScaleByBacktrackingLinesearchState: _LINE_SEARCH,
+    optax.ScaleByZoomLinesearchState: _LINE_SEARCH,
+    optax.LookaheadState: "optax.lookahead, whose parameters are a pair of its own: use the optimizer inside it alone",
+}
+
+
+def _check_optimizer(name: str, optimizer: Any) -> None:
+    """Refuse what is no optax transformation, or one that a step has not got all for."""
+    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        raise TypeError(f"{name} must be an optax transformation, got {shown(optimizer)}: e.g. optax.adam(1e-3)")
+    tiny = {part: jax.ShapeDtypeStruct((1,), jnp.float32) for part in ("encoder", "decoder")}
+    try:
+        state = jax.eval_shape(optimizer.init, tiny)
+    except Exception:  # made for parameters of other names: a step will say what does not fit
+        return
+    for part in jax.tree.leaves(state, is_leaf=lambda part: type(part) in _UNFIT):
+        if type(part) in _UNFIT:
+            raise ValueError(f"{name} holds {_UNFIT[type(part)]}")
+
+
+def optimized(optimizer: Any, gradient: Any, state: Any, params: Any, value: jax.Array) -> tuple[Any, Any]:
+    """An optimizer's update, told the loss where it takes such things: (updates, new state).
+
+    Args:
+      optimizer: an optax transformation.
+      gradient: tree of arrays of any shapes.
+      state: the optimizer's.
+      params: parameters like the gradient.
+      value: the loss over the global batch, [].
+    """
+    extra = modules.taken(optimizer.update, {"value": value})
+    return optimizer.update(gradient, state, params, **extra)
+
+
+def shown(value: Any) -> str:
+    """What was given, of any shape, in a few words: a function or a class by its name."""
+    name = getattr(value, "__name__", None)
+    return " ".join(repr(value).split())[:80] if name is None else f"the {type(value).__name__} {name}"
+
+
+def names_in(module: Any, holds: Callable[[str, Any], bool]) -> str:
+    """The public names of a module whose (name, value) are such, in a row; no arrays of any shape are involved."""
+    return ", ".join(sorted(n for n, value in vars(module).items() if not n.startswith("_") and holds(n, value)))
+
+
 def check_number(spec: Any, name: str, expected: str, holds: Callable[[float], bool]) -> None:
     """Refuse a spec's number of a name unless it ``holds`` as ``expected`` (in words); schedules and None pass."""
     value = getattr(spec, name)
+    if not (value is None or callable(value) or isinstance(value, numbers.Real)):
+        raise TypeError(f"{type(spec).__name__}.{name} must be a number {expected}, or a schedule, got {value!r}")
     if value is not None and not callable(value) and not holds(value):
         raise ValueError(f"{type(spec).__name__}.{name} must be {expected}, got {value}")
 

@@ -18,7 +18,6 @@ import optax
 
 from jaxgen import batches, latents, losses, weights
 from jaxgen.annealed import annealed_log_likelihood
-from jaxgen.data.images import check_images
 from jaxgen.data.standardization import Standardization, of_plain
 from jaxgen.families import Family, Spec, family_of
 from jaxgen.keys import check_key, named_key
@@ -423,7 +422,7 @@ class Trained:
         images = np.asarray(images)
         if images.shape == self.image_shape:
             raise ValueError(f"expected images [N, {_sides(self.image_shape)}], got one image: pass images[None]")
-        check_images(images, bounded=len(self.image_shape) == 3)
+        batches.check_images(images, bounded=len(self.image_shape) == 3)
         if images.shape[1:] != self.image_shape:
             raise ValueError(
                 f"{self.name} has learnt images of shape {list(self.image_shape)}, got {list(images.shape[1:])}: "

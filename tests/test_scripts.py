@@ -249,7 +249,7 @@ def test_conditional_models_draw_one_class_a_row(family: str, npz: str, tmp_path
     assert sample.main([str(workdir), "--num", "5", "--label", "7", "--out", str(drawn)]) == 0
     np.testing.assert_array_equal(np.load(drawn)["labels"], [7] * 5)
     assert sample.main([str(workdir), "--label", "10", "--out", str(drawn)]) == 1
-    assert "labels must be from 0 to 9" in capsys.readouterr().err
+    assert "label must be a class from 0 to 9, got '10'" in capsys.readouterr().err
 
 
 def test_a_label_for_an_unconditional_model_is_refused(npz: str, tmp_path: Path, capsys: Any) -> None:
@@ -369,7 +369,7 @@ def test_a_used_run_directory_is_refused_and_a_changed_run_named(npz: str, tmp_p
 
 BAD_SAMPLES: dict[str, tuple[list[str], str]] = {
     "no run": (["nowhere"], "nowhere holds no run"),
-    "another format": (["nowhere", "--out", "samples.gif"], "must end in .png or .npz"),
+    "another format": (["nowhere", "--out", "samples.gif"], "must be a folder, or end in .png or .npz"),
     "no samples": (["nowhere", "--num", "0"], "--num must be at least 1, got 0"),
     "a checkpoint of no kind": (["nowhere", "--checkpoint", "last"], "newest, best or a step"),
 }

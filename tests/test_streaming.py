@@ -20,7 +20,7 @@ import pytest
 from benchmarks import streaming as benchmark
 from jaxgen import data, parallel
 from jaxgen.cli import train
-from jaxgen.data import feeds, limits, streaming
+from jaxgen.data import feeds, folders, limits, streaming
 from jaxgen.training import loop, run_data, session
 from jaxgen.training.run import Run
 from tests import models, tiny_tfds
@@ -337,9 +337,13 @@ def test_files_that_change_while_they_are_read(tmp_path: Path) -> None:
         data.open_source(f"npz:{path}", "all").read(np.array([20]))
 
 
-def test_shapes_and_colours_are_those_of_the_first_picture(tmp_path: Path) -> None:
+def test_shapes_and_colours_are_those_of_the_first_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen at once in the headers that are looked at, and when it is read of others."""
     write_pictures(tmp_path / "a", size=8)
     write_pictures(tmp_path / "b", size=9)
+    with pytest.raises(ValueError, match=r"00\.png is \[8, 8\] pixels, .*00\.png is \[9, 9\]: give one size"):
+        data.open_source(f"folder:{tmp_path}", "all")
+    monkeypatch.setattr(folders, "SCANNED", 1)
     source = data.open_source(f"folder:{tmp_path}", "all")
     assert source.read(np.arange(10))["image"].shape == (10, 8, 8, 1)
     with pytest.raises(ValueError, match=r"00\.png is \[8, 8\] pixels, .*00\.png is \[9, 9\]: give one size"):

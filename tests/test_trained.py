@@ -145,7 +145,7 @@ def test_what_does_not_fit_is_refused(of: Any, key: jax.Array) -> None:
             lambda: vae.encode(large),
         ),
         (ValueError, r"got one image: pass images\[None\]", lambda: vae.encode(x[0])),
-        (ValueError, r"in \[0, 1\], got values from 4.0 to 248.0", lambda: vae.encode(x.astype(np.float32).round())),
+        (ValueError, r"in \[0, 1\], got values from 4 to 248", lambda: vae.encode(x.astype(np.float32).round())),
         (ValueError, "finite", lambda: vae.encode(np.full((1, 4, 4, 1), np.nan))),
         (TypeError, "got int64: convert them", lambda: vae.encode(x.astype(np.int64))),
         (ValueError, "no value above 1", lambda: vae.encode((x > 128).astype(np.uint8))),

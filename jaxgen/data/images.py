@@ -325,31 +325,3 @@ def check_dataset(dataset: dict[str, np.ndarray], name: str, *, whole: bool = Tr
     if low < 0 or high > np.iinfo(np.int32).max:
         raise ValueError(f"{name}: labels must be at least 0 and fit into int32, got {low} to {high}: renumber them")
     return {"image": image, "label": label.astype(np.int32)}
-
-
-def check_images(images: np.ndarray, bounded: bool = True) -> None:
-    """Refuse arrays that are no images, before anything is computed from them.
-
-    Args:
-      images: what should be [N, H, W, C] or [N, D], at least one: uint8 (0..255), bool or floats in [0, 1].
-      bounded: whether floats must be in [0, 1]; vectors that are no images may be anywhere, but finite.
-
-    Raises:
-      TypeError: they are of another type.
-      ValueError: there are none, or their values are not in the range, or 8-bit images hold nothing but 0 and 1.
-    """
-    if images.dtype not in (np.uint8, np.bool_) and not np.issubdtype(images.dtype, np.floating):
-        raise TypeError(
-            f"images must be uint8 (0..255), bool (0/1) or floating point in [0, 1], got {images.dtype}: convert them"
-        )
-    if images.ndim < 2 or images.size == 0:
-        raise ValueError(f"expected images [N, H, W, C] or [N, D], at least one, got shape {list(images.shape)}")
-    if np.issubdtype(images.dtype, np.floating):
-        # One number at a time finds NaN as well: no comparison with it is true.
-        low, high = images.min(), images.max()
-        least, most = (0, 1) if bounded else (np.finfo(images.dtype).min, np.finfo(images.dtype).max)
-        if not (low >= least and high <= most):
-            where = "finite and in [0, 1]" if bounded else "finite"
-            raise ValueError(f"images must be {where}, got values from {low} to {high}")
-    elif images.dtype == np.uint8 and images.max() == 1:
-        raise ValueError("images of 8 bits with no value above 1: binary images must be bool, grey ones 0..255")

@@ -31,8 +31,7 @@ from flax import traverse_util
 from jax.sharding import NamedSharding, PartitionSpec
 from jax.tree_util import Partial
 
-from jaxgen.batches import to_float
-from jaxgen.data.images import check_images
+from jaxgen.batches import check_images, to_float
 from jaxgen.networks import InceptionV3, LeNet
 from jaxgen.parallel import make_mesh
 from jaxgen.training import manifest

@@ -22,13 +22,12 @@ _INIT = nn.initializers.normal(0.02)  # Radford et al. 2016, section 4
 
 def check_sides(image_shape: tuple[int, ...], what: str) -> None:
     """Raise ValueError unless a shape is an image's (H, W, C), H and W multiples of 4; the error names the nearest."""
-    if len(image_shape) != 3 or min(image_shape) < 1:
-        raise ValueError(f"{what} take and make images (H, W, C), got {tuple(image_shape)}")
-    height, width = (max(4, 4 * round(side / 4)) for side in image_shape[:2])
-    if (height, width) != tuple(image_shape[:2]):
+    sides = [max(4, 4 * round(side / 4)) for side in image_shape[:2]]
+    if len(image_shape) != 3 or min(image_shape) < 1 or sides != list(image_shape[:2]):
+        nearest = "x".join(map(str, sides if len(set(sides)) > 1 else sides[:1]))
         raise ValueError(
             f"{what} take and make images (H, W, C) with H and W multiples of 4, got {tuple(image_shape)}: crop or "
-            f"resize them (--image-size {height if height == width else f'{height}x{width}'})"
+            f"resize them (--image-size {nearest})"
         )
 
 

@@ -1,6 +1,7 @@
 """When numbers go wrong: which step it was, what in it was not finite first, and everything needed to do it again."""
 
 import dataclasses
+import functools
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import optax
 
 from jaxgen.families import family_of
+from jaxgen.modules import taken
 from jaxgen.training.checkpoint import Checkpoints
 from jaxgen.training.files import replacing
 from jaxgen.training.manifest import on_host, paths, summary
@@ -57,11 +59,11 @@ def recording(optimizer: optax.GradientTransformation) -> optax.GradientTransfor
     def init(params: Any) -> Any:
         return optimizer.init(params), jax.tree.map(jnp.zeros_like, params)
 
-    def update(gradient: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        updates, inner = optimizer.update(gradient, state[0], params)
+    def update(gradient: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        updates, inner = optimizer.update(gradient, state[0], params, **taken(optimizer.update, extra))
         return updates, (inner, gradient)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def gradients(spec: Any, state: Any, batch: Mapping[str, Any], key: jax.Array) -> dict[str, Any]:
@@ -77,8 +79,8 @@ def gradients(spec: Any, state: Any, batch: Mapping[str, Any], key: jax.Array) -
         field: (getattr(state, field), jax.tree.map(jnp.zeros_like, getattr(state, params)))
         for field, params in parameters.items()
     }
-    step = family_of(spec).step
-    after, _ = step(recorded, state._replace(**wrapped), batch, key)
+    step = jax.jit(functools.partial(family_of(spec).step, recorded))  # traced: the batch may be what is not finite
+    after, _ = step(state._replace(**wrapped), batch, key)
     return {params: getattr(after, field)[1] for field, params in parameters.items()}
 
 

@@ -8,7 +8,7 @@ import jax
 import optax
 
 from jaxgen import batches, losses, modules
-from jaxgen.spec import Schedule, check_number, check_spec
+from jaxgen.spec import Schedule, check_number, check_spec, names_in, shown
 
 Batch = Mapping[str, Any]
 
@@ -68,8 +68,19 @@ class VAE:
         if len(set(lengths.values())) > 1:
             listed = ", ".join(f"{name} {'not a tuple' if n is None else n}" for name, n in lengths.items())
             raise ValueError(f"VAE.encoder, decoder and latent_dim must be tuples of one length, or none: got {listed}")
-        if isinstance(self.likelihood, type):
-            raise TypeError(f"VAE.likelihood is the class {self.likelihood.__name__}: call it, with its options")
+        if not all(callable(getattr(self.likelihood, name, None)) for name in ("log_prob", "mean", "sample")):
+            names = names_in(losses, lambda name, value: name.islower() and hasattr(value, "log_prob"))
+            raise TypeError(
+                f"VAE.likelihood must have log_prob, mean and sample, got {shown(self.likelihood)}: use one of "
+                f"jaxgen.losses: {names}"
+            )
+        if not callable(self.objective):
+            names = names_in(losses, lambda _, value: isinstance(value, losses.Objective))
+            raise TypeError(
+                f"VAE.objective must be a function of log-weights [K, B], got {shown(self.objective)}: use one of "
+                f"jaxgen.losses: {names}"
+            )
+        modules.check_conditional("VAE", {"encoder": self.encoders, "decoder": self.decoders})
         check_number(self, "beta", "at least 0", lambda value: value >= 0)
         check_number(self, "free_bits", "at least 0", lambda value: value >= 0)
         if self.free_bits is not None and getattr(self.objective, "path_weights", None) is not None:
@@ -87,6 +98,7 @@ class VAE:
                 f"VAE.prior must be None or a network of pseudo-inputs, got {type(self.prior).__name__}: e.g. "
                 "jaxgen.networks.VampPrior(image_shape)"
             )
+        modules.check_call("VAE.prior", self.prior, inputs=0)
         if len(self.latent_dims) > 1:
             raise ValueError(
                 "VAE.prior: a learnt prior is for one stochastic layer, whose encoder takes pseudo-inputs, got "

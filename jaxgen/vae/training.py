@@ -10,7 +10,7 @@ import optax
 from jaxgen import batches, modules
 from jaxgen.keys import AxisName, named_key, step_key
 from jaxgen.parallel import average, value_and_averaged_gradient
-from jaxgen.spec import check_state, initial_hyperparams, scheduled_hyperparams
+from jaxgen.spec import check_state, initial_hyperparams, optimized, scheduled_hyperparams
 from jaxgen.vae.passes import Call, bound_of, noise_of
 from jaxgen.vae.spec import VAE, Batch, VAEState, as_given, named, select
 
@@ -34,7 +34,7 @@ def _init(vae: VAE, key: jax.Array, batch: Batch) -> VAEState:
         collections[kind] = as_given(vae, [tree for _, tree in made])
     if vae.prior is not None:
         params["prior"], _ = modules.initialize(vae.prior, named_key(key, "vae prior"))
-        shape = jax.eval_shape(lambda: vae.prior.apply({"params": params["prior"]}, train=False)).shape
+        shape = jax.eval_shape(lambda: modules.apply(vae.prior, params["prior"], {}, train=False, key=key)[0]).shape
         if shape[1:] != images.shape[1:]:
             raise ValueError(
                 f"pseudo-inputs must have the shape of images, {list(images.shape[1:])}, got {list(shape[1:])}: give "
@@ -54,7 +54,9 @@ def _init(vae: VAE, key: jax.Array, batch: Batch) -> VAEState:
 
 def vae_init(vae: VAE, key: jax.Array, batch: Batch) -> VAEState:
     """The state at step 0, from the shapes and types of an example batch, ``image`` [B, H, W, C] or [B, D]."""
-    return _init(vae, key, batches.select(batch))
+    batch = batches.select(batch)
+    batches.check_concrete(batch)
+    return _init(vae, key, batch)
 
 
 def vae_loss(
@@ -117,13 +119,14 @@ def vae_update(
     (_, (metrics, collections)), gradient = value_and_averaged_gradient(
         lambda params: vae_loss(vae, params, state, batch, key, axis_name), state.params, axis_name
     )
-    updates, optimizer_state = vae.optimizer.update(gradient, state.optimizer_state, state.params)
+    metrics = average(metrics, axis_name)
+    updates, optimizer_state = optimized(vae.optimizer, gradient, state.optimizer_state, state.params, metrics["loss"])
     state = state._replace(
         params=optax.apply_updates(state.params, updates),
         collections=collections,
         optimizer_state=optimizer_state,
     )
-    return state, average(metrics, axis_name)
+    return state, metrics
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames="axis_name")
@@ -153,4 +156,6 @@ def vae_step(
       Kingma & Welling 2014, algorithm 1.
     """
     check_state(state, VAEState)
-    return _step(vae, state, select(vae, batch), key, axis_name=axis_name)
+    batch = select(vae, batch)
+    batches.check_concrete(batch)
+    return _step(vae, state, batch, key, axis_name=axis_name)
