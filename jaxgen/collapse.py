@@ -130,19 +130,8 @@ def _settled(vae: VAE, step: int | None) -> bool:
 
 
 def vae_warnings(vae: VAE, _: Mapping[str, float], measured: Mapping[str, float], step: int | None) -> list[str]:
-    """What looks like collapse of a VAE, see `jaxgen.families.Family`: a sentence each, with remedies.
-
-    Its active units and diversity are not judged while it is young or the weight of its KL is rising.
-
-    Args:
-      vae: the spec.
-      _: means of the training metrics, which say nothing of it.
-      measured: what the evaluation of the state found, numbers by name.
-      step: number of steps done; without one they always are judged.
-
-    Returns:
-      Nothing for a healthy run.
-    """
+    """What looks like collapse of a VAE, see `jaxgen.families.Family`: a sentence each, with remedies."""
+    # Its active units and diversity are not judged while it is young or the weight of its KL is rising.
     kl, diversity = measured.get("test_kl"), measured.get("sample_diversity")
     if kl is not None and kl < KL:  # the other signs follow from this one
         return [
