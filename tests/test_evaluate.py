@@ -10,13 +10,14 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from jaxgen import GAN, data
 from jaxgen.cli import evaluate, train
 from jaxgen.cli.evaluating import Options, data_of
 from jaxgen.cli.parsing import saved_options
 from jaxgen.cli.progress import Bars
-from jaxgen.evaluation import evaluator, extractors, measures, records, report
+from jaxgen.evaluation import evaluator, extractors, measures, records, reference, report
 from jaxgen.evaluation.sample_measures import SAMPLE_MEASURES, Side, Sides
 from jaxgen.evaluation.subject import Settings
 from jaxgen.training.run import Run
@@ -207,14 +208,14 @@ def test_other_data_are_a_warning(runs: list[Path], tmp_path: Path) -> None:
 
 def test_constant_images_are_measured_with_a_warning(runs: list[Path]) -> None:
     """A generator of zero weights makes one image: the numbers are there, and each says so."""
-    options = Options(runs=(runs[1],))
+    options = Options(runs=(str(runs[1]),))
     with Bars() as bars:
         model = evaluator.load_model(runs[1], "newest", 0, options.settings)
         zeros = jax.tree.map(np.zeros_like, model.subject.state)
         model = model._replace(subject=dataclasses.replace(model.subject, state=zeros))
-        reference = evaluator.load_reference(model.run, data_of(model.run, options), 60, "auto", bars.begin)
+        against = reference.load_reference(model.run, data_of(model.run, options), 60, "auto", bars.begin)
         names = ["frechet", "precision_recall", "diversity", "duplicates"]
-        found = evaluator.Evaluator(0, options.settings, bars.begin).measure(model, reference, names)
+        found = evaluator.Evaluator(0, options.settings, bars.begin).measure(model, against, names)
     assert {record.warnings[-1] for record in found} == {"all generated images are the same"}
     values = {record.protocol.metric: record.value for record in found}
     assert values["diversity"] == 0.0
@@ -258,3 +259,56 @@ def test_runs_without_labels_or_encoder_say_why() -> None:
 
 def test_a_run_s_options_come_back(runs: list[Path]) -> None:
     assert saved_options(Run.open(runs[0])).steps == 3
+
+
+def test_images_are_measured_without_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two folders, or a folder and what was kept of another, whose features are the same numbers."""
+    rng = np.random.default_rng(0)
+    for folder, level in (("near", 122), ("far", 200), ("real", 120)):
+        for i in range(60):
+            pixels = np.clip(rng.normal(level, 40, (8, 8)), 0, 255).astype(np.uint8)
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / folder / f"{i}.png")
+    near, far, real = (f"folder:{tmp_path / name}" for name in ("near", "far", "real"))
+    kept = tmp_path / "kept.npz"
+    command = [near, far, "--reference", real, "--save-statistics", str(kept), "--out", str(tmp_path / "out")]
+    assert evaluate.main(command) == 0
+    found = {(r.model, r.protocol.metric): r for r in records.read(tmp_path / "out" / "records.json")}
+    assert found[far, "FD-pixels"].value > 3 * found[near, "FD-pixels"].value
+    assert found[far, "SW-pixels"].value > 2 * found[near, "SW-pixels"].value
+    assert found[near, "FD-pixels"].protocol.num_real == 20
+    assert not [metric for _, metric in found if metric in ("ELBO", "log-likelihood")]
+    assert evaluate.main([near, "--reference", str(kept), "--out", str(tmp_path / "again")]) == 0
+    again = {r.protocol.metric: r.value for r in records.read(tmp_path / "again" / "records.json")}
+    assert {metric: found[near, metric].value for metric in again} == again
+    assert {"FD-pixels", "KD-pixels", "recall-pixels"} <= set(again)
+    assert "SW-pixels" not in again
+    said = capsys.readouterr()
+    assert "without sliced_wasserstein: statistics hold no images" in said.out + said.err
+    for arguments, message in (
+        ([near], "are images: say with --reference what they are held against"),
+        ([near, "--reference", "validation"], "--reference must be test, train, a data set such as folder:PATH"),
+        ([near, "--reference", str(kept), "--extractor", "lenet_mnist"], "takes images [28, 28, 1]"),
+    ):
+        assert evaluate.main([*arguments, "--out", str(tmp_path / "bad")]) == 1
+        assert message in capsys.readouterr().err
+    kept.write_bytes(kept.read_bytes()[:-100])
+    assert evaluate.main([near, "--reference", str(kept), "--out", str(tmp_path / "bad")]) == 1
+    assert "holds no statistics" in capsys.readouterr().err
+
+
+def test_of_few_images_what_needs_more_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(tmp_path / "few.npz", image=np.random.default_rng(0).integers(0, 256, (12, 8, 8), dtype=np.uint8))
+    run = tmp_path / "run"
+    command = ["vae", "--dataset", f"npz:{tmp_path / 'few.npz'}", "--steps", "1", "--batch-size", "4", "--hidden", "8"]
+    assert train.main([*command, "--workdir", str(run)]) == 0
+    assert evaluate.main([str(run)]) == 0
+    said = capsys.readouterr()
+    assert "without frechet: real: 1 points are too few, at least 20 are needed" in said.out + said.err
+    found = {record.protocol.metric for record in records.read(run / "evaluation" / "records.json")}
+    assert {"ELBO", "log-likelihood", "SW-pixels", "nearest-MSE"} <= found
+    assert evaluate.main([str(run), "--measures", "frechet"]) == 1
+    assert "at least 20 are needed" in capsys.readouterr().err
+    assert evaluate.main([str(run), "--reference", "train", "--out", str(tmp_path / "train")]) == 0
+    (protocol,) = {record.protocol.split for record in records.read(tmp_path / "train" / "records.json")}
+    assert protocol == "train"

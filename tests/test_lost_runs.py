@@ -476,18 +476,12 @@ def test_other_test_images_are_noticed(npz: Path, arguments: Arguments, tmp_path
         (["gan", "--packing", "3", "--batch-size", "16"], r"--batch-size 16 must be a multiple of .* use 15"),
         (["vae", "--learning-rate", "nan"], "--learning-rate must be finite, in float32 too, got nan"),
         (["gan", "--init-scale", "1e39"], "--init-scale must be finite"),
-        (["vae", "--dataset", "channels2"], "of 1 or 3 channels, and these have 2"),
-        (["gan", "--dataset", "channels4"], "of 1 or 3 channels, and these have 4"),
     ],
 )
 def test_what_cannot_be_trained_leaves_no_directory(
     options: list[str], said: str, npz: Path, tmp_path: Path, capsys: Any
 ) -> None:
-    for channels in (2, 4):
-        images = np.arange(200 * 64 * channels).reshape(200, 8, 8, channels) % 256
-        np.savez(tmp_path / f"channels{channels}.npz", image=images.astype(np.uint8))
-    dataset = [f"npz:{tmp_path / o}.npz" if o.startswith("channels") else o for o in options]
-    again = [*dataset, *([] if "--dataset" in dataset else ["--dataset", f"npz:{npz}"])]
+    again = [*options, "--dataset", f"npz:{npz}"]
     for command, more in ((train, []), (sweep, ["--seeds", "2"])):
         for _ in range(2):
             assert command.main([*again, *more, "--workdir", str(tmp_path / "run")]) == 1

@@ -311,6 +311,7 @@ def write_sets(path: Path) -> dict[str, str]:
         write_idx(folder / f"train-images-idx3-ubyte{ending}", images)
         write_idx(folder / f"train-labels-idx1-ubyte{ending}", labels)
     arrays: dict[str, Any] = {"train_image": images[..., None], "train_label": labels}
+    arrays |= {"test_image": images[:3, ..., None], "test_label": labels[:3]}  # or some of train would be held out
     np.savez(path / "stored.npz", **arrays)
     np.savez_compressed(path / "packed.npz", **arrays)
     archives = {name: f"npz:{path}/{name}.npz" for name in ("stored", "packed")}
@@ -349,6 +350,7 @@ def test_slices_of_sets_that_are_held_out(tmp_path: Path) -> None:
 
 def test_slices_of_folders(tmp_path: Path) -> None:
     write_pictures(tmp_path / "train" / "boots", num=6)
+    write_pictures(tmp_path / "test" / "boots", num=2)
     name = f"folder:{tmp_path}"
     whole = data.load(name, "train")["image"]
     np.testing.assert_array_equal(data.load(name, "train[2:5]")["image"], whole[2:5])

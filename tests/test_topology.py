@@ -261,7 +261,10 @@ def test_a_process_reads_only_its_rows(tmp_path: Path) -> None:
         path = tmp_path / "train" / f"{i}.png"
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(np.full((4, 4), 20 * i + 10, np.uint8)).save(path)
-    (tmp_path / "train" / "9.png").write_text("this one belongs to another process")
+    whole_file = (tmp_path / "train" / "9.png").read_bytes()
+    (tmp_path / "train" / "9.png").write_bytes(whole_file[:-30])  # this one belongs to another process
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "0.png").write_bytes(whole_file)
     rows = feeds.Share(0, 2, 2).rows
     mine = data.load(f"folder:{tmp_path}", rows=rows)["image"]
     assert mine[:, 0, 0, 0].tolist() == [10, 30, 50, 70, 90]

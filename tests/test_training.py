@@ -133,7 +133,7 @@ def test_image_grid(tmp_path: Path) -> None:
     monitor.write_png(tmp_path / "sub" / "grid.png", grid, scale=3)
     with Image.open(tmp_path / "sub" / "grid.png") as picture:
         np.testing.assert_array_equal(np.asarray(picture)[::3, ::3], grid)
-    with pytest.raises(ValueError, match=r"\[N, H, W, 1 or 3\]"):
+    with pytest.raises(ValueError, match=r"\[N, H, W, C\]"):
         monitor.image_grid(np.zeros((3, 4)))
     with pytest.raises(ValueError, match="at least 1 column"):
         monitor.image_grid(images, columns=0)

@@ -36,8 +36,9 @@ from jaxgen.cli.parsing import saved_options
 from jaxgen.cli.pictures import floats
 from jaxgen.cli.runs import train
 from jaxgen.evaluation import records
-from jaxgen.evaluation.evaluator import chosen, num_compared
+from jaxgen.evaluation.evaluator import chosen
 from jaxgen.evaluation.records import Record
+from jaxgen.evaluation.reference import num_compared
 from jaxgen.families import family_of
 from jaxgen.keys import named_key
 from jaxgen.training import machine
@@ -99,7 +100,7 @@ class Options:
     def measuring(self, runs: Sequence[Path]) -> Measuring:
         """The options of jaxgen evaluate."""
         return Measuring(
-            runs=tuple(runs) or (Path(),),
+            runs=tuple(map(str, runs)) or (".",),
             out=self.out / "evaluation",
             measures=self.measures,
             checkpoint=self.checkpoint,

@@ -1,8 +1,9 @@
 """Runs are measured by a command: its options, and what it leaves in a folder."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import tyro
 
@@ -10,18 +11,36 @@ from jaxgen.cli.options import check_data, check_least, check_seed, checkpoint
 from jaxgen.cli.parsing import saved_options
 from jaxgen.cli.progress import Bars
 from jaxgen.evaluation import measures, records, report
-from jaxgen.evaluation.evaluator import GROUPS, Evaluator, Model, Reference, chosen, load_model, load_reference
+from jaxgen.evaluation.during_training import choose_extractor
+from jaxgen.evaluation.evaluator import GROUPS, Evaluator, Model, chosen, load_model
+from jaxgen.evaluation.reference import (
+    Drawn,
+    Reference,
+    load_drawn,
+    load_reference,
+    load_statistics,
+    reference_of,
+    save_statistics,
+    without_images,
+)
 from jaxgen.evaluation.subject import Settings
 from jaxgen.training.run import Run
 from jaxgen.training.run_data import DataChoice
+
+KINDS = ("folder", "zip", "npz", "npy", "idx", "fashion_mnist_small")
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
     """Measure trained runs."""
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """The run directories that jaxgen train wrote."""
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """The run directories that jaxgen train wrote; or images that somebody has drawn, as folder:PATH or npz:PATH."""
+    reference: str = "test"
+    """What samples are held against: the test split of the run's data, its train images, another data set such as
+    folder:PATH, or a file that --save-statistics wrote."""
+    save_statistics: Path | None = None
+    """Keep the features of what they are held against in this .npz file, to be a --reference."""
     out: Path | None = None
     """Folder of the results; the folder evaluation of the first run when not given."""
     measures: tuple[str, ...] = ("standard",)
@@ -62,36 +81,92 @@ def data_of(run: Run, options: Options) -> DataChoice:
     return choice
 
 
+def is_drawn(name: str) -> bool:
+    """Whether what is to be measured are images, and no run."""
+    return not Path(name).is_dir() and name.partition(":")[0] in KINDS
+
+
+class Task(NamedTuple):
+    """What is to be measured: a model with its data, or images."""
+
+    what: Model | Drawn
+    choice: DataChoice | None
+    shape: tuple[int, ...]
+
+    def measures(self, asked: Sequence[str], classifies: bool = True) -> tuple[list[str], list[str]]:
+        """(measures to make, why others are not made)."""
+        if isinstance(self.what, Model) and self.choice is not None:
+            spec = self.what.subject.spec
+            return chosen(asked, self.what.name, spec, self.shape, self.choice.dataset, classifies)
+        return chosen(asked, self.what.name, None, self.shape, self.what.name, classifies)
+
+
+def tasks_of(options: Options) -> list[Task]:
+    """Open the runs and read the images; what cannot be made of them is refused here."""
+    tasks = []
+    for name in options.runs:
+        if is_drawn(name):
+            if options.reference in ("test", "train"):
+                raise ValueError(f"{name} are images: say with --reference what they are held against, as folder:PATH")
+            drawn = load_drawn(name)
+            tasks.append(Task(drawn, None, drawn.images.shape[1:]))
+        else:
+            model = load_model(Path(name), checkpoint(options.checkpoint), options.seed, options.settings)
+            shape = tuple(model.run.config["identity"]["data"]["image_shape"])
+            tasks.append(Task(model, data_of(model.run, options), shape))
+        tasks[-1].measures(options.measures)
+    return tasks
+
+
+def reference_for(task: Task, options: Options, bars: Bars) -> Reference:
+    """What a task is held against."""
+    against, statistics = options.reference, Path(options.reference)
+    if statistics.suffix == ".npz" and statistics.is_file():
+        dataset = task.what.name if task.choice is None else task.choice.dataset
+        return load_statistics(statistics, choose_extractor(options.extractor, dataset, task.shape))
+    if against not in ("test", "train") and against.partition(":")[0] not in KINDS:
+        raise ValueError(
+            f"--reference must be test, train, a data set such as folder:PATH, or a file of statistics, got {against!r}"
+        )
+    if isinstance(task.what, Model) and task.choice is not None:
+        return load_reference(task.what.run, task.choice, options.num, options.extractor, bars.begin, against)
+    assert isinstance(task.what, Drawn)
+    return reference_of(task.what, against, options.num, options.extractor, bars.begin)
+
+
 def evaluate(options: Options) -> Path:
     """Measure every run; returns the folder of the results."""
     options.check()
-    out = options.runs[0] / "evaluation" if options.out is None else options.out
-    which = checkpoint(options.checkpoint)
-    models = [load_model(directory, which, options.seed, options.settings) for directory in options.runs]
-    choices = [data_of(model.run, options) for model in models]
-
-    def wanted(model: Model, choice: DataChoice, classifies: bool = True) -> tuple[list[str], list[str]]:
-        shape = tuple(model.run.config["identity"]["data"]["image_shape"])
-        return chosen(options.measures, model.name, model.subject.spec, shape, choice.dataset, classifies)
-
-    for model, choice in zip(models, choices, strict=True):
-        wanted(model, choice)  # refuses what cannot be before data are read
+    first = Path("evaluation") if is_drawn(options.runs[0]) else Path(options.runs[0]) / "evaluation"
+    out = first if options.out is None else options.out
+    tasks = tasks_of(options)
     with Bars() as bars:
         references: dict[str, Reference] = {}
         plan = []
-        for model, choice in zip(models, choices, strict=True):
-            same = records.sha256_of([model.run.config["identity"]["data"], choice.test_split])
+        for task in tasks:
+            kept = None if task.choice is None else [task.choice.test_split, task.choice.train_split]
+            identity = task.what.run.config["identity"]["data"] if isinstance(task.what, Model) else list(task.shape)
+            same = records.sha256_of([identity, kept])
             if same not in references:
-                references[same] = load_reference(model.run, choice, options.num, options.extractor, bars.begin)
-            names, left_out = wanted(model, choice, references[same].real.probabilities is not None)
-            plan.append((model, references[same], names))
-            for line in left_out:
-                bars.say(f"{model.name}: without {line}")
+                references[same] = reference_for(task, options, bars)
+            names, left_out = task.measures(options.measures, references[same].real.probabilities is not None)
+            names, without = without_images(names, references[same])
+            plan.append((task.what, references[same], names))
+            for line in (*left_out, *without):
+                bars.say(f"{task.what.name}: without {line}")
+        if options.save_statistics is not None:
+            if len(references) > 1:
+                raise ValueError("--save-statistics keeps one reference, and these are of several data sets")
+            save_statistics(options.save_statistics, next(iter(references.values())))
         evaluator, found = Evaluator(options.seed, options.settings, bars.begin), []
-        for model, reference, names in plan:
-            found += evaluator.measure(model, reference, names)
+        for what, reference, names in plan:
+            found += evaluator.measure(what, reference, names, options.measures)
             # What is there is kept, should a later run take too long.
             records.write(out / "records.json", found)
+        for line in evaluator.left_out:
+            bars.say(line)
+        if not found:
+            raise ValueError(f"nothing could be measured: {'; '.join(evaluator.left_out) or 'name --measures'}")
         report.write(out, found, evaluator.samples, evaluator.latents)
         bars.say((out / "table.txt").read_text())
     return out

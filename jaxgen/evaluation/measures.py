@@ -221,12 +221,24 @@ NEEDS = {
 MEASURES = (*SAMPLE_MEASURES, *MODEL_MEASURES)
 
 
-def why_not(measure: str, spec: Spec, image_shape: tuple[int, ...], dataset: str, classifies: bool) -> str | None:
+def _why_not_of(measure: str, spec: Spec) -> str | None:
+    """Why a measure cannot be made of a family's model."""
+    family = family_of(spec)
+    if getattr(family, NEEDS.get(measure, "decode")) is None:
+        return f"a {family.title} has no {'prior' if NEEDS[measure] == 'sample' else 'encoder'}"
+    if measure == "annealed" and not family.standard_prior(spec):
+        return "it is for latents with a standard normal prior"
+    return None
+
+
+def why_not(
+    measure: str, spec: Spec | None, image_shape: tuple[int, ...], dataset: str, classifies: bool
+) -> str | None:
     """Why a measure cannot be made of a model, in words; None where it can.
 
     Args:
       measure: one of `MEASURES`.
-      spec: the GAN or VAE.
+      spec: the GAN or VAE; None of images without their model.
       image_shape: shape of an image, (H, W, C) or (D,).
       dataset: name of the data.
       classifies: whether the extractor tells classes apart.
@@ -239,11 +251,11 @@ def why_not(measure: str, spec: Spec, image_shape: tuple[int, ...], dataset: str
     """
     if measure not in MEASURES:
         raise ValueError(f"there is no measure {measure!r}: choose from {', '.join(MEASURES)}")
-    family = family_of(spec)
-    if getattr(family, NEEDS.get(measure, "decode")) is None:
-        return f"a {family.title} has no {'prior' if NEEDS[measure] == 'sample' else 'encoder'}"
-    if measure == "annealed" and not family.standard_prior(spec):
-        return "it is for latents with a standard normal prior"
+    if spec is None:
+        if measure not in SAMPLE_MEASURES:
+            return "it needs the model"
+    elif reason := _why_not_of(measure, spec):
+        return reason
     if measure in ("classifier_score", "classes") and not classifies:
         return "the extractor does not classify"
     if measure == "stacked_modes" and not (dataset.startswith("stacked") and image_shape == (28, 28, 3)):

@@ -58,7 +58,7 @@ class Sides(NamedTuple):
     def number(self, metric: str, value: Any, error: Any, unit: str, better: str, **others: Any) -> Number:
         """A number of all images of both sides."""
         error = None if error is None else float(error)
-        sizes = {"num_real": len(self.real.images), "num_generated": len(self.fake.images)}
+        sizes = {"num_real": len(self.real.features), "num_generated": len(self.fake.features)}
         return Number(metric, float(value), error, unit, better, **{**sizes, **others})
 
     def of_features(self, metric: str, value: Any, error: Any, unit: str, better: str, **others: Any) -> Number:
@@ -76,7 +76,7 @@ def _frechet(sides: Sides) -> list[Number]:
 
 
 def _kernel(sides: Sides) -> list[Number]:
-    num = min(len(sides.real.images), len(sides.fake.images))
+    num = min(len(sides.real.features), len(sides.fake.features))
     size = min(sides.settings.kernel_subset_size, num // 2)
     subsets = sides.settings.kernel_subsets
     value, error = metrics.kernel_distance(
@@ -89,7 +89,7 @@ def _kernel(sides: Sides) -> list[Number]:
 def _precision_recall(sides: Sides) -> list[Number]:
     k = sides.settings.num_neighbours
     found = metrics.precision_recall(sides.real.features, sides.fake.features, k)
-    num_real, num_fake = len(sides.real.images), len(sides.fake.images)
+    num_real, num_fake = len(sides.real.features), len(sides.fake.features)
     # Given the neighbourhoods, a share is a mean over images.
     nums = {"precision": num_fake, "recall": num_real, "density": None, "coverage": num_real}
     return [
@@ -213,6 +213,7 @@ def _parzen(sides: Sides) -> list[Number]:
     return [sides.number("Parzen", *mean_and_error(values), "nats", "higher", parameters=parameters, warnings=warnings)]
 
 
+OF_IMAGES = ("sliced_wasserstein", "diversity", "duplicates", "nearest", "parzen")  # of which features say nothing
 SAMPLE_MEASURES: dict[str, Callable[[Sides], list[Number]]] = {
     "frechet": _frechet,
     "kernel": _kernel,
