@@ -9,10 +9,12 @@ write there atomically.
 """
 
 import atexit
+import datetime
 import gc
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator
 
 import jaxlib.version
@@ -34,6 +36,26 @@ import pytest
 
 atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--share", type=int, default=1, help="run one of so many parts of the tests, another one each day")
+
+
+def part_of_today(config: pytest.Config) -> int:
+    return datetime.date.today().toordinal() % config.getoption("--share")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"part {part_of_today(config) + 1} of {config.getoption('--share')}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep today's part of the tests: in so many days all have run."""
+    share, today = config.getoption("--share"), part_of_today(config)
+    others = [item for item in items if zlib.crc32(item.nodeid.encode()) % share != today]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if zlib.crc32(item.nodeid.encode()) % share == today]
 
 
 @pytest.fixture(autouse=True, scope="module")
