@@ -56,7 +56,7 @@ def npz(path: Path, **arrays: np.ndarray) -> str:
 
 
 def test_classes_are_numbered_by_the_training_split(tmp_path: Path) -> None:
-    """Reported of Keras and torchvision alike: each split numbers its own folders (pytorch/vision 1124)."""
+    """A test folder without the third of four classes: the fourth was taken for it (ultralytics/ultralytics 13936)."""
     classes(tmp_path / "train", "abc")
     classes(tmp_path / "test", "bc")
     for split in ("train", "test"):
@@ -100,7 +100,7 @@ def test_words_are_labels_numbered_by_training(tmp_path: Path) -> None:
     ids=["column", "one-hot", "one-hot floats", "floats", "big-endian"],
 )
 def test_labels_of_every_shape(label: np.ndarray, tmp_path: Path) -> None:
-    """MedMNIST has columns, Keras one-hot rows (MedMNIST/MedMNIST 24)."""
+    """MedMNIST has columns, Keras one-hot rows."""
     dataset = npz(tmp_path, image=np.full((20, 8, 8), 200, np.uint8), label=label)
     expected = (np.arange(20) % 3).tolist()
     assert data.load(dataset, "all")["label"].tolist() == expected
@@ -183,7 +183,7 @@ def oriented(path: Path, orientation: int) -> None:
 
 
 def test_every_orientation_is_turned_upright(tmp_path: Path) -> None:
-    """Phones store rotated pictures and say so in EXIF (keras-team/keras-preprocessing 269)."""
+    """Phones store rotated pictures and say so in EXIF (mflux-community/mflux 495, kohya-ss/sd-scripts 1316)."""
     for orientation in range(1, 9):
         oriented(tmp_path / f"{orientation}.jpg", orientation)
     images = data.load(f"folder:{tmp_path}", "all")["image"][..., 0].astype(int)
@@ -228,7 +228,7 @@ def test_of_several_frames_the_first_is_taken(tmp_path: Path) -> None:
 
 
 def test_hidden_things_are_no_classes_and_no_pictures(tmp_path: Path) -> None:
-    """Jupyter, macOS, Windows and git leave things behind (pytorch/vision 1155)."""
+    """Jupyter, macOS, Windows and git leave things behind (pytorch/vision 2831, tensorflow/tensorflow 46595)."""
     classes(tmp_path, "ab", num=10)
     classes(tmp_path / ".ipynb_checkpoints", "a")
     numbered(tmp_path / ".git", num=1)
