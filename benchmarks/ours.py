@@ -12,7 +12,7 @@ import jaxgen
 from benchmarks import families, jax_worker, protocol
 from benchmarks.families import Family
 from jaxgen import data, networks, parallel
-from jaxgen.data import feeds
+from jaxgen.data import batch_feeds
 from jaxgen.families import family_of
 from jaxgen.keys import step_key
 from jaxgen.networks import leaky_relu
@@ -108,7 +108,7 @@ def unrolled(family: Family, factor: int) -> Run:
     step, transform = step_of(spec), transform_of(family)
 
     def one(state: Any, dataset: Any, key: jax.Array) -> Any:
-        batch = feeds.batch_at(dataset, key, state.step, family.num_examples, family.batch_size)
+        batch = batch_feeds.batch_at(dataset, key, state.step, family.num_examples, family.batch_size)
         return step(state, transform(batch, key, state.step) if transform else batch, key)
 
     @jax.jit

@@ -14,7 +14,7 @@ import jax
 import pytest
 
 import jaxgen
-import jaxgen.data.feeds
+import jaxgen.data.batch_feeds
 import jaxgen.data.streaming
 from jaxgen import (
     adversary,
@@ -241,9 +241,9 @@ def public() -> Iterator[tuple[str, Any]]:
         *((module, list(module.__all__)) for module in (jaxgen, losses, metrics, networks, data)),
         *((m, [n for n, v in vars(m).items() if not n.startswith("_") and getattr(v, "__module__", "") == m.__name__])
           for m in (adversary, augmentation, batches, families, keys, parallel, schedules, jaxgen.modules, jaxgen.spec,
-                    evaluator, extractors, checkpoint, collapse, events, data.feeds, files, loop, manifest, measures,
-                    monitor, plain, population, records, run, sample_measures, sentinel, stopping, data.streaming,
-                    subject, trained, untrusted, weights)),
+                    evaluator, extractors, checkpoint, collapse, events, data.batch_feeds, files, loop, manifest,
+                    measures, monitor, plain, population, records, run, sample_measures, sentinel, stopping,
+                    data.streaming, subject, trained, untrusted, weights)),
     ]  # fmt: skip
     for module, names in lists:
         for name in names:

@@ -140,7 +140,9 @@ def test_names_of_classes_stay_with_the_run(tmp_path: Path, capsys: pytest.Captu
     run = tmp_path / "run"
     command = ["vae", "--conditional", "--dataset", f"folder:{tmp_path / 'data'}", *TINY, "--workdir", str(run)]
     assert train.main(command) == 0
-    assert "18 pictures of 2 classes (faces, food); every tenth of 20 is held out" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "18 pictures of 2 classes (faces, food); every tenth of 20 is held out" in said
+    assert "classes of samples, row by row: faces, food" in said
     model = jaxgen.load(run)
     assert model.class_names == ("faces", "food")
     key = jax.random.key(0)

@@ -197,4 +197,4 @@ def test_the_test_of_paths_can_fail() -> None:
     assert not exists(ROOT / "experiments" / "session")
     assert exists(ROOT / "jaxgen" / "training" / "session")
     assert not resolves("training.feeds")
-    assert resolves("data.feeds")
+    assert resolves("data.batch_feeds")

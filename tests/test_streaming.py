@@ -20,7 +20,7 @@ import pytest
 from benchmarks import streaming as benchmark
 from jaxgen import data, parallel
 from jaxgen.cli import train
-from jaxgen.data import feeds, folders, limits, streaming
+from jaxgen.data import batch_feeds, folders, limits, streaming
 from jaxgen.training import loop, run_data, session
 from jaxgen.training.run import Run
 from tests import models, tiny_tfds
@@ -196,7 +196,7 @@ def test_every_kind_streams_in_the_same_order(name: str, tmp_path: Path) -> None
     step = jnp.int32(4)
     for arrays, now in feed.blocks(step, 30):
         for t in range(int(step), int(step) + now):
-            expected = feeds.batch_at(jax.device_put(loaded), key, jnp.int32(t), len(loaded["image"]), BATCH)
+            expected = batch_feeds.batch_at(jax.device_put(loaded), key, jnp.int32(t), len(loaded["image"]), BATCH)
             chex.assert_trees_all_equal(feed.batch(arrays, key, jnp.int32(t)), expected)
         step += now
     feed.close()

@@ -19,7 +19,7 @@ from PIL import Image
 from jaxgen import data, parallel
 from jaxgen.cli import parsing as options
 from jaxgen.cli import train
-from jaxgen.data import feeds
+from jaxgen.data import batch_feeds
 from jaxgen.training import loop, processes
 from jaxgen.training.checkpoint import Checkpoints
 from jaxgen.training.run import Run, init_state
@@ -107,7 +107,7 @@ def test_each_device_holds_its_part_of_the_state(family: str) -> None:
 @pytest.mark.parametrize("num_examples", [1, 7, 42, 64])
 @pytest.mark.parametrize(("processes", "blocks"), [(1, 1), (2, 4), (4, 8), (3, 3)])
 def test_shares_cover_the_data_in_equal_blocks(num_examples: int, processes: int, blocks: int) -> None:
-    shares = [feeds.Share(process, processes, blocks) for process in range(processes)]
+    shares = [batch_feeds.Share(process, processes, blocks) for process in range(processes)]
     rows = [i for share in shares for i in range(num_examples)[share.rows(num_examples)]]
     assert rows == list(range(num_examples))
     assert len({share.padded(num_examples) for share in shares}) == 1
@@ -265,13 +265,13 @@ def test_a_process_reads_only_its_rows(tmp_path: Path) -> None:
     (tmp_path / "train" / "9.png").write_bytes(whole_file[:-30])  # this one belongs to another process
     (tmp_path / "test").mkdir()
     (tmp_path / "test" / "0.png").write_bytes(whole_file)
-    rows = feeds.Share(0, 2, 2).rows
+    rows = batch_feeds.Share(0, 2, 2).rows
     mine = data.load(f"folder:{tmp_path}", rows=rows)["image"]
     assert mine[:, 0, 0, 0].tolist() == [10, 30, 50, 70, 90]
     with pytest.raises(ValueError, match=r"cannot read .*9\.png"):
-        data.load(f"folder:{tmp_path}", rows=feeds.Share(1, 2, 2).rows)
+        data.load(f"folder:{tmp_path}", rows=batch_feeds.Share(1, 2, 2).rows)
     whole = data.load()
-    parts = [data.load(rows=feeds.Share(i, 3, 3).rows) for i in range(3)]
+    parts = [data.load(rows=batch_feeds.Share(i, 3, 3).rows) for i in range(3)]
     np.testing.assert_array_equal(np.concatenate([part["image"] for part in parts]), whole["image"])
     firsts = np.cumsum([0, *(len(part["image"]) for part in parts)])
     prints = [data.fingerprint(part, int(first)) for part, first in zip(parts, firsts, strict=False)]

@@ -15,7 +15,7 @@ from PIL import Image
 
 import jaxgen
 from jaxgen import losses, networks
-from jaxgen.data import feeds
+from jaxgen.data import batch_feeds
 from jaxgen.training import loop, monitor, run
 from tests import models
 
@@ -74,7 +74,7 @@ def test_the_loop_trains_on_the_batches_of_the_order(key: jax.Array) -> None:
     expected = models.init(vae, key)
     sums: dict[str, jax.Array] = {}
     for t in range(5):
-        batch = feeds.batch_at(dataset, key, jnp.int32(t), 40, 16)
+        batch = batch_feeds.batch_at(dataset, key, jnp.int32(t), 40, 16)
         expected, metrics = jaxgen.vae_step(vae, expected, batch, key)
         sums = {name: sums.get(name, jnp.float32(0)) + value for name, value in metrics.items()}
     state, totals = training.run(state, totals, 5)

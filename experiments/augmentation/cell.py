@@ -17,7 +17,7 @@ from jaxgen import data
 from jaxgen.batches import to_float
 from jaxgen.cli.options import check_least, check_seed
 from jaxgen.cli.parsing import FAMILIES
-from jaxgen.data.feeds import batch_at
+from jaxgen.data.batch_feeds import batch_at
 from jaxgen.families import family_of
 from jaxgen.keys import named_key
 from jaxgen.networks import LeNet

@@ -169,4 +169,8 @@ def evaluate(options: Options) -> Path:
             raise ValueError(f"nothing could be measured: {'; '.join(evaluator.left_out) or 'name --measures'}")
         report.write(out, found, evaluator.samples, evaluator.latents)
         bars.say((out / "table.txt").read_text())
+        for what in (task.what for task in tasks):
+            names = what.run.config["settings"].get("class_names", []) if isinstance(what, Model) else []
+            if names:
+                bars.say(f"classes of {what.name}: {', '.join(map(str, names))}")
     return out

@@ -29,7 +29,7 @@ import jaxgen
 from jaxgen import data, latents, losses, metrics
 from jaxgen.batches import to_float
 from jaxgen.cli.exit_status import exit_status
-from jaxgen.cli.options import check_least, check_seed, checkpoint
+from jaxgen.cli.options import check_data, check_least, check_seed, checkpoint
 from jaxgen.cli.parsing import saved_options
 from jaxgen.cli.pictures import animate, floats, show
 from jaxgen.evaluation.during_training import COLUMNS
@@ -195,6 +195,7 @@ def load_images(model: Trained, options: Options) -> tuple[Images, Images]:
     """(training images, held-out images) of the model's shape and type, with labels where there are some."""
     if options.images is None and Path(options.model).is_dir():
         saved = saved_options(Run.open(Path(options.model)))
+        check_data(saved.dataset, Path(options.model), "--images")
         loaded = load_data(saved.data_choice(), saved.batch_size)
         return loaded.known(), loaded.test
     name = "fashion_mnist_small" if options.images is None else options.images

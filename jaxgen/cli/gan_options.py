@@ -350,6 +350,8 @@ class ResNetGANOptions(_Convolutional):
     """Normalisation in the discriminator: spectral when not given."""
 
     def convolutional(self, image_shape: tuple[int, ...], common: dict[str, Any]) -> tuple[Any, Any]:
+        if self.discriminator_normalization == "batch":
+            raise ValueError("--discriminator-normalization batch is not for resnet: use spectral or none")
         generator_normalization: Any = None if self.generator_normalization == "none" else "batch"
         chosen: Any = {"none": None, None: "spectral"}.get(
             self.discriminator_normalization, self.discriminator_normalization

@@ -105,12 +105,12 @@ def is_there(path: str) -> bool:
         return False
 
 
-def check_data(dataset: str, directory: Path) -> None:
+def check_data(dataset: str, directory: Path, name: str = "--dataset") -> None:
     """Refuse data of a run that are no longer where it had them."""
     before, path = split_path(dataset)
     if path and not is_there(path):
         raise FileNotFoundError(
-            f"there are no data at {path}: say where those of {directory} are now, with --dataset {before}PATH"
+            f"there are no data at {path}: say where those of {directory} are now, with {name} {before}PATH"
         )
 
 

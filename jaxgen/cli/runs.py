@@ -16,7 +16,7 @@ from jaxgen import data
 from jaxgen.cli.next_commands import saying_how_to_go_on
 from jaxgen.cli.options import Options, check_data, check_encoding, nothing_to_resume
 from jaxgen.data.standardization import of_plain
-from jaxgen.evaluation.during_training import Evaluation, Pictures, extractor_of
+from jaxgen.evaluation.during_training import COLUMNS, Evaluation, Pictures, class_rows, extractor_of
 from jaxgen.families import family_of
 from jaxgen.keys import named_key, step_key
 from jaxgen.training import loop, machine, manifest, processes
@@ -195,6 +195,9 @@ def train(options: Options) -> Path:
         with saying_how_to_go_on(options, run):
             for picture in session.train():
                 say(f"picture: {picture}")
+        rows = class_rows(spec)
+        if rows is not None and loaded.class_names is not None:
+            say(f"classes of samples, row by row: {', '.join(loaded.class_names[row] for row in rows[::COLUMNS])}")
     return run.directory
 
 

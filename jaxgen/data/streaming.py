@@ -69,7 +69,7 @@ class Streamed:
         return {"image": image, **labels, "first": jax.ShapeDtypeStruct((), np.int32)}
 
     def blocks(self, step: jax.Array, num_steps: int) -> Iterator[tuple[Any, int]]:
-        """The blocks of some steps; see `jaxgen.data.feeds.Feed.blocks`."""
+        """The blocks of some steps; see `jaxgen.data.batch_feeds.Feed.blocks`."""
         position = int(step)
         stop = position + num_steps
         while True:
@@ -81,7 +81,7 @@ class Streamed:
                 return
 
     def batch(self, arrays: Any, key: jax.Array, step: jax.Array) -> dict[str, jax.Array]:
-        """The batch of a step, [B, ...] by name; see `jaxgen.data.feeds.Feed.batch`."""
+        """The batch of a step, [B, ...] by name; see `jaxgen.data.batch_feeds.Feed.batch`."""
         place = step - arrays["first"]
         return {name: array[place] for name, array in arrays.items() if name != "first"}
 

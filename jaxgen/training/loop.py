@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxgen.data.feeds import Feed, Resident
+from jaxgen.data.batch_feeds import Feed, Resident
 from jaxgen.data.sources import Source
 from jaxgen.data.streaming import Streamed
 from jaxgen.parallel import gather_networks, state_shardings

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from jaxgen import data
-from jaxgen.data import feeds, limits
+from jaxgen.data import batch_feeds, limits
 from jaxgen.data.images import check_dataset
 from jaxgen.data.standardization import MOST_FEATURES, Standardization, measured
 from jaxgen.evaluation.during_training import Dataset
@@ -119,7 +119,7 @@ def load_data(
     load: Any = partial(data.load, choice.dataset, **settings)
     open_source: Any = partial(data.open_source, choice.dataset, **settings)
     blocks = 1 if mesh is None else mesh.shape["data"]
-    share = feeds.Share(jax.process_index(), jax.process_count(), blocks)
+    share = batch_feeds.Share(jax.process_index(), jax.process_count(), blocks)
     source = open_source(choice.train_split)
     streams = why_stream(choice.streaming, source, blocks)
     if processes.largest(int(streams is not None)) and streams is None:
@@ -217,7 +217,7 @@ def _loaded(source: data.Source, load: Callable[..., Dataset], split: str, rows:
 
 
 def _load(
-    source: data.Source, load: Callable[..., Dataset], split: str, share: feeds.Share, static: bool
+    source: data.Source, load: Callable[..., Dataset], split: str, share: batch_feeds.Share, static: bool
 ) -> tuple[Dataset, str]:
     """This process's rows of the training split, and the fingerprint of the whole split's sample."""
     rows = share.rows(source.num_examples)
@@ -228,7 +228,7 @@ def _load(
     return train, _fingerprint({name: array[places - rows.start] for name, array in train.items()}, places)
 
 
-def _open(source: data.Source, share: feeds.Share, static: bool) -> tuple[data.Source, str]:
+def _open(source: data.Source, share: batch_feeds.Share, static: bool) -> tuple[data.Source, str]:
     """The source of a training split that streams, and the fingerprint of the whole split's sample."""
     places, own = _own_sample(source, share)
     sample = {name: array[own] for name, array in source.look().items()}
@@ -237,7 +237,7 @@ def _open(source: data.Source, share: feeds.Share, static: bool) -> tuple[data.S
     return source, _fingerprint(sample, places)
 
 
-def _own_sample(source: data.Source, share: feeds.Share) -> tuple[np.ndarray, np.ndarray]:
+def _own_sample(source: data.Source, share: batch_feeds.Share) -> tuple[np.ndarray, np.ndarray]:
     """The examples that stand for the whole split, as far as they are this process's: places, and which they are."""
     places, rows = data.spread(source.num_examples, data.LOOKED_AT), share.rows(source.num_examples)
     own = (places >= rows.start) & (places < rows.stop)
