@@ -142,13 +142,20 @@ def test_only_the_table_asks_which_family_a_spec_is_of() -> None:
 
 
 def test_the_top_only_reexports() -> None:
+    stub = ast.parse((ROOT / "__init__.pyi").read_text())
+    assert not [node for node in stub.body if not isinstance(node, ast.ImportFrom | ast.Assign | ast.AnnAssign)]
     tree = ast.parse((ROOT / "__init__.py").read_text())
-    assert not [node for node in tree.body if not isinstance(node, ast.Import | ast.ImportFrom | ast.Assign | ast.Expr)]
+    functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert functions == {"__getattr__", "__dir__"}
+    kinds = ast.Import | ast.ImportFrom | ast.Assign | ast.Expr | ast.FunctionDef
+    assert not [node for node in tree.body if not isinstance(node, kinds)]
+    with pytest.raises(AttributeError, match="no attribute 'gan_stpe'"):
+        jaxgen.gan_stpe  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_the_core_imports_without_the_rest() -> None:
     """Where only jax, flax, optax, chex and orbax (and what they need) are installed, ``import jaxgen`` works."""
-    missing = sorted(WHERE_USED | METRICS | {"tyro", "tqdm", "importlib_resources"})
+    missing = sorted(WHERE_USED | METRICS | {"tyro", "tqdm", "importlib_resources", "lazy_loader"})
     program = f"""
 import sys
 for name in {missing}:

@@ -57,7 +57,7 @@ def test_what_the_package_holds_is_imported_when_it_is_used() -> None:
     program = "import sys, jaxgen\nassert 'jax' not in sys.modules and 'numpy' not in sys.modules\n"
     program += "assert jaxgen.losses.hinge and 'jax' in sys.modules and 'orbax' not in sys.modules\n"
     program += "from jaxgen import *\nassert gan_step is jaxgen.gan.gan_step and len(jaxgen.__all__) > 50\n"
-    program += "assert set(jaxgen.__all__) == set(dir(jaxgen))\n"
+    program += "assert set(jaxgen.__all__) < set(dir(jaxgen))\n"
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
