@@ -649,7 +649,7 @@ def test_a_finished_run_ends_with_commands_that_can_be_pasted(tiny: list[str], c
     np.savez("images.npz", train_image=images[::20], test_image=images[1::40])
     for verb, workdir, more, verbs in (
         ("train", "a run", ["--dataset", "npz:images.npz"], ["sample", "evaluate", "plot"]),
-        ("train", "points", points, ["sample", "plot"]),
+        ("train", "points", points, ["sample", "evaluate", "plot"]),
         ("sweep", "sweep", [*SWEEP, "--dataset", "npz:images.npz"], ["sample", "evaluate", "plot"]),
     ):
         capsys.readouterr()

@@ -70,7 +70,7 @@ def _of_a_run(directory: Path) -> list[str]:
     draws = ["sample", str(directory), *([] if pictures else ["--out", "samples.npz"])]
     return [
         *([_line(draws)] if family_of(run.spec).sample is not None else []),
-        *([_line(["evaluate", str(directory)])] if pictures else []),
+        _line(["evaluate", str(directory)]),
     ]
 
 
