@@ -22,6 +22,7 @@ from jaxgen.data.standardization import Standardization, of_plain
 from jaxgen.families import Family, Spec, family_of
 from jaxgen.keys import check_key, named_key
 from jaxgen.spec import check_latents
+from jaxgen.untrusted import check
 
 Label = jax.typing.ArrayLike | str | Sequence[int | str]  # classes by their numbers or names
 _PRETRAINED = Path(__file__).parent / "pretrained"
@@ -170,12 +171,18 @@ class Trained:
     def class_names(self) -> tuple[str, ...] | None:
         """Names of the classes from 0 on; None where the data had none."""
         names = self.record.get("class_names")
+        check(names, list[str] | None, "class_names")
         return None if names is None else tuple(names)
 
     @functools.cached_property
     def standardization(self) -> Standardization | None:
         """What brought the data, vectors [N, D], to mean 0 and deviation 1; None of images."""
-        return of_plain((self.record.get("identity") or self.record).get("data", {}).get("standardized"))
+        described = self.record.get("identity", self.record)
+        data = described.get("data") if isinstance(described, dict) else None
+        found = of_plain(data.get("standardized")) if isinstance(data, dict) else None  # a note may be called so, too
+        if found is not None and self.image_shape != found.mean.shape:
+            raise ValueError(f"{self.name} makes vectors {list(self.image_shape)}, scaled as {list(found.mean.shape)}")
+        return found
 
     def in_units(self, vectors: Any) -> Any:
         """What the model made, [..., D], in the data's units."""

@@ -42,8 +42,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--share", type=int, default=1, help="run one of so many parts of the tests, another one each day")
 
 
+# Said once, for all workers: a day may end while tests are collected.
+os.environ.setdefault("JAXGEN_TEST_DAY", str(datetime.date.today().toordinal()))
+
+
 def part_of_today(config: pytest.Config) -> int:
-    return datetime.date.today().toordinal() % config.getoption("--share")
+    return int(os.environ["JAXGEN_TEST_DAY"]) % config.getoption("--share")
 
 
 def pytest_report_header(config: pytest.Config) -> str:

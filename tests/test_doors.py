@@ -19,6 +19,7 @@ from jaxgen.cli.main import main
 from jaxgen.data import standardization
 from jaxgen.data.images import height_and_width
 from jaxgen.training.run import Run
+from jaxgen.training.run_data import DataChoice, load_data
 
 TINY = ["--steps", "2", "--batch-size", "4", "--latent-dim", "2", "--log-every", "2"]
 
@@ -133,6 +134,29 @@ def test_a_table_of_labels_beside_the_pictures(tmp_path: Path) -> None:
     assert "left out: 1 .csv file" in data.open_source(f"folder:{tmp_path}", "all").notes
 
 
+def test_a_table_says_nothing_of_pictures_elsewhere(tmp_path: Path) -> None:
+    """The table of train/ gave the pictures of test/ with the same names its labels."""
+    for split in ("train", "test"):
+        numbered(tmp_path / split, num=4)
+    rows = "".join(f"{i:02d}.png,{'cat' if i % 2 else 'dog'}\n" for i in range(4))
+    (tmp_path / "train" / "labels.csv").write_text(f"file,label\n{rows}gone.png,cat\n")
+    source = data.open_source(f"folder:{tmp_path}")
+    assert source.read(np.arange(4))["label"].tolist() == [1, 0, 1, 0]
+    assert source.notes == (
+        "4 pictures of 2 classes (cat, dog); classes are those of train/labels.csv; left out: 1 row beside the pictures"
+    )
+    with pytest.raises(ValueError, match=r"no row for 4 pictures, such as test/00\.png"):
+        data.load(f"folder:{tmp_path}", "test")
+    (tmp_path / "train" / "labels.csv").unlink()
+    lines = [f"{split}/{i:02d}.png,{split}" for split in ("train", "test") for i in range(4)]
+    (tmp_path / "labels.csv").write_text("file,label\n" + "\n".join(lines) + "\n")
+    with pytest.raises(ValueError, match="1 class that train has not, such as 'test'"):
+        data.load(f"folder:{tmp_path}", "test")
+    (tmp_path / "labels.csv").write_text("file,label\n" + "\n".join([*lines, "train/00.png,other"]) + "\n")
+    with pytest.raises(ValueError, match=r"train/00\.png has the labels 'train' and 'other' in labels\.csv: keep one"):
+        data.load(f"folder:{tmp_path}")
+
+
 def test_names_of_classes_stay_with_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, level in (("food", 60), ("faces", 200)):
         for i in range(10):
@@ -162,6 +186,9 @@ def test_names_of_classes_stay_with_the_run(tmp_path: Path, capsys: pytest.Captu
     assert files == [f"{i:06d}_{'faces' if i < 8 else 'food'}.png" for i in range(10)]
     with Image.open(tmp_path / "pictures" / files[0]) as picture:
         assert picture.size == (8, 8)
+    assert sample.main([str(run), "--out", str(tmp_path / "pictures")]) == 1
+    assert "pictures exists: give --out a new folder" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir() if "pictures" in path.name) == ["pictures"]
     capsys.readouterr()
     assert sample.main([str(run), "--label", "boot"]) == 1
     assert "label must be one of faces, food, got 'boot'" in capsys.readouterr().err
@@ -360,6 +387,26 @@ def test_sixteen_bits_become_eight(tmp_path: Path) -> None:
     assert "16 bits made 8" in data.open_source(dataset, "all").notes
 
 
+def test_sixteen_bits_are_the_same_whole_and_by_rows(tmp_path: Path) -> None:
+    """What part of a set is read, and in which order its bytes are, changes no value."""
+    for order in ("<u2", ">u2"):
+        dataset = npz(tmp_path, image=(IMAGES.astype(np.uint16) * 257).astype(order))
+        source = data.open_source(dataset, "all")
+        np.testing.assert_array_equal(source.read(np.arange(20))["image"], data.load(dataset, "all")["image"])
+        assert "16 bits made 8" in source.notes
+    with pytest.raises(ValueError, match=r"must span 0\.\.65535, got no value above 255: store uint8"):
+        data.load(npz(tmp_path, image=IMAGES.astype(np.uint16)), "all")
+
+
+def test_one_array_beside_splits_is_held_out_from(tmp_path: Path) -> None:
+    """All of it was trained on, and tested on."""
+    dataset = npz(tmp_path, image=IMAGES, train_image=IMAGES[:10], test_image=IMAGES[10:])
+    train_images, test_images = (data.load(dataset, split)["image"] for split in ("train", "test"))
+    np.testing.assert_array_equal(test_images[..., 0], IMAGES[9::10])
+    assert len(train_images) == 18
+    assert "left out: arrays 'train_image', 'test_image'" in data.open_source(dataset).notes
+
+
 def test_channels_first_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"\[20, 3, 8, 8\], channels first: save images\.transpose\(0, 2, 3, 1\)"):
         data.load(npz(tmp_path, image=np.zeros((20, 3, 8, 8), np.uint8)))
@@ -428,13 +475,18 @@ def test_pictures_need_not_be_square(kind: str, tmp_path: Path) -> None:
     assert jaxgen.load(tmp_path / "run").image_shape == (16, 32, 3)
 
 
-def test_flipped_images_are_mirrored_by_chance(tmp_path: Path) -> None:
+def test_flipped_images_are_mirrored_by_chance(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     batch = {"image": jax.numpy.arange(400, dtype=np.float32).reshape(100, 1, 4, 1)}
     done = np.asarray(runs.mirrored(batch, jax.random.key(0), jax.numpy.int32(3))["image"])
     straight = (done == batch["image"]).all((1, 2, 3))
     turned = (done == batch["image"][:, :, ::-1]).all((1, 2, 3))
     assert (straight ^ turned).all()
     assert 30 < turned.sum() < 70
+    images = npz(tmp_path, image=np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8))
+    command = ["vae", "--dataset", images, *TINY, "--workdir", str(tmp_path / "run")]
+    assert train.main([*command, "--flip"]) == 0
+    assert train.main([*command, "--resume", "--no-flip", "--steps", "4"]) == 1, "it would be another run, unsaid"
+    assert "flip" in capsys.readouterr().err
     points = npz(tmp_path, image=np.random.default_rng(0).uniform(size=(20, 6)).astype(np.float32))
     options = parsing.parse(["vae", "--dataset", points, "--flip", *TINY])
     with pytest.raises(ValueError, match="--flip is for images"):
@@ -506,6 +558,46 @@ def test_a_bernoulli_of_vectors_anywhere_is_refused(tmp_path: Path, capsys: pyte
         capsys.readouterr().err
     )
     assert not (tmp_path / "run").exists()
+
+
+def test_one_number_out_of_range_makes_vectors_unbounded(tmp_path: Path) -> None:
+    """Wherever it lies; and where they stream, it is refused when it is met."""
+    vectors = np.full((5000, 4), 0.5, np.float32)
+    vectors[:, 0] = np.linspace(0, 1, 5000)
+    assert not load_data(DataChoice(dataset=npz(tmp_path, image=vectors)), 4).unbounded
+    vectors[7, 1] = 50  # not one of those looked at first
+    choice = DataChoice(dataset=npz(tmp_path, image=vectors))
+    loaded = load_data(choice, 4)
+    assert loaded.unbounded
+    assert loaded.standardization is not None
+    assert isinstance(loaded.train, dict)
+    np.testing.assert_allclose(loaded.standardization.undo(loaded.train["image"])[7, 1], 50, rtol=1e-5)
+    streamed = load_data(dataclasses.replace(choice, streaming="always"), 4).train
+    assert isinstance(streamed, data.Source)
+    streamed.read(np.arange(5))
+    with pytest.raises(ValueError, match=r"vectors are not all in \[0, 1\], .*: pass --streaming never"):
+        streamed.read(np.arange(10))
+
+
+def test_what_vectors_cannot_be_is_refused(tmp_path: Path) -> None:
+    dataset = npz(tmp_path, image=correlated(50))
+    with pytest.raises(ValueError, match=r"--binarization static is for values in \[0, 1\]"):
+        load_data(DataChoice(dataset=dataset, binarization="static"), 4)
+    with pytest.raises(ValueError, match="has vectors of 10 features, the run's had 3"):
+        load_data(DataChoice(dataset=dataset), 4, standardized=standardization.measured(np.eye(3, dtype=np.float32)))
+    for wrong in ({"mean": [1.0]}, {"mean": ["x"], "scale": [1.0]}, {"mean": [1.0], "scale": [0.0]}, [3]):
+        with pytest.raises(ValueError, match="standardized"):
+            standardization.of_plain(wrong)
+
+
+def test_records_of_anybody_are_checked() -> None:
+    model = jaxgen.load("dcgan-fashion-mnist-conditional")
+    assert dataclasses.replace(model, record={"data": "my own"}).standardization is None
+    with pytest.raises(ValueError, match="class_names must be"):
+        _ = dataclasses.replace(model, record={"class_names": [1, 2]}).class_names
+    scaled = {"data": {"standardized": {"mean": [1.0], "scale": [1.0]}}}
+    with pytest.raises(ValueError, match=r"makes vectors \[28, 28, 1\], scaled as \[1\]"):
+        _ = dataclasses.replace(model, record=scaled).standardization
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ def sides() -> Callable[[np.ndarray | None], Sides]:
 
     def make(images: np.ndarray | None) -> Sides:
         fake = other if images is None else side(images)
-        return Sides(real, fake, train_images[:1000], extractor, jax.random.key(0), settings)
+        return Sides(real, fake, train_images[:1000], "training images", extractor, jax.random.key(0), settings)
 
     return make
 
@@ -289,6 +289,11 @@ def test_images_are_measured_without_a_run(tmp_path: Path, capsys: pytest.Captur
         ([near], "are images: say with --reference what they are held against"),
         ([near, "--reference", "validation"], "--reference must be test, train, a data set such as folder:PATH"),
         ([near, "--reference", str(kept), "--extractor", "lenet_mnist"], "takes images [28, 28, 1]"),
+        ([near, "--reference", str(kept), "--num", "5"], "--num is that of the statistics which --reference names"),
+        ([near, "--reference", str(kept), "--save-statistics", "again.npz"], "--reference names kept statistics"),
+        ([near, "--reference", real, "--save-statistics", "again.txt"], "must end in .npz"),
+        ([near, "--reference", real, "--dataset", real], "--dataset is for runs, and these are images"),
+        ([near, "--reference", real, "--checkpoint", "best"], "--checkpoint is for runs, and these are images"),
     ):
         assert evaluate.main([*arguments, "--out", str(tmp_path / "bad")]) == 1
         assert message in capsys.readouterr().err
@@ -310,5 +315,33 @@ def test_of_few_images_what_needs_more_is_left_out(tmp_path: Path, capsys: pytes
     assert evaluate.main([str(run), "--measures", "frechet"]) == 1
     assert "at least 20 are needed" in capsys.readouterr().err
     assert evaluate.main([str(run), "--reference", "train", "--out", str(tmp_path / "train")]) == 0
-    (protocol,) = {record.protocol.split for record in records.read(tmp_path / "train" / "records.json")}
-    assert protocol == "train"
+    splits = {r.protocol.metric: r.protocol.split for r in records.read(tmp_path / "train" / "records.json")}
+    assert (splits["SW-pixels"], splits["ELBO"]) == ("train", "test"), "a record says what it is of"
+
+
+def test_a_run_against_other_images_keeps_its_classes_and_its_tests(runs: list[Path], tmp_path: Path) -> None:
+    """Labels of other data, numbered otherwise, were those that a conditional model drew for."""
+    run = Run.open(runs[1])
+    for name, num in (("x", 30), ("y", 2)):
+        for i in range(num):
+            (tmp_path / "other" / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((28, 28), 8 * i, np.uint8)).save(tmp_path / "other" / name / f"{i}.png")
+    choice = saved_options(run).data_choice()
+    with Bars() as bars:
+        own = reference.load_reference(run, choice, 24, "auto", bars.begin)
+        other = reference.load_reference(run, choice, 10, "auto", bars.begin, f"folder:{tmp_path / 'other'}")
+        reference.save_statistics(tmp_path / "kept.npz", own)
+        kept = reference.load_reference(run, choice, None, "auto", bars.begin, str(tmp_path / "kept.npz"))
+    assert own.labels is not None
+    for each, num in ((other, 10), (kept, 24)):
+        labels = own.test["label"]
+        np.testing.assert_array_equal(each.labels, labels[data.spread(len(labels), num)])
+        assert each.tested == own.tested
+        np.testing.assert_array_equal(each.test["image"], own.test["image"])
+    assert other.compared.dataset == "folder"
+    assert kept.compared == own.compared
+    np.testing.assert_array_equal(kept.real.features, own.real.features)
+    command = [str(runs[0]), "--reference", str(tmp_path / "kept.npz"), "--out", str(tmp_path / "out")]
+    assert evaluate.main([*command, "--measures", "frechet", "elbo"]) == 0
+    found = {record.protocol.metric for record in records.read(tmp_path / "out" / "records.json")}
+    assert len(found) > 2

@@ -11,14 +11,13 @@ from jaxgen.cli.options import check_data, check_least, check_seed, checkpoint
 from jaxgen.cli.parsing import saved_options
 from jaxgen.cli.progress import Bars
 from jaxgen.evaluation import measures, records, report
-from jaxgen.evaluation.during_training import choose_extractor
 from jaxgen.evaluation.evaluator import GROUPS, Evaluator, Model, chosen, load_model
 from jaxgen.evaluation.reference import (
     Drawn,
     Reference,
+    is_statistics,
     load_drawn,
     load_reference,
-    load_statistics,
     reference_of,
     save_statistics,
     without_images,
@@ -66,6 +65,12 @@ class Options:
         check_least(self, {"num": 2})
         check_seed(self.seed)
         checkpoint(self.checkpoint)
+        of_runs = {"--dataset": self.dataset is not None, "--checkpoint": self.checkpoint != "newest"}
+        unused = [name for name, given in of_runs.items() if given and all(map(is_drawn, self.runs))]
+        if unused:
+            raise ValueError(f"{unused[0]} is for runs, and these are images: leave it out")
+        if self.save_statistics is not None and self.save_statistics.suffix != ".npz":
+            raise ValueError(f"--save-statistics must end in .npz, got {self.save_statistics}")
         unknown = [name for name in self.measures if name not in (*measures.MEASURES, *GROUPS)]
         if unknown or not self.measures:
             raise ValueError(
@@ -118,20 +123,20 @@ def tasks_of(options: Options) -> list[Task]:
     return tasks
 
 
-def reference_for(task: Task, options: Options, bars: Bars) -> Reference:
-    """What a task is held against."""
-    against, statistics = options.reference, Path(options.reference)
-    if statistics.suffix == ".npz" and statistics.is_file():
-        dataset = task.what.name if task.choice is None else task.choice.dataset
-        return load_statistics(statistics, choose_extractor(options.extractor, dataset, task.shape))
-    if against not in ("test", "train") and against.partition(":")[0] not in KINDS:
+def reference_for(task: Task, options: Options, bars: Bars, most: int) -> Reference:
+    """What a task is held against; of drawn images at ``most`` so many."""
+    against = options.reference
+    if is_statistics(against):
+        if options.num is not None:
+            raise ValueError("--num is that of the statistics which --reference names: leave it out")
+    elif against not in ("test", "train") and against.partition(":")[0] not in KINDS:
         raise ValueError(
             f"--reference must be test, train, a data set such as folder:PATH, or a file of statistics, got {against!r}"
         )
     if isinstance(task.what, Model) and task.choice is not None:
         return load_reference(task.what.run, task.choice, options.num, options.extractor, bars.begin, against)
     assert isinstance(task.what, Drawn)
-    return reference_of(task.what, against, options.num, options.extractor, bars.begin)
+    return reference_of(task.what, against, options.num, options.extractor, bars.begin, most)
 
 
 def evaluate(options: Options) -> Path:
@@ -140,6 +145,7 @@ def evaluate(options: Options) -> Path:
     first = Path("evaluation") if is_drawn(options.runs[0]) else Path(options.runs[0]) / "evaluation"
     out = first if options.out is None else options.out
     tasks = tasks_of(options)
+    most = min((len(task.what.images) for task in tasks if isinstance(task.what, Drawn)), default=0)
     with Bars() as bars:
         references: dict[str, Reference] = {}
         plan = []
@@ -148,7 +154,7 @@ def evaluate(options: Options) -> Path:
             identity = task.what.run.config["identity"]["data"] if isinstance(task.what, Model) else list(task.shape)
             same = records.sha256_of([identity, kept])
             if same not in references:
-                references[same] = reference_for(task, options, bars)
+                references[same] = reference_for(task, options, bars, most)
             names, left_out = task.measures(options.measures, references[same].real.probabilities is not None)
             names, without = without_images(names, references[same])
             plan.append((task.what, references[same], names))

@@ -46,6 +46,7 @@ def identity(options: Options, spec: Spec, loaded: Data) -> dict[str, Any]:
             "binarization": options.data_choice().binarization,
             "sha256": loaded.sha256,
             **({} if loaded.standardization is None else {"standardized": loaded.standardization.plain()}),
+            **({"flip": True} if options.flip else {}),  # where it is not, older runs say nothing of it
         },
         "batch_size": options.batch_size,
         "seed": options.seed,

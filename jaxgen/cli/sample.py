@@ -8,8 +8,8 @@ jaxgen sample runs/gan-001 --num 1000 --label bag --out bags
 import dataclasses
 import itertools
 import re
-import shutil
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -78,17 +78,16 @@ def write_pictures(folder: Path, drawn: Iterable[np.ndarray], names: Sequence[st
     """A PNG file a sample, by its number and, where there are some, the name of its class; all of them or none."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} exists: give --out a new folder, or a file ending in .png or .npz")
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     suffixes = None if names is None else [f"_{re.sub('[^A-Za-z0-9_-]+', '-', name)}" for name in names]
     images = tqdm(itertools.chain.from_iterable(drawn), unit=" pictures", disable=not sys.stderr.isatty())
-    for number, image in enumerate(images):
-        file = f"{number:06d}{'' if suffixes is None else suffixes[number]}.png"
-        write_png(partial / file, image_grid(image[None], padding=0), scale=1)
-    if folder.exists():
-        folder.rmdir()
-    partial.rename(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as partial:
+        whole = Path(partial) / folder.name
+        whole.mkdir()
+        for number, image in enumerate(images):
+            file = f"{number:06d}{'' if suffixes is None else suffixes[number]}.png"
+            write_png(whole / file, image_grid(image[None], padding=0), scale=1)
+        whole.replace(folder)  # an empty folder gives way
 
 
 def sample(options: Options) -> Path:

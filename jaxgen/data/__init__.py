@@ -72,10 +72,11 @@ def load(
 
     Args:
       name: ``"fashion_mnist_small"`` (2,000 + 500 images inside the package); the TFDS name of an image set, such as
-        ``"mnist"`` or ``"cifar10"``, prepared on first use; ``"folder:PATH"`` of PNG and JPEG pictures, subfolders
-        being labels; ``"npz:PATH"`` with arrays ``image`` and ``label``, or ``train_image`` and so on; ``"idx:DIR"``
-        with MNIST's original files. ``"stacked:"`` and one of these, such as ``"stacked:mnist"``: colour images of
-        three random ones of that split, always the same 128,000 for ``"train"`` and 26,000 for others, labels 0 to 999.
+        ``"mnist"`` or ``"cifar10"``, prepared on first use; ``"folder:PATH"`` of pictures, or a zip archive of them,
+        subfolders being classes; ``"npz:PATH"`` with arrays ``image`` and ``label``, or ``train_image`` and so on;
+        ``"idx:DIR"`` with MNIST's original files. ``"stacked:"`` and one of these, such as ``"stacked:mnist"``: colour
+        images of three random ones of that split, always the same 128,000 for ``"train"`` and 26,000 for others, labels
+        0 to 999.
         ``"gaussians"``: points of 25 Gaussians on a grid (`gaussian_points`).
       split: ``"train"``, ``"test"`` or what else the set has, or a slice of one, such as ``"train[:50000]"`` or
         ``"train[-10%:]"``. Folders and archives without splits hold out every tenth image for ``"test"``.

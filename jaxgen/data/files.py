@@ -184,15 +184,16 @@ def look_into_npz(path: Path, split: str, name: str) -> Archive:
     elif "label" in wanted and wanted["label"].dtype.kind == "U":
         label = found.get("train", found[kind]).get("label", found[kind]["label"])
         class_names = tuple(sorted(set(_strings(path, label, headers[label], name))))
-    taken = {*(member for arrays in found.values() for member in arrays.values()), names}
+    used = [found[""]] if "" in found else found.values()
+    taken = {*(member for arrays in used for member in arrays.values()), names}
     others = [key for key in headers if key not in taken]
     notes = [f"left out: {'arrays' if len(others) > 1 else 'array'} {', '.join(map(repr, others[:10]))}"] * bool(others)
     if kind == "validation" and canonical(split) == "test":
         notes.insert(0, f"{found[kind]['image']} stands for the test split, which is not there")
-    if wanted["image"].dtype == np.uint16:
+    if wanted["image"].dtype.newbyteorder("=") == np.uint16:
         notes.insert(0, "values of 16 bits made 8 (divided by 257)")
     num = len(wanted["image"])
-    num, places = hold_out(num, split, name) if set(found) <= {"", "train"} else (num, None)
+    num, places = hold_out(num, split, name) if "" in found or set(found) == {"train"} else (num, None)
     members_of = {key: f"{member}.npy" for key, member in found[kind].items()}
     return Archive(wanted, members_of, num, places, class_names, "; ".join(notes))
 

@@ -117,12 +117,7 @@ class _Archive:
             raise OSError(f"it would take {member.file_size:,} bytes, at most {_MOST_BYTES:,}")
         try:
             return io.BytesIO(self._zip.read(member))
-        except (
-            zipfile.BadZipFile,
-            RuntimeError,
-            NotImplementedError,
-            EOFError,
-        ) as error:  # damaged, locked, packed oddly
+        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:  # damaged, or locked
             raise OSError(one_line(error)) from error
 
 
@@ -165,7 +160,7 @@ class Folder:
                 "folder that has them"
             )
         paths, train, prefix = self._split(found.pictures, split)
-        labels, self.class_names = self._classes(paths, train, prefix, found.tables)
+        labels, self.class_names = self._classes(paths, train, prefix, self._tables(found))
         chosen = range(len(paths))
         if self._holds_out:
             num, places = hold_out(len(paths), split, name)
@@ -229,10 +224,9 @@ class Folder:
         return of[wanted], of.get("train", of[wanted]), f"{own[wanted]}/"
 
     def _classes(
-        self, paths: list[str], train: list[str], prefix: str, tables: Sequence[str]
+        self, paths: list[str], train: list[str], prefix: str, labelled: dict[str, str]
     ) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
         """(a label for each picture, the names of the classes) of subfolders or of a table; None without classes."""
-        labelled = self._tables(tables)
         if labelled:
             mine, of_train = (_labels_of(each, labelled, self._name) for each in (paths, train))
         else:
@@ -259,10 +253,14 @@ class Folder:
         numbers = {label: number for number, label in enumerate(names)}
         return np.array([numbers[label] for label in mine], np.int32), tuple(names)
 
-    def _tables(self, tables: Sequence[str]) -> dict[str, str]:
-        """The label of each file that tables name, by its path; other tables are left out."""
+    def _tables(self, listing: Listing) -> dict[str, str]:
+        """The label of each picture that tables name, by its path; other tables, and rows of no picture, are left out.
+
+        A row names a file by its path from the table's folder on, or by its last part where one picture there has it.
+        """
         found: dict[str, str] = {}
-        for table in tables:
+        pictures = set(listing.pictures)
+        for table in listing.tables:
             with self._tree.read(table) as file:
                 text = file.read(_MOST_BYTES + 1)
             if len(text) > _MOST_BYTES:
@@ -278,10 +276,25 @@ class Folder:
                     f"{self._name}: {table} has several columns of labels, {', '.join(header[i] for i in known)}: "
                     "models take one, keep it or call it 'label'"
                 )
+            self._said.append(f"classes are those of {table}")
             folder = table.rpartition("/")[0]
-            for row in rows[1:]:
-                if len(row) > known[0]:
-                    found[f"{folder}/{row[0].strip()}".lstrip("/")] = row[known[0]].strip()
+            lasts: dict[str, list[str]] = {}
+            for path in pictures:
+                if path.startswith(f"{folder}/" if folder else ""):
+                    lasts.setdefault(path.rpartition("/")[2], []).append(path)
+            for row in filter(None, rows[1:]):
+                path = f"{folder}/{row[0].strip()}".lstrip("/")
+                if path not in pictures:
+                    same = lasts.get(path.rpartition("/")[2], [])
+                    if len(same) != 1 or "/" in row[0].strip():
+                        self._left_out["row beside the pictures"] += 1
+                        continue
+                    (path,) = same
+                label = row[known[0]].strip() if len(row) > known[0] else ""
+                if found.setdefault(path, label) != label:
+                    raise ValueError(
+                        f"{self._name}: {path} has the labels {found[path]!r} and {label!r} in {table}: keep one"
+                    )
         return found
 
     def _scan(self) -> list[Look]:
@@ -383,9 +396,8 @@ def _folders_of(paths: Sequence[str], prefix: str) -> list[str]:
 
 
 def _labels_of(paths: Sequence[str], labelled: dict[str, str], name: str) -> list[str]:
-    """The label that tables have for each path, or for its last part."""
-    lasts = {path.rpartition("/")[2]: label for path, label in labelled.items()}
-    labels = [labelled.get(path, lasts.get(path.rpartition("/")[2], "")) for path in paths]
+    """The label that tables have for each path."""
+    labels = [labelled.get(path, "") for path in paths]
     missing = [path for path, label in zip(paths, labels, strict=True) if not label]
     if missing:
         raise ValueError(

@@ -257,7 +257,9 @@ def check_types(dataset: Mapping[str, np.ndarray], name: str) -> None:
 def _to_bytes(image: np.ndarray, name: str, whole: bool) -> np.ndarray:
     """Integers as 8 bits: those of 16 divided by 257, others where they are in 0..255."""
     low, high = int(image.min()), int(image.max())
-    if image.dtype == np.uint16 and (high > 255 or not whole):
+    if image.dtype.newbyteorder("=") == np.uint16:
+        if whole and high <= 255:
+            raise ValueError(f"{name}: images of 16 bits must span 0..65535, got no value above {high}: store uint8")
         return ((image.astype(np.uint32) + _DEEP // 2) // _DEEP).astype(np.uint8)
     if low < 0 or high > 255:
         raise ValueError(

@@ -1,8 +1,10 @@
 """Vectors whose features are far from [0, 1], brought to mean 0 and deviation 1, and back to their units."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
+
+from jaxgen.untrusted import check
 
 MOST_FEATURES = 10_000  # whose numbers a run's config keeps
 
@@ -50,8 +52,17 @@ def measured(vectors: np.ndarray) -> Standardization:
     return Standardization(exact.mean(0).astype(np.float32), scale.astype(np.float32))
 
 
+class _Plain(TypedDict):
+    mean: list[float]
+    scale: list[float]
+
+
 def of_plain(plain: Any) -> Standardization | None:
-    """The standardization that a run's identity holds; None where its data are as they were."""
+    """The standardization that a run's identity, or a file of weights, holds; None where its data are as they were."""
     if not plain:
         return None
-    return Standardization(*(np.asarray(plain[name], np.float32) for name in ("mean", "scale")))
+    check(plain, _Plain, "standardized")
+    mean, scale = (np.asarray(plain[name], np.float32) for name in ("mean", "scale"))
+    if len(mean) != len(scale) or not (np.isfinite([mean, scale]).all() and (scale > 0).all()):
+        raise ValueError("standardized must be as many finite means as scales above 0")
+    return Standardization(mean, scale)

@@ -81,7 +81,8 @@ class Evaluator:
     def __init__(self, seed: int, settings: Settings, bar: Bar) -> None:
         self._seed, self._settings, self._bar = seed, settings, bar
         self._calibrations: dict[tuple[int, str], list[Number]] = {}
-        self.samples: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # of each model, and the training images
+        # Of each model, with the images that neighbours are sought among, and what these are.
+        self.samples: dict[str, tuple[np.ndarray, np.ndarray, str]] = {}
         self.latents: dict[str, list[np.ndarray]] = {}
         self.left_out: list[str] = []  # why measures were not made
         self._drawn: tuple[Model | Drawn, Reference, Side] | None = None
@@ -136,12 +137,12 @@ class Evaluator:
     def _show(self, name: str, images: np.ndarray, reference: Reference) -> None:
         """Keep some samples for a picture, where there are images to show beside them."""
         if len(reference.known):
-            self.samples[name] = images[: report.SHOWN], reference.known
+            self.samples[name] = images[: report.SHOWN], reference.known, reference.among
 
     def _draw(self, model: Model, reference: Reference) -> Side:
         binary = reference.real.images.dtype == np.bool_
         labels = None if class_rows(model.subject.spec) is None else reference.labels
-        num = len(reference.real.images)
+        num = len(reference.real.features)
         images = model.subject.sample(num, labels, binary, self._bar(f"{model.name}: samples"))
         self._show(model.name, images, reference)
         progress = self._bar(f"{model.name}: features of samples")
@@ -149,7 +150,7 @@ class Evaluator:
 
     def _sides(self, reference: Reference, fake: Side) -> Sides:
         key = named_key(jax.random.key(self._seed), "measures")
-        return Sides(reference.real, fake, reference.known, reference.extractor, key, self._settings)
+        return Sides(reference.real, fake, reference.known, reference.among, reference.extractor, key, self._settings)
 
     def _calibrate(self, name: str, reference: Reference) -> list[Number]:
         place = (id(reference), name)
@@ -166,17 +167,18 @@ class Evaluator:
         reference: Reference,
         warnings: tuple[str, ...],
     ) -> records.Record:
-        binary = {"pixels": "drawn from the means"} if reference.binarization != "none" and number.num_generated else {}
+        split = reference.compared if number.num_generated else reference.tested
+        binary = {"pixels": "drawn from the means"} if split.binarization != "none" and number.num_generated else {}
         extractor = number.extractor
         protocol = records.Protocol(
             metric=number.metric,
             version=number.version,
             unit=number.unit,
             better=number.better,
-            dataset=reference.dataset,
-            split=reference.split,
-            data_sha256=reference.sha256,
-            binarization=reference.binarization,
+            dataset=split.dataset,
+            split=split.split,
+            data_sha256=split.sha256,
+            binarization=split.binarization,
             num_real=number.num_real,
             num_generated=number.num_generated,
             extractor_sha256=None if extractor is None else extractor.sha256,

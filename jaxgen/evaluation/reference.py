@@ -19,40 +19,55 @@ from jaxgen.evaluation.subject import Progress
 from jaxgen.training.files import replacing
 from jaxgen.training.run import Run
 from jaxgen.training.run_data import DataChoice, dataset_name, load_data
-from jaxgen.untrusted import check, one_line, parse
+from jaxgen.untrusted import ImageType, check, one_line, parse
 
+_FORMAT = 1  # of kept statistics
 MOST = 10_000  # images of each side, where nothing is said
 OTHER_DATA = ("the data are not those that the run was trained on",)
 Bar = Callable[[str], Progress]  # says what is begun, and gives what its progress is told
 
 
-class Reference(NamedTuple):
-    """What runs of the same data are held against.
+class Split(NamedTuple):
+    """Which images a number is of.
 
     Args:
       dataset: name of the data.
-      split: the split of it that they are held against.
+      split: the split of it.
       binarization: how it was made binary; ``"none"``.
       sha256: of the split.
-      test: the whole split, ``image`` [N, ...] and perhaps ``label`` [N].
-      labels: of the real images that samples are compared with, int [M]; None without.
-      real: these images, [M, ...].
-      other: as many other real images.
-      known: training images, none of them among the others, [K, ...].
-      extractor: what makes the features.
-      warnings: of every number.
-      calibration_warnings: of every number that is calibrated.
     """
 
     dataset: str
     split: str
     binarization: str
     sha256: str
+
+
+class Reference(NamedTuple):
+    """What runs of the same data are held against.
+
+    Args:
+      compared: what samples are compared with.
+      tested: what models are tested on.
+      test: that, ``image`` [N, ...] and perhaps ``label`` [N].
+      labels: for which a conditional model draws its samples, int [M]; None without.
+      real: the images that samples are compared with, [M, ...].
+      other: as many other real images.
+      known: images that nearest neighbours are sought among, none of them among the others, [K, ...].
+      among: what these are, in words.
+      extractor: what makes the features.
+      warnings: of every number.
+      calibration_warnings: of every number that is calibrated.
+    """
+
+    compared: Split
+    tested: Split
     test: dict[str, np.ndarray]
     labels: np.ndarray | None
     real: Side
     other: Side
     known: np.ndarray
+    among: str
     extractor: Extractor
     warnings: tuple[str, ...]
     calibration_warnings: tuple[str, ...]
@@ -78,29 +93,50 @@ def load_reference(
 ) -> Reference:
     """Load the data of a ``run`` by their ``choice``, and extract what its samples are compared with.
 
-    ``num`` images of each side are held ``against`` its ``"test"`` split, its ``"train"`` images, or another data set
-    by its name; the features are of an extractor by its ``extractor_name``, and a ``bar`` is told how far they are.
+    ``num`` images of each side are held ``against`` its ``"test"`` split, its ``"train"`` images, another data set by
+    its name, or kept statistics by their file; the features are of an extractor by its ``extractor_name``, and a
+    ``bar`` is told how far they are.
     """
     identity, batch_size = run.config["identity"]["data"], run.config["identity"]["batch_size"]
-    loaded = load_data(choice, batch_size, standardized=of_plain(identity.get("standardized")))
+    standardized = of_plain(identity.get("standardized"))
+    loaded = load_data(choice, batch_size, standardized=standardized)
     shape = tuple(identity["image_shape"])
     if loaded.test["image"].shape[1:] != shape:
         raise ValueError(
             f"{run.directory} is of images {list(shape)}, {choice.dataset} has {loaded.test['image'].shape[1:]}"
         )
-    reference = _reference(
-        held={"test": loaded.test, "train": loaded.known()}.get(against) or images_of(against, shape),
-        known=loaded.known()["image"],
-        num=num,
-        dataset=choice.dataset if against in ("test", "train") else against,
-        split=choice.test_split if against == "test" else choice.train_split if against == "train" else "all",
-        binarization=choice.binarization,
-        extractor=choose_extractor(extractor_name, choice.dataset, shape),
-        bar=bar,
-        known_are_held=against == "train",
+    extractor = choose_extractor(extractor_name, choice.dataset, shape)
+    own, warnings = dataset_name(choice.dataset), OTHER_DATA * (loaded.sha256 != identity["sha256"])
+    tested = Split(own, choice.test_split, choice.binarization, f"{data.fingerprint(loaded.test):064x}")
+    known = loaded.known()
+    if against == "test":
+        found = _reference(loaded.test, known["image"], num, tested, extractor, bar)
+    elif against == "train":
+        split = Split(own, choice.train_split, choice.binarization, f"{data.fingerprint(known):064x}")
+        found = _reference(known, None, num, split, extractor, bar)
+    else:
+        if is_statistics(against):
+            found = load_statistics(Path(against), extractor_name, shape)
+        else:
+            held = images_of(against, shape)
+            split = Split(dataset_name(against), "all", "none", f"{data.fingerprint(held):064x}")
+            if standardized is not None:
+                held = {**held, "image": standardized(held["image"])}
+            found = _reference(held, known["image"], num, split, extractor, bar)
+        # The classes of other data are not the model's: it draws of each as many as its own test images have.
+        labels = loaded.test.get("label")
+        several = len(found.real.features)
+        found = found._replace(
+            labels=None if labels is None else np.resize(labels[spread(len(labels), several)], several)
+        )
+    return found._replace(
+        tested=tested, test=loaded.test, among="training images", warnings=(*found.warnings, *warnings)
     )
-    warnings = OTHER_DATA * (loaded.sha256 != identity["sha256"])
-    return reference._replace(test=loaded.test, warnings=(*reference.warnings, *warnings))
+
+
+def is_statistics(name: str) -> bool:
+    """Whether a reference is a file that `save_statistics` may have written."""
+    return Path(name).suffix == ".npz" and Path(name).is_file()
 
 
 class Drawn(NamedTuple):
@@ -135,33 +171,35 @@ def images_of(name: str, shape: tuple[int, ...] | None = None) -> dict[str, np.n
     return found
 
 
-def reference_of(drawn: Drawn, name: str, num: int | None, extractor_name: str, bar: Bar) -> Reference:
-    """What ``drawn`` images are compared with: ``num`` of a data set by its ``name``, a third of them when None, by
-    features of an extractor by its ``extractor_name``; a ``bar`` is told how far they are."""
+def reference_of(drawn: Drawn, name: str, num: int | None, extractor_name: str, bar: Bar, most: int) -> Reference:
+    """What ``drawn`` images are compared with: ``num`` of a data set by its ``name``, a third of them when None, but at
+    ``most`` so many; or statistics by their file. Features are of an extractor by its ``extractor_name``, and a ``bar``
+    is told how far they are."""
     shape = drawn.images.shape[1:]
-    held = images_of(name, shape)
-    num = min(len(held["image"]) // 3, len(drawn.images), MOST) if num is None else num
+    if is_statistics(name):
+        return load_statistics(Path(name), extractor_name, shape)
     extractor = choose_extractor(extractor_name, name, shape)
-    return _reference(held, held["image"][:0], num, name, "all", "none", extractor, bar)
+    held = images_of(name, shape)
+    num = min(len(held["image"]) // 3, most, MOST) if num is None else num
+    split = Split(dataset_name(name), "all", "none", f"{data.fingerprint(held):064x}")
+    return _reference(held, None, num, split, extractor, bar)
 
 
 def _reference(
     held: Mapping[str, np.ndarray],
-    known: np.ndarray,
+    known: np.ndarray | None,
     num: int | None,
-    dataset: str,
-    split: str,
-    binarization: str,
+    split: Split,
     extractor: Extractor,
     bar: Bar,
-    known_are_held: bool = False,
 ) -> Reference:
+    """Some images of those held against, as many others, and what is known: a part of the rest where that is None."""
     images = held["image"]
-    num = num_compared(num, len(images), len(known), dataset)
+    num = num_compared(num, len(images), 0 if known is None else len(known), split.dataset)
     places = spread(len(images), num)
     others = np.delete(images, places, axis=0)
     calibration_warnings: tuple[str, ...] = ()
-    if known_are_held or not len(known):
+    if known is None:
         taken = spread(len(others), num)
         others, known = others[taken], np.delete(others, taken, axis=0)
     elif len(others) >= num:
@@ -177,15 +215,14 @@ def _reference(
         return Side(images, *found)
 
     return Reference(
-        dataset=dataset_name(dataset),
-        split=split,
-        binarization=binarization,
-        sha256=f"{data.fingerprint(held):064x}",
+        compared=split,
+        tested=split,
         test=dict(held),
         labels=held["label"][places] if "label" in held else None,
         real=side(images[places], "real images"),
         other=side(others, "other real images"),
         known=known,
+        among="other images of the reference",
         extractor=extractor,
         warnings=(),
         calibration_warnings=calibration_warnings,
@@ -194,15 +231,15 @@ def _reference(
 
 def save_statistics(path: Path, reference: Reference) -> None:
     """Keep what images are compared with as an .npz file: features, and what they are of."""
+    if not len(reference.known):
+        raise ValueError("--save-statistics keeps what is extracted from images, and --reference names kept statistics")
     meta = {
-        "format": 1,
+        "format": _FORMAT,
         "extractor": reference.extractor.name,
         "extractor_sha256": reference.extractor.sha256,
-        "dataset": reference.dataset,
-        "split": reference.split,
-        "binarization": reference.binarization,
-        "sha256": reference.sha256,
+        **reference.compared._asdict(),
         "image_shape": list(reference.real.images.shape[1:]),
+        "image_type": str(reference.real.images.dtype),
     }
     arrays: dict[str, Any] = {"meta": np.array(json.dumps(meta))}
     for name, side in (("real", reference.real), ("other", reference.other)):
@@ -213,8 +250,11 @@ def save_statistics(path: Path, reference: Reference) -> None:
         np.savez_compressed(partial, **arrays)
 
 
-def load_statistics(path: Path, extractor: Extractor) -> Reference:
-    """What `save_statistics` kept, to compare images with: no images, so that what needs them is left out."""
+def load_statistics(path: Path, extractor_name: str, shape: tuple[int, ...]) -> Reference:
+    """What `save_statistics` kept at a ``path`` of images of a ``shape``: features, and no images.
+
+    They are of the extractor by its ``extractor_name``; ``"auto"`` is one that ships and that they are of.
+    """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
@@ -223,25 +263,24 @@ def load_statistics(path: Path, extractor: Extractor) -> Reference:
         features = {name: np.asarray(arrays[f"{name}_features"], np.float32) for name in ("real", "other")}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(one_line(path, f"holds no statistics ({error}): write it with --save-statistics")) from error
-    if meta["extractor_sha256"] != extractor.sha256:
+    extractor = choose_extractor(extractor_name, meta["dataset"], shape)
+    if extractor_name == "auto":
+        shipped = (extractors.pixels(), extractors.lenet("mnist"), extractors.lenet("fashion_mnist"))
+        extractor = next((each for each in shipped if each.sha256 == meta["extractor_sha256"]), extractor)
+    wanted = {"format": _FORMAT, "extractor_sha256": extractor.sha256, "image_shape": list(shape)}
+    differing = [f"its {name} is {meta[name]}, wanted {value}" for name, value in wanted.items() if meta[name] != value]
+    if differing:
         raise ValueError(
-            f"{path} has features of {meta['extractor']}, wanted {extractor.name}: pass --extractor, or write it again"
+            f"{path} has features of {meta['extractor']}, wanted {extractor.name} ({'; '.join(differing)}): pass "
+            "--extractor, or write it again"
         )
-    real, other = (Side(np.empty((len(f), 0)), f, arrays.get(f"{name}_probabilities")) for name, f in features.items())
-    return Reference(
-        dataset=meta["dataset"],
-        split=meta["split"],
-        binarization=meta["binarization"],
-        sha256=meta["sha256"],
-        test={},
-        labels=None,
-        real=real,
-        other=other,
-        known=np.empty((0, 0)),
-        extractor=extractor,
-        warnings=(),
-        calibration_warnings=(),
+    real, other = (
+        Side(np.empty((len(each), 0), meta["image_type"]), each, arrays.get(f"{name}_probabilities"))
+        for name, each in features.items()
     )
+    split = Split(*(meta[name] for name in Split._fields))
+    nothing = np.empty((0, 0))
+    return Reference(split, split, {}, None, real, other, nothing, "nothing", extractor, (), ())
 
 
 class _Statistics(TypedDict):
@@ -253,6 +292,7 @@ class _Statistics(TypedDict):
     binarization: str
     sha256: str
     image_shape: list[int]
+    image_type: ImageType
 
 
 def load_drawn(name: str) -> Drawn:

@@ -107,14 +107,14 @@ def draw_measures(path: Path, found: Sequence[Record]) -> None:
     save_figure(path, figure)
 
 
-def draw_samples(path: Path, samples: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
-    """For each run, samples above the training images that are nearest to them, of (samples, training images)."""
+def draw_samples(path: Path, samples: Mapping[str, tuple[np.ndarray, np.ndarray, str]]) -> None:
+    """For each run, samples above their nearest neighbours, of (samples, images with these, what those images are)."""
     figure = new_figure(9.0, 0.4 + 2.4 * len(samples))
-    for number, (name, (images, known)) in enumerate(samples.items()):
+    for number, (name, (images, known, among)) in enumerate(samples.items()):
         pair = [np.asarray(to_float(each)) for each in (images, known[nearest(images, known)[1]])]
         axes = figure.add_subplot(len(samples), 1, number + 1)
         axes.imshow(image_grid(interleaved(*pair, columns=PER_ROW), PER_ROW))
-        axes.set_title(f"{name}: samples, and below each the nearest training image", fontsize="small")
+        axes.set_title(f"{name}: samples, and below each the nearest of the {among}", fontsize="small")
         axes.axis("off")
     save_figure(path, figure)
 
@@ -138,7 +138,7 @@ def draw_latents(path: Path, latents: Mapping[str, Sequence[np.ndarray]]) -> Non
 def write(
     out: Path,
     found: Sequence[Record],
-    samples: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    samples: Mapping[str, tuple[np.ndarray, np.ndarray, str]],
     latents: Mapping[str, Sequence[np.ndarray]],
 ) -> None:
     """Write the table and the pictures of what was found."""

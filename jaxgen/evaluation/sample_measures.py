@@ -42,7 +42,8 @@ class Sides(NamedTuple):
     Args:
       real: real images that the model has not seen, N of them.
       fake: as many generated ones; for the calibration, other real ones.
-      known: images that the model was trained on, none of them among ``fake``, [M, ...].
+      known: images that neighbours are sought among, none of them among ``fake``, [M, ...].
+      among: what these are, in words.
       extractor: what made the features.
       key: typed key of the measures' randomness, [].
       settings: the choices.
@@ -51,6 +52,7 @@ class Sides(NamedTuple):
     real: Side
     fake: Side
     known: np.ndarray
+    among: str
     extractor: Extractor
     key: jax.Array
     settings: Settings
@@ -177,7 +179,7 @@ def _nearest_known(sides: Sides) -> list[Number]:
     others: dict[str, Any] = {
         "num_real": len(sides.known),
         "num_generated": len(fake),
-        "parameters": {"among": "training images"},
+        "parameters": {"among": sides.among},
     }
     error, similarity = squared_errors(fake, neighbours), similarities(fake, neighbours)
     numbers = [sides.number("nearest-MSE", *mean_and_error(error), "range squared", "neither", **others)]

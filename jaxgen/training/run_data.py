@@ -137,22 +137,29 @@ def load_data(
             f"--batch-size {batch_size} is larger than {choice.dataset} with its {source.num_examples} "
             f"training images: use at most {source.num_examples}"
         )
+    mine = None if streams is not None else _loaded(source, load, choice.train_split, share.rows)
+    unbounded = _is_unbounded(source, mine, test)
     static = choice.binarization == "static"
     if choice.binarization != "none":
+        if unbounded:
+            raise ValueError(
+                f"--binarization {choice.binarization} is for values in [0, 1], which the vectors of {choice.dataset} "
+                "are not: leave it out"
+            )
         test["image"] = data.binarize_set(test["image"])
     train: Dataset | data.Source
-    if streams is None:
-        train, sha256 = _load(source, load, choice.train_split, share, static)
+    if mine is not None:
+        train, sha256 = _finished(mine, source, share, static)
         largest = int(train["label"].max(initial=0)) if "label" in train else 0
     else:
-        train, sha256 = _open(source, share, static)
+        train, sha256 = _open(source if unbounded else _bounded(source), share, static)
         largest = 0
         if source.labels and source.num_classes is None and choice.conditional:
             raise ValueError(
                 f"{choice.dataset}: how many classes its labels number is known only after reading all of them: pass "
                 "--streaming never, or leave out --conditional"
             )
-    unbounded, standardization = _standardization(source, choice, standardized)
+    standardization = _standardization(source, choice, standardized) if unbounded else None
     if standardization is not None:
         test["image"] = standardization(test["image"])
         if isinstance(train, data.Source):
@@ -185,24 +192,50 @@ def load_data(
     )
 
 
-def _standardization(
-    source: data.Source, choice: DataChoice, saved: Standardization | None
-) -> tuple[bool, Standardization | None]:
-    """(whether the data are vectors that are not in [0, 1], what brings them to mean 0 and deviation 1)."""
+def _outside(vectors: np.ndarray) -> bool:
+    """Whether a number is not in [0, 1]."""
+    return bool(vectors.size) and not (vectors.min() >= 0 and vectors.max() <= 1)
+
+
+def _is_unbounded(source: data.Source, mine: Dataset | None, test: Dataset) -> bool:
+    """Whether the data are vectors that are not in [0, 1]: all of them, or where they stream, those looked at."""
     if len(source.image_shape) != 1 or source.image_type != np.float32:
-        return False, None
-    look = source.look()["image"]
-    inside = bool(look.min() >= 0 and look.max() <= 1)
+        return False
+    seen = source.look() if mine is None else mine
+    return bool(processes.largest(int(_outside(seen["image"]) or _outside(test["image"]))))
+
+
+def _bounded(source: data.Source) -> data.Source:
+    """The same source, which refuses vectors that are not in [0, 1]: those looked at were."""
+    if len(source.image_shape) != 1 or source.image_type != np.float32:
+        return source
+
+    def read(places: np.ndarray) -> Dataset:
+        examples = source.read(places)
+        if _outside(examples["image"]):
+            raise ValueError(
+                f"{source.name}: vectors are not all in [0, 1], as those looked at first are: pass --streaming never"
+            )
+        return examples
+
+    return dataclasses.replace(source, read=read)
+
+
+def _standardization(source: data.Source, choice: DataChoice, saved: Standardization | None) -> Standardization | None:
+    """What brings vectors that are not in [0, 1] to mean 0 and deviation 1; None where they stay as they are."""
+    (features,) = source.image_shape
     if saved is not None:
-        return True, saved
-    if inside or choice.standardize == "never" or choice.dataset == "gaussians":
-        return not inside, None
-    if look.shape[1] > MOST_FEATURES:
+        if len(saved.mean) != features:
+            raise ValueError(f"{choice.dataset} has vectors of {features} features, the run's had {len(saved.mean)}")
+        return saved
+    if choice.standardize == "never" or choice.dataset == "gaussians":
+        return None
+    if features > MOST_FEATURES:
         raise ValueError(
-            f"{choice.dataset}: {look.shape[1]:,} features are too many to keep the mean and scale of each, at most "
+            f"{choice.dataset}: {features:,} features are too many to keep the mean and scale of each, at most "
             f"{MOST_FEATURES:,}: bring them to [0, 1], or pass --standardize never"
         )
-    return True, measured(look)
+    return measured(source.look()["image"])
 
 
 def _loaded(source: data.Source, load: Callable[..., Dataset], split: str, rows: Any = None) -> Dataset:
@@ -216,12 +249,9 @@ def _loaded(source: data.Source, load: Callable[..., Dataset], split: str, rows:
     return load(split, rows=rows)
 
 
-def _load(
-    source: data.Source, load: Callable[..., Dataset], split: str, share: batch_feeds.Share, static: bool
-) -> tuple[Dataset, str]:
-    """This process's rows of the training split, and the fingerprint of the whole split's sample."""
+def _finished(train: Dataset, source: data.Source, share: batch_feeds.Share, static: bool) -> tuple[Dataset, str]:
+    """This process's rows of the training split as they are trained on, and the fingerprint of the whole's sample."""
     rows = share.rows(source.num_examples)
-    train = _loaded(source, load, split, share.rows)
     if static:
         train["image"] = data.binarize_set(train["image"], rows.start)
     places, _ = _own_sample(source, share)
