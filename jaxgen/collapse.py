@@ -18,6 +18,9 @@ VAE_DIVERSITY = 0.01
 KL = 0.2  # nats
 ACTIVE_UNITS = 3  # of a layer, or a quarter of it where that is fewer
 EARLY = 1000  # steps before which a VAE's upper layers are not awake, and its samples all alike
+FIRST_OF_GAN = 100  # step before which no healthy run was looked at
+FIRST_OF_KL = 50
+REMEMBERED = 0.05  # of the untrained generator in a moving average, above which its samples may be all alike
 _UNDECIDED = (0.0, 0.5)  # outputs of an undecided discriminator: 1/2 is least squares', 0 the other losses'
 _FOREVER = 2**31 - 1  # a step by which every schedule has ended
 _DIFFERENCES = (losses.relativistic_discriminator_loss, losses.relativistic_average_discriminator_loss)
@@ -58,11 +61,28 @@ def _try(*remedies: str | None) -> str:
     return "try " + (", ".join(given[:-1]) + " or " if len(given) > 1 else "") + given[-1]
 
 
+def _recipes(gan: GAN) -> list[str]:
+    """The named configurations for colour pictures whose losses and networks the spec has not got; docs/results.md."""
+    *size, channels = getattr(gan.generator, "image_shape", (1,))
+    if len(size) != 2 or channels != 3:
+        return []
+    like_r3gan = gan.loss.discriminator in _DIFFERENCES and bool(gan.penalties)
+    like_dcgan_64 = gan.loss is losses.hinge and getattr(gan.discriminator, "spectral_norm", False)
+    at = "" if size == [64, 64] else f" --image-size {'x'.join(map(str, size))}"
+    return [
+        f"--config {name}{at}"
+        for name, has in (("r3gan", like_r3gan), ("dcgan_64", like_r3gan or like_dcgan_64))
+        if not has
+    ]
+
+
 def _gan_remedies(gan: GAN) -> str:
     """What weakens a discriminator or shows it collapse, of what the spec has not got yet and could have."""
+    if recipes := _recipes(gan):
+        return f"begin again with {' or '.join(recipes)}, made for colour pictures such as one's own"
     makes_images = len(getattr(gan.generator, "image_shape", (1, 1, 1))) == 3
     return _try(
-        None if gan.penalties else "--penalty r1",
+        "a higher --penalty-weight" if gan.penalties else "--penalty r1",
         "--augmentation diffaugment" if gan.augmentation is None and makes_images else None,
         None if gan.packing > 1 else "--packing 2",
         "a higher --dropout-rate",
@@ -70,8 +90,15 @@ def _gan_remedies(gan: GAN) -> str:
     )
 
 
-def gan_warnings(gan: GAN, row: Mapping[str, float], measured: Mapping[str, float], _: int | None) -> list[str]:
+def _remembered(gan: GAN, step: int) -> float:
+    """The share of the untrained generator in its moving average after so many steps; of a schedule, none is left."""
+    return 0.0 if gan.ema_decay is None or callable(gan.ema_decay) else gan.ema_decay**step
+
+
+def gan_warnings(gan: GAN, row: Mapping[str, float], measured: Mapping[str, float], step: int | None) -> list[str]:
     """What looks like collapse of a GAN, see `jaxgen.families.Family`: a sentence each, with remedies."""
+    if step is not None and step < FIRST_OF_GAN:
+        return []
     warnings = []
     left = saturation(gan, row)
     if left is not None and left < SATURATION:
@@ -81,7 +108,15 @@ def gan_warnings(gan: GAN, row: Mapping[str, float], measured: Mapping[str, floa
             f"{SATURATION:g}), so the generator learns little from it; {_gan_remedies(gan)}"
         )
     diversity = measured.get("sample_diversity")
-    if diversity is not None and diversity < GAN_DIVERSITY:
+    untrained = 0.0 if step is None else _remembered(gan, step)
+    if diversity is None or not diversity < GAN_DIVERSITY:
+        return warnings
+    if untrained > REMEMBERED:
+        warnings.append(
+            f"the samples look alike, sample_diversity is {diversity:.2g}, but they are of a moving average, "
+            f"{untrained:.0%} of which is still the untrained generator: go on, or begin again with --ema-warmup"
+        )
+    else:
         warnings.append(
             f"the samples are nearly copies of each other: sample_diversity is {diversity:.2g} (below "
             f"{GAN_DIVERSITY:g}; test images have 1), the mark of mode collapse; {_gan_remedies(gan)}"
@@ -133,6 +168,8 @@ def vae_warnings(vae: VAE, _: Mapping[str, float], measured: Mapping[str, float]
     """What looks like collapse of a VAE, see `jaxgen.families.Family`: a sentence each, with remedies."""
     # Its active units and diversity are not judged while it is young or the weight of its KL is rising.
     kl, diversity = measured.get("test_kl"), measured.get("sample_diversity")
+    if step is not None and step < FIRST_OF_KL:
+        return []
     if kl is not None and kl < KL:  # the other signs follow from this one
         return [
             f"the posterior has collapsed onto the prior: test_kl is {kl:.2g} nats (below {KL:g}), so the latents say "

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import shlex
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from jaxgen import data
 from jaxgen.cli import parsing, runs, sample, train
 from jaxgen.cli.main import main
 from jaxgen.data import standardization
-from jaxgen.data.images import height_and_width
+from jaxgen.data.images import MixedPicturesError, height_and_width
 from jaxgen.training.run import Run
 from jaxgen.training.run_data import DataChoice, load_data
 
@@ -29,11 +30,11 @@ def write(path: Path, array: np.ndarray, **options: Any) -> None:
     Image.fromarray(array).save(path, **options)
 
 
-def numbered(folder: Path, num: int = 20, suffix: str = "png", first: int = 0) -> np.ndarray:
+def numbered(folder: Path, num: int = 20, suffix: str = "png", first: int = 0, side: int = 8) -> np.ndarray:
     """Grey pictures, each of one grey level: 10 times its number."""
     levels = (np.arange(first, first + num) * 10 % 256).astype(np.uint8)
     for i, level in enumerate(levels):
-        write(folder / f"{i:02d}.{suffix}", np.full((8, 8), level, np.uint8))
+        write(folder / f"{i:02d}.{suffix}", np.full((side, side), level, np.uint8))
     return levels
 
 
@@ -315,13 +316,47 @@ def test_all_demands_come_at_once(tmp_path: Path) -> None:
     write(tmp_path / "0.png", np.full((8, 8), 90, np.uint8))
     write(tmp_path / "1.png", np.eye(9, dtype=np.uint8)[..., None] * np.array([9, 90, 200], np.uint8))
     (tmp_path / "2.png").write_text("text")
-    with pytest.raises(ValueError, match="--image-size 8 --color rgb takes them together") as caught:
+    with pytest.raises(MixedPicturesError) as caught:
         data.load(f"folder:{tmp_path}", "all")
+    assert caught.value.options == ["--image-size", "8", "--color", "rgb"]
     assert "cannot read" in str(caught.value)
     assert "is [8, 8] pixels" in str(caught.value)
     assert "is grey" in str(caught.value)
     (tmp_path / "2.png").unlink()
     assert data.load(f"folder:{tmp_path}", "all", image_size=8, color="rgb")["image"].shape == (2, 8, 8, 3)
+
+
+def test_the_demands_of_both_splits_come_at_once_with_the_command_that_meets_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for i in range(12):
+        write(tmp_path / "my data" / "train" / f"{i}.png", np.full((8, 8 + 2 * (i % 2)), i, np.uint8))
+        write(tmp_path / "my data" / "test" / f"{i}.png", np.full((8, 8, 3), [9, 90, 200], np.uint8))
+    (tmp_path / "my data" / "test" / "12.png").write_text("text")
+    command = ["vae", "--dataset", "folder:my data", "--steps", "1", "--batch-size", "4", "--workdir", "run"]
+    for broken in (True, False):
+        assert train.main(command) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert ("cannot read" in line) == broken
+        assert "my data/train/0.png is [8, 8] pixels, my data/train/1.png is [8, 10]" in line
+        assert ("is grey, the split test is rgb" in line) or ("is rgb, my data/train/0.png is grey" in line)
+        whole = shlex.join(["jaxgen", "train", *command, "--image-size", "8", "--color", "rgb"])
+        assert line.endswith(f"; the whole command is: {whole}")
+        (tmp_path / "my data" / "test" / "12.png").unlink(missing_ok=True)
+    assert not (tmp_path / "run").exists()
+    choice = DataChoice(dataset="folder:my data", image_size="8", color="rgb")
+    assert load_data(choice, 4).num_examples == 12
+
+
+def test_splits_of_one_size_each_are_taken_together_too(tmp_path: Path) -> None:
+    numbered(tmp_path / "train", num=12, side=8)
+    numbered(tmp_path / "test", num=3, side=9)
+    with pytest.raises(
+        MixedPicturesError, match=r"the split train is \[8, 8\] pixels, the split test is \[9, 9\]"
+    ) as caught:
+        load_data(DataChoice(dataset=f"folder:{tmp_path}"), 4)
+    assert caught.value.options == ["--image-size", "8"]
 
 
 def test_a_zip_of_pictures(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -48,9 +49,12 @@ def silence_what_orbax_leaves() -> None:
         warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
 
 
-def exit_status(read: Callable[[], T], act: Callable[[T], object], go_on: str | None = None) -> int:
+def exit_status(
+    read: Callable[[], T], act: Callable[[T], object], go_on: str | None = None, words: Sequence[str] = ()
+) -> int:
     """Read a command line and act on it: 0; 1 and one line on the standard error for what the person who called it can
-    put right, 2 where that is the command line itself; or 128 and the number of the signal that stopped it."""
+    put right, 2 where that is the command line itself; or 128 and the number of the signal that stopped it. The
+    ``words`` are that line, where it can be said again with what it lacks."""
     outlive_readers()
     silence_what_orbax_leaves()
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it draws without a home, and would say so in two lines
@@ -62,7 +66,9 @@ def exit_status(read: Callable[[], T], act: Callable[[T], object], go_on: str | 
         print(f"{stopped}: everything is saved, {go_on or stopped.go_on or 'go on with --resume'}", file=sys.stderr)
         return stopped.status
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        lacks = getattr(error, "options", None)
+        whole = f"; the whole command is: {shlex.join([*words, *lacks])}" if words and lacks else ""
+        print(f"error: {error}{whole}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except (RuntimeError, AssertionError):
         missing = missing_platform()

@@ -29,4 +29,4 @@ def _sweep(plan: Any) -> None:
 def main(arguments: Sequence[str] | None = None, known: Mapping[str, str] = recipes.FILES) -> int:
     """The command, with the modules of named configurations by their names: returns its exit status."""
     given = sys.argv[1:] if arguments is None else arguments
-    return exit_status(lambda: parse_plan(given, known), _sweep)
+    return exit_status(lambda: parse_plan(given, known), _sweep, words=["jaxgen", "sweep", *given])

@@ -30,4 +30,4 @@ def _train(options: Any) -> None:
 def main(arguments: Sequence[str] | None = None, known: Mapping[str, str] = recipes.FILES) -> int:
     """The command, with the modules of named configurations by their names: returns its exit status."""
     given = sys.argv[1:] if arguments is None else arguments
-    return exit_status(lambda: parse(given, "jaxgen train", known), _train)
+    return exit_status(lambda: parse(given, "jaxgen train", known), _train, words=["jaxgen", "train", *given])

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxgen.data.images import Color, Fit, Look, look_at, open_picture, picture_to_array, spoken
+from jaxgen.data.images import Color, Fit, Look, MixedPicturesError, look_at, open_picture, picture_to_array, spoken
 from jaxgen.data.limits import check_memory
 from jaxgen.data.splits import canonical, hold_out, one_line, spread, standing_for
 
@@ -310,28 +310,15 @@ class Folder:
                 raise
             except Exception as error:  # whatever PIL's parser stumbles over, the file is at fault
                 broken.append(f"cannot read {self._tree.place / path}: {one_line(error)}")
-        problems, flags = [], []
-        if broken:
-            others = f" (nor {len(broken) - 1:,} others)" if len(broken) > 1 else ""
-            problems.append(f"{broken[0]}{others}: replace or remove {'them' if others else 'it'}")
-        sizes, colors = ({get(look): path for path, look in reversed(looks.items())} for get in (_size_of, _color_of))
-        if self._size is None and len(sizes) > 1:
-            flags.append(f"--image-size {min(64, *(side for size in sizes for side in size))}")
-            (one, first), (other, second), *more = reversed(sizes.items())
-            kinds = f" (and there are {len(more)} more sizes)" * bool(more)
-            problems.append(
-                f"{first} is {list(one)} pixels, {second} is {list(other)}{kinds}: give one size for all ({flags[-1]})"
-            )
-        if self._color is None and len(colors) > 1:
-            flags.append("--color rgb")
-            (one_color, first), (other_color, second) = reversed(colors.items())
-            problems.append(
-                f"{first} is {one_color}, {second} is {other_color}: say which to make of all (--color grey or --color "
-                "rgb)"
-            )
-        if problems:
-            together = f": {' '.join(flags)} takes them together" if len(flags) > 1 else ""
-            raise ValueError(f"{self._name}: {'; '.join(problems)}{together}")
+        sizes: dict[tuple[int, int], str] = {}
+        colors: dict[Color, str] = {}
+        for path, look in looks.items():
+            if self._size is None:
+                sizes.setdefault(look.size, path)
+            if self._color is None:
+                colors.setdefault(look.color, path)
+        if broken or len(sizes) > 1 or len(colors) > 1:
+            raise MixedPicturesError(self._name, broken, sizes, colors)
         return list(looks.values())
 
     def _path(self, place: int) -> str:
@@ -364,30 +351,16 @@ class Folder:
         """
         images = np.empty((len(places), *self._shape), np.uint8)
         check_memory(images.nbytes, self._name)
-        first = self._tree.place / self._path(0)
+        first = str(self._tree.place / self._path(0))
         for image, place in zip(images, places.tolist(), strict=True):
             path = self._path(place)
             array, color = self._read(path)
-            if self._color is None and color != self._looks[0].color:
-                raise ValueError(
-                    f"{self._name}: {first} is {self._looks[0].color}, {self._tree.place / path} is {color}: say which "
-                    "to make of all (--color grey or --color rgb)"
-                )
-            if array.shape != self._shape:
-                raise ValueError(
-                    f"{self._name}: {first} is {list(self._shape[:2])} pixels, {self._tree.place / path} is "
-                    f"{list(array.shape[:2])}: give one size for all (--image-size 64)"
-                )
+            colors = {} if self._color else {self._looks[0].color: first, color: str(self._tree.place / path)}
+            sizes = {self._shape[:2]: first, array.shape[:2]: str(self._tree.place / path)}
+            if len(colors) > 1 or len(sizes) > 1:
+                raise MixedPicturesError(self._name, [], sizes, colors)
             image[...] = array
         return {"image": images} if self._labels is None else {"image": images, "label": self._labels[places]}
-
-
-def _size_of(look: Look) -> tuple[int, int]:
-    return look.size
-
-
-def _color_of(look: Look) -> Color:
-    return look.color
 
 
 def _folders_of(paths: Sequence[str], prefix: str) -> list[str]:

@@ -41,6 +41,46 @@ class Look(NamedTuple):
     made: tuple[str, ...]
 
 
+class MixedPicturesError(ValueError):
+    """Pictures that cannot be taken together as they are: one error says all that hinders them.
+
+    Args:
+      name: what to call the data set.
+      broken: what is said of each picture that cannot be read.
+      sizes: a picture of each size (height, width) that there is; empty where one is asked for.
+      colors: a picture of each kind, grey and RGB, that there is; empty where one is asked for.
+
+    ``options`` are those of the command that take the pictures together.
+    """
+
+    def __init__(
+        self, name: str, broken: list[str], sizes: Mapping[tuple[int, int], str], colors: Mapping[Color, str]
+    ) -> None:
+        self.name, self.broken, self.sizes, self.colors = name, broken, sizes, colors
+        self.options: list[str] = []
+        problems = []
+        if broken:
+            others = f" (nor {len(broken) - 1:,} others)" if len(broken) > 1 else ""
+            problems.append(f"{broken[0]}{others}: replace or remove {'them' if others else 'it'}")
+        if len(sizes) > 1:
+            side = min(64, *(side for size in sizes for side in size))
+            self.options += ["--image-size", str(side)]
+            (one, first), (other, second), *more = sizes.items()
+            kinds = f" (and there are {len(more)} more sizes)" * bool(more)
+            problems.append(
+                f"{first} is {list(one)} pixels, {second} is {list(other)}{kinds}: give one size for all (--image-size "
+                f"{side})"
+            )
+        if len(colors) > 1:
+            self.options += ["--color", "rgb"]
+            (one_color, first), (other_color, second) = colors.items()
+            problems.append(
+                f"{first} is {one_color}, {second} is {other_color}: say which to make of all (--color grey or --color "
+                "rgb)"
+            )
+        super().__init__(f"{name}: {'; '.join(problems)}")
+
+
 def spoken(num: int, what: str) -> str:
     """A number of things: 1 picture, 2 pictures, 3 classes, 4 pictures beside the splits."""
     thing, beside, where = what.partition(" beside ")

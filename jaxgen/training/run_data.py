@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxgen import data
 from jaxgen.data import batch_feeds, limits
-from jaxgen.data.images import check_dataset
+from jaxgen.data.images import Color, MixedPicturesError, check_dataset
 from jaxgen.data.standardization import MOST_FEATURES, Standardization, measured
 from jaxgen.evaluation.during_training import Dataset
 from jaxgen.training import manifest, processes
@@ -120,18 +120,12 @@ def load_data(
     open_source: Any = partial(data.open_source, choice.dataset, **settings)
     blocks = 1 if mesh is None else mesh.shape["data"]
     share = batch_feeds.Share(jax.process_index(), jax.process_count(), blocks)
-    source = open_source(choice.train_split)
+    source, test_source = _opened(open_source, choice)
     streams = why_stream(choice.streaming, source, blocks)
     if processes.largest(int(streams is not None)) and streams is None:
         streams = "it does not fit another process"
-    test_source = open_source(choice.test_split)
     limits.check_memory(test_source.nbytes, f"{choice.dataset}: the test split, which is always loaded")
     test = _loaded(test_source, load, choice.test_split)
-    if source.image_shape != test["image"].shape[1:]:
-        raise ValueError(
-            f"{choice.dataset}: training images are {list(source.image_shape)}, test images "
-            f"{list(test['image'].shape[1:])}: give one size for all (--image-size 64)"
-        )
     if batch_size > source.num_examples:
         raise ValueError(
             f"--batch-size {batch_size} is larger than {choice.dataset} with its {source.num_examples} "
@@ -190,6 +184,36 @@ def load_data(
         unbounded=unbounded,
         notes=tuple(notes),
     )
+
+
+def _opened(open_source: Callable[[str], data.Source], choice: DataChoice) -> list[data.Source]:
+    """The training and the test split; one error says all that hinders either, and both together."""
+    sources: dict[str, data.Source] = {}
+    faults = []
+    for split in (choice.train_split, choice.test_split):
+        try:
+            sources[split] = open_source(split)
+        except MixedPicturesError as fault:
+            faults.append(fault)
+    sizes: dict[tuple[int, int], str] = {}
+    colors: dict[Color, str] = {}
+    for each in faults:
+        sizes, colors = {**each.sizes, **sizes}, {**each.colors, **colors}
+    shapes = {f"the split {split}": source.image_shape for split, source in sources.items()}
+    differ = len(set(shapes.values())) > 1
+    if faults or (differ and all(len(shape) == 3 and shape[2] in (1, 3) for shape in shapes.values())):
+        for name, (*size, channels) in shapes.items():
+            if choice.image_size is None:
+                sizes.setdefault((size[0], size[1]), name)
+            if choice.color is None:
+                colors.setdefault("grey" if channels == 1 else "rgb", name)
+        raise MixedPicturesError(choice.dataset, [line for each in faults for line in each.broken], sizes, colors)
+    if differ:
+        one, other = map(list, shapes.values())
+        raise ValueError(
+            f"{choice.dataset}: training examples are {one}, test examples {other}: give those of one shape"
+        )
+    return [sources[split] for split in (choice.train_split, choice.test_split)]
 
 
 def _outside(vectors: np.ndarray) -> bool:
