@@ -648,9 +648,9 @@ def test_a_finished_run_ends_with_commands_that_can_be_pasted(tiny: list[str], c
     images = data.load()["image"]
     np.savez("images.npz", train_image=images[::20], test_image=images[1::40])
     for verb, workdir, more, verbs in (
-        ("train", "a run", ["--dataset", "npz:images.npz"], ["sample", "evaluate", "plot"]),
+        ("train", "a run", ["--dataset", "npz:images.npz"], ["sample", "evaluate", "compare", "plot"]),
         ("train", "points", points, ["sample", "evaluate", "plot"]),
-        ("sweep", "sweep", [*SWEEP, "--dataset", "npz:images.npz"], ["sample", "evaluate", "plot"]),
+        ("sweep", "sweep", [*SWEEP, "--dataset", "npz:images.npz"], ["sample", "evaluate", "compare", "plot"]),
     ):
         capsys.readouterr()
         assert main([verb, *tiny, *more, "--steps", "3", "--workdir", workdir]) == 0

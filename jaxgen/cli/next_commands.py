@@ -64,13 +64,14 @@ def next_commands(directory: Path) -> list[str]:
 
 
 def _of_a_run(directory: Path) -> list[str]:
-    """To draw from a run, and to measure it."""
+    """To draw from a run, to measure it, and to show it on a page."""
     run = Run.open(directory)
     pictures = len(run.config["identity"]["data"]["image_shape"]) == 3
     draws = ["sample", str(directory), *([] if pictures else ["--out", "samples.npz"])]
     return [
         *([_line(draws)] if family_of(run.spec).sample is not None else []),
         _line(["evaluate", str(directory)]),
+        *([_line(["compare", "--runs", str(directory), "--out", str(directory / "page")])] if pictures else []),
     ]
 
 

@@ -140,6 +140,8 @@ def _choices(report: Report, colors: Mapping[str, int]) -> str:
         for choice in report.choices
     ]
     cautions = "".join(f"<li>{escape(text)}</li>" for text in report.cautions)
+    if not (report.families or report.choices):  # of one model there is nothing to choose
+        return _section("care", "With care", "", f'<ul class="plain">{cautions}</ul>') if cautions else ""
     warned = f'<h3 style="margin-top: 1.4rem">With care</h3><ul class="plain">{cautions}</ul>' if cautions else ""
     lead = (
         "Each answer follows from the numbers further down by a rule: the best one, and all that are within two "
@@ -317,7 +319,8 @@ def page(report: Report) -> str:
         _costs(report, colors),
     ]
     links = [
-        ("choose", "What to choose"),
+        *([("choose", "What to choose")] if report.families or report.choices else []),
+        *([("care", "With care")] if report.cautions and not (report.families or report.choices) else []),
         ("models", "Models"),
         *((kind, kind.capitalize()) for kind in KINDS if any(p.kind == kind for p in report.pictures)),
         *([("curves", "Training")] if report.curves else []),
