@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxgen.cli.platforms import RIGHT
+
 ROOT = Path(__file__).resolve().parent.parent
 # Threads of OpenMP spin for a while after their work, and would take the next candidate's cores.
 SPINNING = ("torch_peer", "pythae_peer")
@@ -56,7 +58,9 @@ class Candidate:
 
 def environment_of(extra: Mapping[str, str], scratch: Path) -> dict[str, str]:
     """A worker's environment: nothing compiled before, device memory taken as it is needed."""
-    flags = " ".join(part for part in (os.environ.get("XLA_FLAGS"), extra.get("XLA_FLAGS")) if part)
+    said = [part for part in (os.environ.get("XLA_FLAGS"), extra.get("XLA_FLAGS")) if part]
+    chosen = any(RIGHT.partition("=")[0] in part for part in said)
+    flags = " ".join([*said, *([] if chosen else [RIGHT])])
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH")) if part),

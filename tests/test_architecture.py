@@ -53,7 +53,19 @@ ROOT = Path(jaxgen.__file__).parent
 # Floors from the bottom. A module may import from its own floor and from those below.
 FLOORS = [
     {"losses", "metrics", "networks", "augmentation", "batches", "keys", "schedules"},
-    {"adversary", "annealed", "collapse", "families", "gan", "vae", "latents", "parallel", "modules", "spec"},
+    {
+        "adversary",
+        "annealed",
+        "collapse",
+        "families",
+        "gan",
+        "vae",
+        "latents",
+        "parallel",
+        "modules",
+        "platform",
+        "spec",
+    },
     {"data", "plain", "untrusted", "training", "evaluation", "weights", "trained"},
     {"cli", "recipes", "__main__"},
 ]

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen.training import manifest
+from jaxgen.training import machine, manifest
 from jaxgen.training.checkpoint import Checkpoints, DamagedCheckpointError
 from tests import models
 
@@ -48,7 +48,10 @@ def test_checkpoints_restore_bit_for_bit(family: str, asynchronous: bool, tmp_pa
     assert type(got.items["state"]) is type(state)
     assert got.manifest["config"] == {"seed": 0}
     assert got.manifest["versions"]["jax"] == jax.__version__
-    assert got.manifest["topology"] == {"platform": "cpu", "device_kind": "cpu", "devices": 8, "processes": 1}
+    topology = {"platform": "cpu", "device_kind": "cpu", "devices": 8, "processes": 1}
+    assert got.manifest["topology"] == {**topology, "xla_flags": machine.compiler_flags()}
+    assert "-reduce" in machine.compiler_flags()
+    assert "device_count" not in machine.compiler_flags()
     assert got.manifest["leaves"]["state/step"]["array"] == "int32[]"
 
 

@@ -14,7 +14,7 @@ import tyro
 
 from jaxgen.cli.compilation_cache import keep_compiled_programs
 from jaxgen.cli.options import UsageError
-from jaxgen.cli.platforms import missing_platform
+from jaxgen.cli.platforms import compile_rightly, missing_platform
 from jaxgen.cli.standard_streams import outlive_readers
 from jaxgen.training.stopping import Stopped
 
@@ -59,6 +59,7 @@ def exit_status(
     silence_what_orbax_leaves()
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it draws without a home, and would say so in two lines
     try:
+        compile_rightly()
         options = read()
         keep_compiled_programs()
         act(options)

@@ -149,8 +149,8 @@ def train(options: Options) -> Path:
         held.callback(training.close)
         state = initial_state(options, spec, loaded, training, None if run is None else run.steps())
         totals = training.zero_totals(state)
-        device, say = jax.devices()[0], print if processes.is_primary() else lambda *_: None
-        where = f"{device.platform} ({device.device_kind})" + (f", mesh {dict(mesh.shape)}" if mesh is not None else "")
+        say = print if processes.is_primary() else lambda *_: None
+        where = machine.described() + (f", mesh {dict(mesh.shape)}" if mesh is not None else "")
         say(f"{options.family} on {options.dataset}: {loaded.num_examples} images, {where}")
         for text in loaded.notes:
             say(text)

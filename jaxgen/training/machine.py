@@ -24,7 +24,22 @@ def topology() -> dict[str, Any]:
         "device_kind": device.device_kind,
         "devices": jax.device_count(),
         "processes": jax.process_count(),
+        "xla_flags": compiler_flags(),
     }
+
+
+def compiler_flags() -> str:
+    """What XLA_FLAGS says of how programs are compiled; how many devices it makes of the host is counted elsewhere."""
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    return " ".join(flag for flag in flags if not flag.startswith("--xla_force_host_platform_device_count"))
+
+
+def described() -> str:
+    """The devices in a few words, and what they are compiled for with."""
+    import jax  # slow
+
+    device, flags = jax.devices()[0], compiler_flags()
+    return f"{device.platform} ({device.device_kind}){f', XLA_FLAGS {flags}' if flags else ''}"
 
 
 def num_cores() -> int:

@@ -21,7 +21,7 @@ from jaxgen.data.standardization import of_plain
 from jaxgen.evaluation.during_training import Evaluation, Pictures, extractor_of
 from jaxgen.families import family_of
 from jaxgen.keys import named_key
-from jaxgen.training import loop, population
+from jaxgen.training import loop, machine, population
 from jaxgen.training.files import write_text
 from jaxgen.training.monitor import Monitor
 from jaxgen.training.run import Run
@@ -48,9 +48,8 @@ def sweep(plan: Plan) -> Path:
         fresh = Start(state, training.zero_totals(state), looked=True, saved=False)
         Pictures(members[0].spec, loaded.test, jax.random.key(0))  # refuses what cannot be shown
         run = create(plan, identity, loaded, unbegun, held) if run is None else run
-        device = jax.devices()[0]
-        print(f"{len(members)} members of {plan.family} on {options.dataset}: {loaded.num_examples} images, "
-              f"{device.platform} ({device.device_kind})")  # fmt: skip
+        what = f"{len(members)} members of {plan.family} on {options.dataset}"
+        print(f"{what}: {loaded.num_examples} images, {machine.described()}")
         for text in loaded.notes:
             print(text)
         print(f"sweep directory: {run.directory}")
