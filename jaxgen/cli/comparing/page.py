@@ -10,8 +10,8 @@ from typing import NamedTuple
 from jaxgen.cli.comparing.charts import Chart, Dot, Dots, dot_chart, line_chart
 from jaxgen.cli.comparing.choices import Choice, bytes_text, plain_number, rows, seconds_text
 from jaxgen.cli.comparing.costs import SAMPLES, Cost
-from jaxgen.cli.comparing.metrics import explain
 from jaxgen.cli.comparing.pictures import KINDS, Picture, png
+from jaxgen.evaluation.explanations import explain
 from jaxgen.evaluation.records import Protocol, Record
 from jaxgen.evaluation.report import best_of, rows_of
 
