@@ -49,7 +49,7 @@ def report() -> Report:
     hidden[8:, 14:] = True
     heads = {"completions": ("original", "seen", *("guess",) * 6)}
     pictures = [
-        Picture(kind, name, grid(images, 8, hidden), heads.get(kind, ()), f"{kind} of {name}", f"{kind} of {name}")
+        Picture(kind, name, grid(images, 8, hidden), heads.get(kind, ()), f"{kind} of {name}", f"{kind} of {name}", 28)
         for kind in KINDS
         for name in NAMES
     ]

@@ -218,7 +218,7 @@ def png(pixels: np.ndarray, title: str, description: str = "", **fields: str) ->
         if text:
             words.add_text(name, text[:_MOST])
     with io.BytesIO() as file:
-        Image.fromarray(pixels).save(file, format="PNG", pnginfo=words)
+        Image.fromarray(pixels).save(file, format="PNG", pnginfo=words, optimize=pixels.shape[-1] == 4)
         return file.getvalue()
 
 

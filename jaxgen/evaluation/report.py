@@ -132,7 +132,7 @@ def _measures_legend(figure: Any, names: Mapping[str, str], found: Sequence[Reco
     entries: list[Any] = [
         Patch(color=f"C{place % 10}", label=f"{place + 1}: {name}") for place, name in enumerate(names.values())
     ]
-    line = {"color": "black", "linewidth": 1}
+    line: dict[str, Any] = {"color": "black", "linewidth": 1}
     if any(record.calibration is not None for record in found):
         entries.append(Line2D([], [], linestyle="--", label="real images in the model's place", **line))
     if any(record.standard_error is not None for record in found):
