@@ -217,7 +217,7 @@ def how_drawn(spec: Spec, state: Any, binary: bool) -> str:
     """How samples that are shown come to be, in words; ``binary``: whether the data are."""
     averaged = getattr(state, "ema", None) is not None
     weights = (
-        "averaged weights: the moving average of those of the last steps" if averaged else "its weights of this step"
+        "averaged weights: the moving average of those of the last steps" if averaged else "the weights of this step"
     )
     drawn = f"Drawn at random from the prior, with {weights}"
     if family_of(spec).likelihood(spec) is None:

@@ -10,6 +10,7 @@ A character that the font (DejaVu Sans, which comes with Matplotlib) cannot draw
 import functools
 import importlib.util
 import io
+import math
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -54,24 +55,26 @@ def one_line(text: str) -> str:
 
 
 @functools.cache
-def _font(size: int) -> Any:
-    """Matplotlib's own font, found without importing it, which takes half a second."""
+def _font(size: int, shaped: bool = True) -> Any:
+    """Matplotlib's own font, found without importing it, which takes half a second; letters are shaped by those beside
+    them, as Arabic needs, where Pillow can."""
     from PIL import ImageFont
 
     found = importlib.util.find_spec("matplotlib")
     if found is None or not found.submodule_search_locations:
         raise ModuleNotFoundError("pictures are titled with Matplotlib's font: pip install matplotlib")
     (folder,) = found.submodule_search_locations
-    return ImageFont.truetype(str(Path(folder) / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+    path = str(Path(folder) / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf")
+    return ImageFont.truetype(path, size, layout_engine=None if shaped else ImageFont.Layout.BASIC)
 
 
 @functools.cache
 def _drawn(character: str) -> bytes:
-    """A character's pixels."""
+    """A character's pixels, by itself."""
     from PIL import Image, ImageDraw
 
     picture = Image.new("L", (32, 32))
-    ImageDraw.Draw(picture).text((8, 8), character, fill=255, font=_font(HEAD))
+    ImageDraw.Draw(picture).text((8, 8), character, fill=255, font=_font(HEAD, shaped=False))
     return picture.tobytes()
 
 
@@ -102,9 +105,10 @@ def named(kind: str, number: int, names: Sequence[str] | None) -> str:
     ``kind`` is what they are, as "class"; ``names`` are those from number 0 on, or None where there are none.
     """
     name = "" if names is None or number >= len(names) else one_line(names[number])
-    if not name:
+    shown = drawable(name)
+    if not shown:
         return f"{kind} {number}"
-    return name if SQUARE not in drawable(name) else f"{kind} {number}: {name}"
+    return name if SQUARE not in shown else f"{kind} {number}: {name}"
 
 
 def _wrapped(text: str, size: int, width: float) -> list[str]:
@@ -130,9 +134,10 @@ def _sentence(name: str, texts: Iterable[str]) -> str:
 
 
 def enlargement(image_shape: Sequence[int], side: int = 56) -> int:
-    """Pixels of a picture for a pixel of images [H, W, C], so that they are about ``side`` wide or high; 1 of large
-    ones."""
-    return max(1, round(side / max(image_shape[:2])))
+    """Pixels of a picture for one of images [H, W, C], so that they are about as large as a square of that ``side``;
+    1 of large ones."""
+    height, width = image_shape[:2]
+    return max(1, round(side / math.sqrt(height * width)))
 
 
 def enlarged(pixels: np.ndarray, scale: int) -> np.ndarray:
@@ -162,6 +167,9 @@ def titled(
     if not title:
         raise ValueError("a picture needs a title that says what it shows")
     height, width = pixels.shape[:2]
+    heard = (note, _sentence("Columns", (name for name, _ in columns)), _sentence("Rows, from above", rows))
+    if SQUARE in drawable("".join((title, note, *rows, *(name for name, _ in columns)))):
+        note = f"{note} {SQUARE}: not in the font; the file's description has it.".strip()
     names = [shortened(drawable(row), LONGEST // 2) for row in rows]
     left = GAP + max((int(_font(HEAD).getlength(name)) + GAP for name in names), default=0)
     whole = max(left + width + GAP, NARROWEST)
@@ -189,7 +197,6 @@ def titled(
             place = (left - GAP, top + pitch * (number + 0.5))
             draw.text(place, name, fill=INK, font=_font(HEAD), anchor="rm")
     canvas.paste(Image.fromarray(pixels), (left, top))
-    heard = (note, _sentence("Columns", (name for name, _ in columns)), _sentence("Rows, from above", rows))
     return Picture(np.asarray(canvas), title, " ".join(filter(None, heard)), ((left, top, width, height),))
 
 
@@ -296,8 +303,13 @@ def _legend_texts(legend: Any) -> list[str]:
 
 
 def _tick_names(axis: Any) -> list[str]:
-    """Names that somebody gave to an axis's ticks; none of those that are numbers."""
-    return list(getattr(axis.get_major_formatter(), "seq", []))
+    """Names that somebody gave to an axis's ticks; none where they are Matplotlib's own numbers."""
+    from matplotlib.ticker import FixedFormatter, FuncFormatter
+
+    formatter = axis.get_major_formatter()
+    if not isinstance(formatter, FixedFormatter | FuncFormatter):
+        return []
+    return [formatter(value, place) for place, value in enumerate(axis.get_majorticklocs())]
 
 
 def _words_of(axes: Any) -> str:
@@ -315,7 +327,7 @@ def _make_drawable(figure: Any) -> None:
     """Leave no text in a figure that Matplotlib cannot draw, or takes for a formula."""
     from matplotlib.text import Text
 
-    width = figure.get_figwidth() * figure.dpi
+    width, height = figure.get_size_inches() * figure.dpi
     for axes in figure.axes:
         ticks = set()
         for axis in (axes.xaxis, axes.yaxis):
@@ -323,13 +335,18 @@ def _make_drawable(figure: Any) -> None:
             ticks |= {id(text) for text in axis.findobj(Text) if text is not axis.label}
             if names := _tick_names(axis):
                 lines = ((shortened(drawable(line)) for line in name.split("\n")) for name in names)
-                axis.get_major_formatter().seq = ["\n".join(each).replace("$", r"\$") for each in lines]
+                axis.set_ticks(axis.get_majorticklocs(), ["\n".join(each).replace("$", r"\$") for each in lines])
         for text in axes.findobj(Text):
             if id(text) not in ticks:
                 _plain(text)
         place = axes.get_subplotspec()
-        share = 1 if place is None else len(place.colspan) / place.get_gridspec().ncols
-        _break(axes.title, 0.78 * share * width)
+        rows, columns = (1, 1) if place is None else place.get_gridspec().get_geometry()
+        for text, length in (
+            (axes.title, width / columns),
+            (axes.xaxis.label, width / columns),
+            (axes.yaxis.label, height / rows),
+        ):
+            _break(text, 0.78 * length)
     for legend in (*figure.legends, *filter(None, (axes.get_legend() for axes in figure.axes))):
         for text in legend.get_texts():
             _plain(text)

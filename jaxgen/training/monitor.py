@@ -25,7 +25,7 @@ def not_seen(channels: int) -> str:
     """What a picture does not show of images of so many channels, in words; nothing of grey and of colour."""
     if channels in (1, 3):
         return ""
-    return f"Of {channels} channels the first{' is seen, as grey' if channels == 2 else ' three are seen, as colour'}."
+    return f"Of {channels} channels the first {'is seen, as grey' if channels == 2 else 'three are seen, as colour'}."
 
 
 def image_grid(images: np.ndarray, columns: int | None = None, padding: int = 2) -> np.ndarray:
@@ -56,8 +56,10 @@ def image_grid(images: np.ndarray, columns: int | None = None, padding: int = 2)
 
 
 def interleaved(*parts: Any, columns: int) -> np.ndarray:
-    """Rows of a grid: one of the first images [N, H, W, C], below it one of the second, and so on; the last ones are
-    filled up with white."""
+    """Rows of a grid: one of the first images [N, H, W, C], below it one of the second, and so on.
+
+    Each is of so many ``columns``, the last ones filled up with white.
+    """
     rows = [np.asarray(part[i : i + columns]) for i in range(0, len(parts[0]), columns) for part in parts]
     white = 255 if rows[0].dtype == np.uint8 else 1
     return np.concatenate(
@@ -83,7 +85,7 @@ def titled_grid(
       note: what else is to be known; that channels are not seen is added.
       rows: names of the rows.
       heads: names of the columns, each with how many it is above.
-      side: about how many pixels wide or high an image becomes, where that makes it larger.
+      side: about how many pixels wide and high an image becomes, where that makes it larger.
     """
     images = np.asarray(images)
     scale = enlargement(images.shape[1:], side) if images.ndim == 4 else 1
