@@ -134,8 +134,10 @@ def _sentence(name: str, texts: Iterable[str]) -> str:
 
 
 def enlargement(image_shape: Sequence[int], side: int = 56) -> int:
-    """Pixels of a picture for one of images [H, W, C], so that they are about as large as a square of that ``side``;
-    1 of large ones."""
+    """Pixels of a picture for a pixel of images, so that they are about as large as a square of that ``side``.
+
+    1 of large ones. ``image_shape`` is [H, W, C].
+    """
     height, width = image_shape[:2]
     return max(1, round(side / math.sqrt(height * width)))
 
@@ -230,7 +232,7 @@ def png(pixels: np.ndarray, title: str, description: str = "", **fields: str) ->
 
 
 def save_picture(path: Path, picture: Picture) -> None:
-    """Write a picture to a PNG file, whole or not at all; its folder is made.
+    """Write a picture to the path of a PNG file, whole or not at all; its folder is made.
 
     Its field ``Images`` says where the images alone are: left, top, width and height, of each part.
     """
@@ -240,16 +242,19 @@ def save_picture(path: Path, picture: Picture) -> None:
 
 
 def save_image(path: Path, pixels: np.ndarray, title: str) -> None:
-    """Write one image, uint8 [height, width, 3], to a PNG file as it is, whole or not at all: its title is in the file
-    alone."""
+    """Write one image to the path of a PNG file, whole or not at all.
+
+    Its ``pixels``, uint8 [height, width, 3], are all that is seen; the title is in the file alone.
+    """
     with replacing(path) as partial:
         partial.write_bytes(png(pixels, title))
 
 
 def save_animation(path: Path, frames: Sequence[Picture], milliseconds: int = 80) -> None:
-    """Write pictures of one size to a GIF file that shows one after the other and goes on and on, whole or not at all.
+    """Write pictures of one size to the path of a GIF file, whole or not at all.
 
-    Of greys every level is kept.
+    It shows one of the ``frames`` after the other, each for so many ``milliseconds``, and goes on and on. Of greys every
+    level is kept.
     """
     from PIL import Image
 
@@ -276,7 +281,7 @@ def new_figure(width: float, height: float, layout: str | None = "constrained") 
 
 
 def save_figure(path: Path, figure: Any) -> None:
-    """Write a figure to a PNG file, whole or not at all, with its words in the file.
+    """Write a figure to the path of a PNG file, whole or not at all, with its words in the file.
 
     It needs a title, or one over every panel. Names in its legends and along its axes that are very long are
     shortened, dollars in them are no formulas, and titles are broken into lines.

@@ -56,7 +56,7 @@ def image_grid(images: np.ndarray, columns: int | None = None, padding: int = 2)
 
 
 def interleaved(*parts: Any, columns: int) -> np.ndarray:
-    """Rows of a grid: one of the first images [N, H, W, C], below it one of the second, and so on.
+    """Rows of a grid: one of the images [N, H, W, C] of the first of the parts, below it one of the second, and so on.
 
     Each is of so many ``columns``, the last ones filled up with white.
     """
