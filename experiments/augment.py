@@ -31,10 +31,10 @@ from experiments.augmentation.results import draw, find, seeds, summarize, table
 from jaxgen import data
 from jaxgen.cli.exit_status import command
 from jaxgen.cli.options import flag
+from jaxgen.evaluation.figures import save_picture
 from jaxgen.plain import to_plain
 from jaxgen.training import machine, manifest
 from jaxgen.training.files import exclusive, write_text
-from jaxgen.training.monitor import write_png
 from jaxgen.untrusted import differences
 
 
@@ -97,6 +97,12 @@ def load(options: Options) -> tuple[Dataset, Dataset, int]:
     return training, test, num_classes
 
 
+def class_names(options: Options) -> tuple[str, ...] | None:
+    """The names of the classes from 0 on; None where nobody knows."""
+    places: Any = {"data_dir": options.data_dir, "manual_dir": options.manual_dir}
+    return data.open_source(options.dataset, options.train_split, **places).class_names
+
+
 def run(options: Options) -> Path:
     """Train what is missing, measure, and write the tables and the pictures; returns the folder."""
     options.check()
@@ -122,8 +128,8 @@ def run(options: Options) -> Path:
             write(path, {"settings": settings, "runs": runs})
             shown = seed == options.first_seed and method.threshold == max(options.thresholds)
             if shown and method.family is not None and method.threshold is not None:
-                picture = cell.picture(method.family, method.threshold)
-                write_png(options.out / f"samples_{method.family}_{labels}.png", picture)
+                picture = cell.picture(method.family, method.threshold, class_names(options))
+                save_picture(options.out / f"samples_{method.family}_{labels}.png", picture)
         summary = summarize(options, runs)
         write(path, {"settings": settings, "runs": runs, "summary": summary})
         text = table(options, summary)

@@ -37,6 +37,13 @@ LEVELS: dict[str, tuple[float, ...]] = {  # the first is none at all
     "missing classes": (0.0, 0.2, 0.4, 0.6, 0.8),  # share of the classes
     "copies": (1.0, 3.0, 10.0, 30.0, 100.0),  # of each image
 }
+UNITS = {
+    "blur": "standard deviation in pixels",
+    "noise": "standard deviation, pixels from 0 to 1",
+    "occlusion": "side of a grey square in sides of the image",
+    "missing classes": "share of them",
+    "copies": "number of each image",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -260,25 +267,43 @@ def measure(
     return curves
 
 
+WORDS = {  # of each metric: its name, what real images have, and its unit
+    "frechet_distance": ("Fréchet distance", "lower is better", "features squared"),
+    "kernel_distance": ("kernel distance", "lower is better", "kernel"),
+    "precision": ("precision", "share of the images among real ones", "share"),
+    "recall": ("recall", "share of real ones among the images", "share"),
+    "density": ("density", "real images around each; 1 is usual", "neighbourhoods"),
+    "coverage": ("coverage", "share of real ones with one beside them", "share"),
+}
+
+
 def draw(curves: dict[str, list[dict[str, float]]], title: str, path: Path) -> None:
     """A panel for each metric, with a curve for each corruption."""
-    figure = new_figure(11.0, 6.4)
-    figure.suptitle(title)
+    figure = new_figure(11.0, 7.4)
+    figure.suptitle(f"Real images against images that are damaged more and more: {title}")
     for axes, metric in zip(figure.subplots(2, 3).flat, (*DISTANCES, *SHARES), strict=True):
-        for name, rows in curves.items():
-            axes.plot([row[metric] for row in rows], marker="o", markersize=3, label=name)
-        axes.set_title(metric.replace("_", " "))
-        axes.set_xlabel("level")
+        name, meaning, unit = WORDS[metric]
+        for corruption, rows in curves.items():
+            levels = ", ".join(f"{row['level']:g}" for row in rows)
+            label = f"{corruption} ({UNITS[corruption]}): {levels}"
+            axes.plot([row[metric] for row in rows], marker="o", markersize=3, label=label)
+        axes.set_title(f"{name}\n({meaning})", fontsize="medium")
+        axes.set_xlabel("level of the damage: 0 is none")
         axes.set_xticks(range(max(map(len, curves.values()))))
         axes.grid(alpha=0.3)
         if metric == "frechet_distance":
             axes.set_yscale("log")
+            unit = f"{unit}, logarithmic"
         if metric == "kernel_distance":
             # Unbiased, so below 0 as often as above between real images: a logarithm only beyond its standard error.
             error = max(rows[0]["kernel_distance_standard_error"] for rows in curves.values())
             axes.set_yscale("symlog", linthresh=2 * error)
             axes.set_ylim(bottom=-4 * error)
-    figure.axes[0].legend(fontsize="small")
+            unit = f"{unit}, logarithmic but near 0"
+        axes.set_ylabel(unit, fontsize="small")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    legend = figure.legend(handles, labels, loc="outside lower center", fontsize="small", ncols=2)
+    legend.set_title("what is done to the images, and how much at levels 0, 1, 2, ...", prop={"size": "small"})
     save_figure(path, figure)
 
 

@@ -27,8 +27,8 @@ import jaxgen
 from jaxgen import losses, metrics, networks
 from jaxgen.cli.exit_status import command
 from jaxgen.cli.options import check_seed
+from jaxgen.evaluation.figures import new_figure, save_figure
 from jaxgen.keys import named_key, step_key
-from jaxgen.training.monitor import image_grid, write_png
 
 METHODS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -104,11 +104,37 @@ def train(gan: jaxgen.GAN, options: Options, seed: jax.Array) -> dict[str, tuple
     return results
 
 
-def draw_points(points: np.ndarray, size: int = 120) -> np.ndarray:
-    """A picture of points in the plane, [N, 2] -> floats [size, size, 1]."""
-    edges = np.linspace(-EXTENT, EXTENT, size + 1)
-    counts = np.histogram2d(points[:, 1], points[:, 0], bins=(edges, edges))[0]
-    return np.minimum(1.0 - np.minimum(counts, 2.0) / 2.0, 1.0)[::-1, :, None]
+def draw(path: Path, found: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], options: Options) -> None:
+    """A row a method, a column a seed: samples over the real points of which they are to be.
+
+    Args:
+      path: the .png file.
+      found: by method: modes [seeds], share of good samples [seeds], samples [seeds, N, 2].
+      options: say how they were made.
+    """
+    key, centers = jax.random.key(0), metrics.gaussian_grid()
+    real = np.asarray(metrics.sample_gaussian_mixture(key, options.num_samples, centers, SCALE))
+    seeds = options.seeds
+    figure = new_figure(max(6.0, 2.1 * seeds + 0.5), 2.2 * len(found) + 1.2)
+    grid = figure.subplots(len(found), seeds, squeeze=False, sharex=True, sharey=True)
+    for row, (method, (modes, good, samples)) in zip(grid, found.items(), strict=True):
+        for seed, axes in enumerate(row):
+            axes.plot(*real.T, ".", color="0.75", markersize=3, label=f"{len(real):,} real points")
+            axes.plot(*samples[seed].T, ".", color="C0", markersize=1, label=f"{samples.shape[1]:,} generated points")
+            axes.set_title(f"{int(modes[seed])} of {len(centers)} modes, {good[seed]:.0%} good", fontsize="small")
+            axes.set_xlim(-EXTENT, EXTENT)
+            axes.set_ylim(-EXTENT, EXTENT)
+            axes.set_aspect("equal")
+            axes.tick_params(labelsize="x-small")
+        row[0].set_ylabel(f"{method}\nsecond coordinate", fontsize="small")
+    for seed, axes in enumerate(grid[-1]):
+        axes.set_xlabel(f"first coordinate\nseed {seed}", fontsize="small")
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    legend = figure.legend(handles, labels, loc="outside lower center", fontsize="small", ncols=2, markerscale=4)
+    meaning = "good: within three standard deviations of a mode, which counts where one point is"
+    legend.set_title(meaning, prop={"size": "small"})
+    figure.suptitle(f"GANs on 25 Gaussians after {options.steps:,} steps, averaged weights")
+    save_figure(path, figure)
 
 
 def compare(options: Options) -> None:
@@ -118,23 +144,23 @@ def compare(options: Options) -> None:
         raise ValueError(f"--methods are {', '.join(METHODS)}; --seeds and --steps at least 1")
     check_seed(0, options.seeds, "the seed")
     print(f"{options.seeds} seeds, {options.steps} steps, {options.num_samples} samples; of 25 modes:")
-    pictures = []
+    found = {}
     for method in options.methods:
         began = time.perf_counter()
         program = jax.vmap(functools.partial(train, build(options, method), options))
         results = jax.device_get(program(jnp.arange(options.seeds)))
         seconds = time.perf_counter() - began
         for name, (modes, share, _) in results.items():
-            listed = " ".join(f"{int(found):2d}" for found in modes)
+            listed = " ".join(f"{int(each):2d}" for each in modes)
             print(
                 f"{method:>17} {name:>6}: modes {modes.mean():5.1f} ({listed}), good samples {share.mean():.2f} "
                 f"(+- {share.std():.2f})",
                 flush=True,
             )
         print(f"{'':>17} {seconds:.0f} s")
-        pictures += [draw_points(points) for points in results["EMA"][2]]
+        found[method] = results["EMA"]
     if options.out is not None:
-        write_png(options.out, image_grid(np.stack(pictures), options.seeds))
+        draw(options.out, found, options)
         print(f"picture: {options.out}")
 
 

@@ -35,7 +35,7 @@ from jaxgen import (
     weights,
 )
 from jaxgen.cli.main import VERBS
-from jaxgen.evaluation import evaluator, extractors, measures, records, sample_measures, subject
+from jaxgen.evaluation import evaluator, extractors, figures, measures, records, sample_measures, subject
 from jaxgen.training import (
     checkpoint,
     events,
@@ -260,8 +260,8 @@ def public() -> Iterator[tuple[str, Any]]:
         *((module, list(module.__all__)) for module in (jaxgen, losses, metrics, networks, data)),
         *((m, [n for n, v in vars(m).items() if not n.startswith("_") and getattr(v, "__module__", "") == m.__name__])
           for m in (adversary, augmentation, batches, families, keys, parallel, schedules, jaxgen.modules, jaxgen.spec,
-                    evaluator, extractors, checkpoint, collapse, events, data.batch_feeds, files, loop, manifest,
-                    measures, monitor, plain, population, records, run, sample_measures, sentinel, stopping,
+                    evaluator, extractors, figures, checkpoint, collapse, events, data.batch_feeds, files, loop,
+                    manifest, measures, monitor, plain, population, records, run, sample_measures, sentinel, stopping,
                     data.streaming, subject, trained, untrusted, weights)),
     ]  # fmt: skip
     for module, names in lists:

@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from PIL import Image
 
 from experiments import augment
 from experiments.augmentation import cell as cells
@@ -17,6 +16,7 @@ from experiments.augmentation import generated_images
 from experiments.augmentation.cell import Cell, Family, Method, Options, methods
 from jaxgen import data
 from jaxgen.networks import LeNet
+from tests.pictures import grids, words
 
 # -- The filter and the enlarged set ----------------------------------------------------------------------------------
 
@@ -199,8 +199,10 @@ def test_an_experiment_goes_on_after_a_kill(
     text = (options.out / "table.txt").read_text()
     assert text in capsys.readouterr().out
     assert "| ordinary + VAE (50%, p >= 0.2), over ordinary | " in text
-    with Image.open(options.out / "samples_vae_4.png") as picture:
-        assert picture.size == (2 * (24 * 16 + 2 * 4 + 4), 2 * (3 * 18 + 2))
+    picture = options.out / "samples_vae_4.png"
+    assert "Columns: labelled images, generated and kept, generated and rejected." in words(picture)
+    (grid,) = grids(picture)
+    assert grid.shape == (4 * (3 * 18 + 2), 4 * (3 * (8 * 18 + 2) + 2 * 4), 3)
     assert (options.out / "gain.png").stat().st_size > 10_000
     # With other settings the numbers would not be comparable.
     with pytest.raises(ValueError, match=r"other settings \(steps was 12, now 13\): use another --out"):

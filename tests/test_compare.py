@@ -26,12 +26,13 @@ from jaxgen.cli.comparing.pictures import KINDS, Picture, glance, grid
 from jaxgen.cli.gan_options import GANOptions
 from jaxgen.evaluation.records import Protocol, Record
 from jaxgen.training.run import Run, to_plain
+from tests.pictures import words
 
 NAMES = ("DCGAN", "VAE", 'a <b>bold</b> model & its "name"')
 
 
 def record_of(
-    model: str, metric: str, value: float, error: float | None = 0.01, better: str = "lower", real: float = 0.02
+    model: str, metric: str, value: float, error: float | None = 0.01, better: str = "lower", real: float | None = 0.02
 ) -> Record:
     protocol = Protocol(metric, 1, "unit", better, "some_images", "test", "ab" * 32, "none", 250, 250)
     return Record(value, error, real, protocol, model, 7, "cd" * 32, 0, (("jax", "0"),))
@@ -49,7 +50,7 @@ def report() -> Report:
     hidden[8:, 14:] = True
     heads = {"completions": ("original", "seen", *("guess",) * 6)}
     pictures = [
-        Picture(kind, name, grid(images, 8, hidden), heads.get(kind, ()), f"{kind} of {name}", f"{kind} of {name}")
+        Picture(kind, name, grid(images, 8, hidden), heads.get(kind, ()), f"{kind} of {name}", f"{kind} of {name}", 28)
         for kind in KINDS
         for name in NAMES
     ]
@@ -324,7 +325,9 @@ def test_the_whole_command(tmp_path: Path, capsys: Any) -> None:
     assert compare.main(["--out", str(out), *arguments]) == 0
     names = {path.name for path in out.iterdir()}
     assert {"report.html", "records.json", "pictures", "evaluation", "runs", "comparison.json"} <= names
-    assert len(list((out / "pictures").glob("*.png"))) == 5 * len(KINDS) + 6
+    written = list((out / "pictures").glob("*.png"))
+    assert len(written) == 5 * len(KINDS) + 6
+    assert all(words(path) for path in written)
     text = (out / "report.html").read_text()
     assert "Five generative models of npz" in text
     assert "Convolutional VAE" in text

@@ -21,6 +21,7 @@ from jaxgen.evaluation import evaluator, extractors, measures, records, referenc
 from jaxgen.evaluation.sample_measures import SAMPLE_MEASURES, Side, Sides
 from jaxgen.evaluation.subject import Settings
 from jaxgen.training.run import Run
+from tests.pictures import words
 
 NUM = 200
 EXTRACTOR = "lenet_fashion_mnist"
@@ -139,6 +140,12 @@ def check_what_is_measured(out: Path, found: list[records.Record], runs: list[Pa
     assert {"FD-LeNet-FashionMNIST", "Parzen", "SW-pixels", "nearest-SSIM"} <= gan
     table = (out / "table.txt").read_text()
     assert all(metric in table for metric in vae)
+    for name, said in (
+        ("measures", "real images in the model's place"),
+        ("latents", " active"),
+        ("samples", "below each the nearest of the"),
+    ):
+        assert said in words(out / f"{name}.png"), name
     assert {"records.json", "table.txt", "measures.png", "samples.png", "latents.png"} == {
         p.name for p in out.iterdir()
     }

@@ -20,7 +20,9 @@ from jaxgen import data
 from jaxgen.cli import parsing as options
 from jaxgen.cli import plot, runs, sample, train
 from jaxgen.training import machine
+from jaxgen.training.monitor import image_grid
 from jaxgen.training.run import Run, from_plain, to_plain
+from tests.pictures import grids, words
 
 TINY: dict[str, list[str]] = {
     "vae": ["vae", "--hidden", "16", "--latent-dim", "3", "--batch-size", "32"],
@@ -100,8 +102,11 @@ def test_train_leaves_a_run_and_sample_opens_it(family: str, npz: str, tmp_path:
     assert images.shape == (7, 28, 28, 1)
     assert 0.0 <= images.min() < images.max() <= 1.0
     assert sample.main([str(workdir), "--num", "9", "--out", str(grid)]) == 0
-    with Image.open(grid) as picture:
-        assert picture.size == (2 * (3 * 30 + 2), 2 * (3 * 30 + 2))
+    assert words(grid).startswith(f"9 samples of run, a {family.upper()}, step 100\n")
+    (picture,) = grids(grid)
+    assert sample.main([str(workdir), "--num", "9", "--out", str(arrays)]) == 0
+    with np.load(arrays) as archive:
+        np.testing.assert_array_equal(picture[::2, ::2], image_grid(archive["images"]))
 
     other = tmp_path / "other"
     assert train.main([*arguments[:-1], str(other), "--init-from", str(workdir), "--seed", "5"]) == 0
@@ -241,8 +246,11 @@ def test_conditional_models_draw_one_class_a_row(family: str, npz: str, tmp_path
     workdir = tmp_path / "run"
     arguments = [*TINY[family], "--conditional", "--dataset", npz, "--steps", "4", "--workdir", str(workdir)]
     assert train.main(arguments) == 0
-    with Image.open(workdir / "samples" / "samples_00000004.png") as grid:
-        assert grid.size == (2 * (8 * 30 + 2), 2 * (10 * 30 + 2))  # small pictures are shown twice as large
+    picture = workdir / "samples" / "samples_00000004.png"
+    (grid,) = grids(picture)
+    assert grid.shape == (2 * (10 * 30 + 2), 2 * (8 * 30 + 2), 3)  # small pictures are shown twice as large
+    assert f"Samples of a {family.upper()} trained on npz, seed 0, step 4\n" in words(picture)
+    assert "Rows, from above: class 0, class 1, class 2, class 3, class 4, class 5," in words(picture)
     drawn = tmp_path / "drawn.npz"
     assert sample.main([str(workdir), "--num", "24", "--out", str(drawn)]) == 0
     np.testing.assert_array_equal(np.load(drawn)["labels"], np.repeat([0, 1, 2], 8))

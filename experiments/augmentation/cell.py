@@ -18,12 +18,13 @@ from jaxgen.batches import to_float
 from jaxgen.cli.options import check_least, check_seed
 from jaxgen.cli.parsing import FAMILIES
 from jaxgen.data.batch_feeds import batch_at
+from jaxgen.evaluation.figures import Picture, enlarged, enlargement, named, titled
 from jaxgen.families import family_of
 from jaxgen.keys import named_key
 from jaxgen.networks import LeNet
 from jaxgen.plain import Spec, init_state
 from jaxgen.training.loop import all_finite
-from jaxgen.training.monitor import image_grid
+from jaxgen.training.monitor import image_grid, not_seen
 from jaxgen.training.run_data import dataset_name
 
 Dataset = dict[str, np.ndarray]
@@ -278,25 +279,33 @@ class Cell:
         }
         return self.fit(enlarged, method.ordinary), told
 
-    def picture(self, family: Family, threshold: float, num: int = SHOWN) -> np.ndarray:
+    def picture(self, family: Family, threshold: float, class_names: Any = None, num: int = SHOWN) -> Picture:
         """A row a class: labelled images, generated ones that passed, and some that did not."""
         _, found = self._filtered[family, threshold]
-        groups = (
-            (np.asarray(to_float(self.dataset["image"])), self.dataset["label"]),
-            (found.image, found.label),
-            (found.rejected_image, found.rejected_label),
-        )
+        groups = {
+            "labelled images": (np.asarray(to_float(self.dataset["image"])), self.dataset["label"]),
+            "generated and kept": (found.image, found.label),
+            "generated and rejected": (found.rejected_image, found.rejected_label),
+        }
         shape = self.dataset["image"].shape[1:]
-        white = np.ones((shape[0], shape[1] // 4, shape[2]), np.float32)
-        rows = []
+        scale = enlargement(shape)
+        gap = max(1, shape[1] // 4) * scale
+        parts = []
         for number in range(self.num_classes):
-            parts = []
-            for images, labels in groups:
+            for images, labels in groups.values():
                 some = images[labels == number][:num]
-                filled = np.concatenate([some, np.ones((num - len(some), *shape), np.float32)])
-                parts += [np.concatenate(list(filled), axis=1), white]
-            rows.append(np.concatenate(parts[:-1], axis=1))
-        return image_grid(np.stack(rows), columns=1)
+                parts.append(np.concatenate([some, np.ones((num - len(some), *shape), np.float32)]))
+        grids = [enlarged(image_grid(np.concatenate(parts[i :: len(groups)]), num), scale) for i in range(len(groups))]
+        white = np.full((grids[0].shape[0], gap, 3), 255, np.uint8)
+        parted = [each for grid in grids for each in (grid, white)][:-1]
+        title = f"{self.options.title}, {self.labels} labels a class: what the {family.upper()} makes for each class"
+        note = (
+            f"Kept are images of which a classifier gives their class a probability of {threshold:g} or more. "
+            f"White: there are no more. {not_seen(shape[-1])}"
+        )
+        heads = [(name, 1) for name in groups]
+        rows = [named("class", number, class_names) for number in range(self.num_classes)]
+        return titled(np.concatenate(parted, axis=1), title, note, rows, heads)
 
 
 @functools.cache

@@ -105,17 +105,26 @@ def draw(options: Options, summary: Sequence[Record], path: Path) -> None:
         # Over the ordinary augmentation where it is in both: over none that would hide what is generated.
         for base in list(rows[0]["gains"])[-1:]:
             _error_bars(right, x, [row["gains"][base] for row in rows], f"C{number}", f"{name}, over {base}")
-    left.set_ylabel("accuracy, %")
-    right.set_ylabel("paired gain in accuracy, points")
+    left.set_title("Accuracy of a classifier (higher is better)", fontsize="medium")
+    right.set_title("What generated images add (above 0: they help)", fontsize="medium")
+    left.set_ylabel(f"accuracy on {'test images' if options.measure_on == 'test' else 'other training images'}, %")
+    right.set_ylabel("paired gain in accuracy, percentage points")
     right.axhline(0.0, color="black", linewidth=0.8)
     for axes in (left, right):
         axes.set_xscale("log")
         axes.set_xticks(options.labels, [str(labels) for labels in options.labels])
         axes.minorticks_off()
-        axes.set_xlabel("labelled images a class")
+        axes.set_xlabel("labelled images of each class (logarithmic)")
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
-    figure.suptitle(f"{options.title}, {options.seeds} seeds, mean and standard error")
+    figure.suptitle(
+        f"Generated images as augmentation, {options.title}: mean and standard error of {options.seeds} seeds"
+    )
+    if any(method.family for method in methods(options)):
+        meaning = (
+            "In brackets: share of generated images, and p, the least probability of its class by which one is kept"
+        )
+        figure.supxlabel(meaning, fontsize="small")
     save_figure(path, figure)
 
 

@@ -144,7 +144,8 @@ def train(options: Options) -> Path:
         if run is not None:
             run.check_identity(run_identity)
         key = jax.random.key(options.seed)
-        pictures = Pictures(spec, loaded.test, key)
+        trained = f"trained on {dataset_name(options.dataset)}, seed {options.seed}"
+        pictures = Pictures(spec, loaded.test, key, trained, loaded.class_names)
         training = build_loop(options, spec, loaded, mesh)
         held.callback(training.close)
         state = initial_state(options, spec, loaded, training, None if run is None else run.steps())

@@ -21,10 +21,11 @@ from tqdm import tqdm
 
 from jaxgen.cli.exit_status import command
 from jaxgen.cli.options import check_least, check_seed, checkpoint
-from jaxgen.evaluation.during_training import COLUMNS, class_rows
+from jaxgen.evaluation.during_training import COLUMNS, class_rows, class_titles, how_drawn, of_the_classes
+from jaxgen.evaluation.figures import Picture, named, save_image, save_picture
 from jaxgen.trained import Trained, class_number, load
 from jaxgen.training.files import replacing
-from jaxgen.training.monitor import image_grid, write_png
+from jaxgen.training.monitor import image_grid, not_seen, titled_grid
 from jaxgen.training.run import Run
 
 CHUNK = 500
@@ -74,8 +75,30 @@ def draws(model: Trained, options: Options, labels: np.ndarray | None) -> Iterat
         yield np.asarray(model.in_units(drawn))[: options.num - i]
 
 
-def write_pictures(folder: Path, drawn: Iterable[np.ndarray], names: Sequence[str] | None) -> None:
-    """A PNG file a sample, by its number and, where there are some, the name of its class; all of them or none."""
+def origin(model: Trained, options: Options) -> str:
+    """Of what the samples are, in words."""
+    return f"{options.run.resolve().name}, a {model.family.title}, step {int(model.state.step):,}"
+
+
+def grid(model: Trained, options: Options, images: np.ndarray, labels: np.ndarray | None) -> Picture:
+    """All samples [N, H, W, C] in one picture, with the names of their classes where there are some."""
+    note = f"{how_drawn(model.spec, model.state, model.image_type == 'bool')} Seed {options.seed}."
+    title = f"{len(images)} sample{'s' * (len(images) > 1)} of {origin(model, options)}"
+    if labels is None:
+        return titled_grid(images, None, title, note)
+    labels = labels[: len(images)]
+    if options.label is not None:
+        return titled_grid(images, None, f"{title}: {named('class', int(labels[0]), model.class_names)}", note)
+    rows = class_titles(labels, COLUMNS, model.class_names)
+    some = of_the_classes(len(set(labels.tolist())), model.num_classes)
+    return titled_grid(images, COLUMNS, title, f"{note} {some}", rows)
+
+
+def write_pictures(folder: Path, drawn: Iterable[np.ndarray], names: Sequence[str] | None, what: str) -> None:
+    """A PNG file a sample, by its number and, where there are some, the name of its class; all of them or none.
+
+    They are images alone, for programs; that they are samples of ``what`` is in the files' words.
+    """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} exists: give --out a new folder, or a file ending in .png or .npz")
     suffixes = None if names is None else [f"_{re.sub('[^A-Za-z0-9_-]+', '-', name)}" for name in names]
@@ -86,7 +109,11 @@ def write_pictures(folder: Path, drawn: Iterable[np.ndarray], names: Sequence[st
         whole.mkdir()
         for number, image in enumerate(images):
             file = f"{number:06d}{'' if suffixes is None else suffixes[number]}.png"
-            write_png(whole / file, image_grid(image[None], padding=0), scale=1)
+            words = (
+                f"Sample {number} of {what}{'' if names is None else f': {names[number]}'}",
+                not_seen(image.shape[-1]),
+            )
+            save_image(whole / file, image_grid(image[None], padding=0), ". ".join(filter(None, words)))
         whole.replace(folder)  # an empty folder gives way
 
 
@@ -107,11 +134,12 @@ def sample(options: Options) -> Path:
     names = None if labels is None or model.class_names is None else [model.class_names[label] for label in labels]
     drawn = draws(model, options, labels)
     if options.out.suffix == "":
-        write_pictures(options.out, drawn, names if labels is None else names or list(map(str, labels)))
+        listed = names if labels is None else names or list(map(str, labels))
+        write_pictures(options.out, drawn, listed, origin(model, options))
         return options.out
     images = np.concatenate(list(drawn))
     if options.out.suffix == ".png":
-        write_png(options.out, image_grid(images, None if labels is None or options.label is not None else COLUMNS))
+        save_picture(options.out, grid(model, options, images, labels))
         if names is not None:
             print(f"classes, row by row: {', '.join(dict.fromkeys(names[: options.num]))}")
     else:

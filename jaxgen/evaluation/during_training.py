@@ -1,7 +1,7 @@
 """What a run is watched with: numbers on the test split, and grids of pictures."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from jaxgen.batches import to_float
 from jaxgen.data import spread
 from jaxgen.evaluation import extractors
 from jaxgen.evaluation.extractors import Extractor
+from jaxgen.evaluation.figures import named
 from jaxgen.evaluation.subject import BATCH, Settings, Subject
 from jaxgen.families import family_of
 from jaxgen.keys import named_key
@@ -202,13 +203,48 @@ def _active_units(means: list[tuple[jax.Array, ...]]) -> dict[str, float]:
     }
 
 
-class Pictures:
-    """Grids from the same latents and the same test images every time."""
+def class_titles(rows: np.ndarray | None, columns: int, names: Sequence[str] | None) -> list[str]:
+    """What the rows of a grid with one class a row are called, of its labels as `class_rows` gives them."""
+    return [] if rows is None else [named("class", int(label), names) for label in rows[::columns]]
 
-    def __init__(self, spec: Spec, test: Dataset, key: jax.Array) -> None:
+
+def of_the_classes(shown: int, there: int | None) -> str:
+    """That a grid shows some classes of more, in words."""
+    return "" if there is None or shown >= there else f"The first {shown} of {there} classes."
+
+
+def how_drawn(spec: Spec, state: Any, binary: bool) -> str:
+    """How samples that are shown come to be, in words; ``binary``: whether the data are."""
+    averaged = getattr(state, "ema", None) is not None
+    weights = (
+        "averaged weights: the moving average of those of the last steps" if averaged else "the weights of this step"
+    )
+    drawn = f"Drawn at random from the prior, with {weights}"
+    if family_of(spec).likelihood(spec) is None:
+        return f"{drawn}."
+    return f"{drawn}; each is the decoder's mean{', the probability that a pixel is white' if binary else ''}."
+
+
+class Pictures:
+    """Grids from the same latents and the same test images every time.
+
+    Their titles say what they are of: ``trained`` says on what the model was, as "trained on mnist, seed 0", and
+    ``class_names`` are those of a conditional model.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        test: Dataset,
+        key: jax.Array,
+        trained: str = "",
+        class_names: Sequence[str] | None = None,
+    ) -> None:
         self._spec = spec
         self._key = named_key(key, "pictures")
         self._images = {name: array[:PAIRS] for name, array in test.items()}
+        self._of = f"{family_of(spec).title} {trained}".strip()
+        self._class_names = class_names
 
     def __call__(self, state: Any, step: int, monitor: Monitor) -> list[Path]:
         """Write the grids of a state; none for data that are not images."""
@@ -217,12 +253,25 @@ class Pictures:
         labels = class_rows(self._spec)
         num, columns = (GRID, None) if labels is None else (len(labels), COLUMNS)
         family, written = family_of(self._spec), []
+        binary = self._images["image"].dtype == np.bool_
         if family.sample is not None:
             samples = family.sample(self._spec, state, self._key, num, labels)
-            written.append(monitor.show(step, "samples", np.asarray(samples), columns))
+            rows = class_titles(labels, COLUMNS, self._class_names)
+            some = of_the_classes(len(rows), family.num_classes(self._spec, family.decoder))
+            note = f"{how_drawn(self._spec, state, binary)} {some}"
+            title = f"Samples of a {self._of}, step {step:,}"
+            written.append(
+                monitor.show(step, "samples", np.asarray(samples), columns, title=title, note=note, rows=rows)
+            )
         if family.reconstruct is None:
             return written
         originals = to_float(self._images["image"])
         rebuilt = family.reconstruct(self._spec, state, self._images, self._key)
-        rows = interleaved(originals, rebuilt, columns=COLUMNS)
-        return [*written, monitor.show(step, "reconstructions", rows, COLUMNS)]
+        pairs = interleaved(originals, rebuilt, columns=COLUMNS)
+        rows = ["image", "rebuilt"] * -(-len(originals) // COLUMNS)
+        title = f"Test images and their reconstructions by a {self._of}, step {step:,}"
+        note = f"The first {len(originals)} test images; below each, what the model makes of it: encoded, then decoded."
+        return [
+            *written,
+            monitor.show(step, "reconstructions", pairs, COLUMNS, title=title, note=note, rows=rows),
+        ]

@@ -1,18 +1,20 @@
 """What jaxgen evaluate found, side by side: a table, and pictures."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from jaxgen.batches import to_float
 from jaxgen.evaluation import records
-from jaxgen.evaluation.figures import new_figure, save_figure
+from jaxgen.evaluation.explanations import explain
+from jaxgen.evaluation.figures import new_figure, one_line, save_figure, save_picture, stacked
 from jaxgen.evaluation.records import Protocol, Record
 from jaxgen.evaluation.sample_measures import nearest
 from jaxgen.training.files import write_text
-from jaxgen.training.monitor import image_grid, interleaved
+from jaxgen.training.monitor import interleaved, titled_grid
 
 COLUMNS = 4  # panels in a row
 SHOWN = 32  # samples of each run
@@ -77,61 +79,105 @@ def table(found: Sequence[Record]) -> str:
     return "\n".join([*padded, "", *notes]) + "\n"
 
 
+def short_names(models: Iterable[str]) -> dict[str, str]:
+    """What pictures call models, by what records call them: the last part of the path, where these all differ."""
+    models = list(dict.fromkeys(models))
+    ends = [Path(model).name for model in models]
+    return {
+        model: one_line(name)
+        for model, name in zip(models, ends if len(set(ends)) == len(ends) else models, strict=True)
+    }
+
+
 def draw_measures(path: Path, found: Sequence[Record]) -> None:
     """A panel a protocol: a bar a model with two standard errors, and a line where real images are."""
-    rows = [(p, {m: r for m, r in row.items() if math.isfinite(r.value)}) for p, row in rows_of(found)]
-    rows = [(protocol, row) for protocol, row in rows if row]
-    height = max(1, -(-len(rows) // COLUMNS))
-    figure = new_figure(3.2 * COLUMNS, 2.3 * height)
-    models = list(dict.fromkeys(record.model for record in found))
+    rows = rows_of(found)
+    names = short_names(record.model for record in found)
+    columns = min(COLUMNS, len(rows))
+    height = -(-len(rows) // columns)
+    figure = new_figure(3.2 * max(2, columns), 2.4 * height + 0.6 + 0.2 * len(names))
     for number, (protocol, row) in enumerate(rows):
-        axes = figure.add_subplot(height, COLUMNS, number + 1)
-        arrow = {"lower": " (lower is better)", "higher": " (higher is better)", "neither": ""}[protocol.better]
-        axes.set_title(f"{protocol.metric}{arrow}", fontsize="small")
-        for place, model in enumerate(models):
-            if model in row:
-                error = row[model].standard_error
-                axes.bar(
-                    place,
-                    row[model].value,
-                    yerr=None if error is None else 2 * error,
-                    capsize=4,
-                    color=f"C{place % 10}",
-                )
+        axes = figure.add_subplot(height, columns, number + 1)
+        end = f"{protocol.better} is better" if protocol.better != "neither" else "neither end is better"
+        title = explain(protocol.metric).title
+        own = "" if title == protocol.metric else f"{protocol.metric}, "
+        axes.set_title(f"{title}\n({own}{end})", fontsize="small")
+        for place, model in enumerate(names):
+            record = row.get(model)
+            if record is not None and math.isfinite(record.value):
+                error = None if record.standard_error is None else 2 * record.standard_error
+                axes.bar(place, record.value, yerr=error, capsize=4, color=f"C{place % 10}")
+            else:
+                said = "none" if record is None else f"{record.value:g}"
+                middle = axes.get_xaxis_transform()  # data across, the panel's height up
+                axes.text(place, 0.5, said, transform=middle, ha="center", rotation=90, fontsize="x-small")
         calibration = next((r.calibration for r in row.values() if r.calibration is not None), None)
         if calibration is not None and math.isfinite(calibration):
             axes.axhline(calibration, color="black", linestyle="--", linewidth=1)
-        axes.set_xticks(range(len(models)), [Path(m).name for m in models], rotation=20, fontsize="x-small")
+        axes.set_xticks(range(len(names)), [str(place + 1) for place in range(len(names))], fontsize="x-small")
+        axes.set_xlim(-0.8, len(names) - 0.2)
+        axes.set_ylabel(protocol.unit, fontsize="x-small")
         axes.tick_params(axis="y", labelsize="x-small")
         axes.grid(axis="y", alpha=0.3)
+    _measures_legend(figure, names, found)
+    data = sorted({f"{protocol.dataset}, split {protocol.split}" for protocol, _ in rows})
+    figure.suptitle(f"Measured on {'; '.join(data)}")
     save_figure(path, figure)
+
+
+def _measures_legend(figure: Any, names: Mapping[str, str], found: Sequence[Record]) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    entries: list[Any] = [
+        Patch(color=f"C{place % 10}", label=f"{place + 1}: {name}") for place, name in enumerate(names.values())
+    ]
+    line: dict[str, Any] = {"color": "black", "linewidth": 1}
+    if any(record.calibration is not None for record in found):
+        entries.append(Line2D([], [], linestyle="--", label="real images in the model's place", **line))
+    if any(record.standard_error is not None for record in found):
+        entries.append(Line2D([], [], marker="|", markersize=9, label="two standard errors to either side", **line))
+    figure.legend(handles=entries, loc="outside lower left", fontsize="small", ncols=2)
 
 
 def draw_samples(path: Path, samples: Mapping[str, tuple[np.ndarray, np.ndarray, str]]) -> None:
     """For each run, samples above their nearest neighbours, of (samples, images with these, what those images are)."""
-    figure = new_figure(9.0, 0.4 + 2.4 * len(samples))
-    for number, (name, (images, known, among)) in enumerate(samples.items()):
+    pictures = []
+    for name, (images, known, among) in samples.items():
         pair = [np.asarray(to_float(each)) for each in (images, known[nearest(images, known)[1]])]
-        axes = figure.add_subplot(len(samples), 1, number + 1)
-        axes.imshow(image_grid(interleaved(*pair, columns=PER_ROW), PER_ROW))
-        axes.set_title(f"{name}: samples, and below each the nearest of the {among}", fontsize="small")
-        axes.axis("off")
-    save_figure(path, figure)
+        rows = ["sample", "nearest"] * -(-len(images) // PER_ROW)
+        title = f"{name}: samples, and below each the nearest of the {among}"
+        note = "Nearest by the squared error of the pixels. Where the two are the same, the model copies."
+        pictures.append(titled_grid(interleaved(*pair, columns=PER_ROW), PER_ROW, title, note, rows))
+    save_picture(path, stacked(pictures, f"Samples and what is nearest to them, of {', '.join(samples)}"))
 
 
-def draw_latents(path: Path, latents: Mapping[str, Sequence[np.ndarray]]) -> None:
-    """The KL of each latent dimension, the largest first, a panel a run."""
-    figure = new_figure(4.2 * min(3, len(latents)), 2.8 * -(-len(latents) // 3))
-    for number, (name, layers) in enumerate(latents.items()):
-        axes = figure.add_subplot(-(-len(latents) // 3), min(3, len(latents)), number + 1)
+def draw_latents(path: Path, latents: Mapping[str, Sequence[np.ndarray]], found: Sequence[Record] = ()) -> None:
+    """The KL of each latent dimension, the largest first, a panel a run; with the active units that records tell of."""
+    columns = min(3, len(latents))
+    height = -(-len(latents) // columns)
+    figure = new_figure(max(5.6, 4.2 * columns), 2.9 * height + 0.7)
+    active = {(r.model, r.protocol.metric): r.value for r in found if r.protocol.metric.startswith("active-units")}
+    names = short_names(latents)
+    for number, (model, layers) in enumerate(latents.items()):
+        axes = figure.add_subplot(height, columns, number + 1)
         for layer, kl in enumerate(layers, 1):
-            label = f"layer {layer}: {kl.sum():.1f} nats"
+            units = active.get((model, "active-units" if layer == 1 else f"active-units-{layer}"))
+            told = "" if units is None else f", {units:g} of {len(kl)} active"
+            label = f"layer {layer}: {kl.sum():.1f} nats in all{told}"
             axes.plot(np.arange(1, len(kl) + 1), np.sort(kl)[::-1], marker="o", markersize=3, label=label)
-        axes.set_title(f"{name}: KL of each latent", fontsize="small")
-        axes.set_ylabel("nats")
+        axes.set_title(names[model], fontsize="medium")
+        axes.set_xlabel("latent dimension, the largest KL first", fontsize="small")
+        axes.set_ylabel("KL to the prior, nats", fontsize="small")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
+    figure.suptitle("What each latent dimension tells of test images")
+    meaning = "Near 0 nats it tells nothing."
+    if active:
+        meaning += " Active: the mean that the encoder gives it has a variance above 0.01 over the images."
+    figure.supxlabel(meaning, fontsize="small")
     save_figure(path, figure)
 
 
@@ -149,4 +195,4 @@ def write(
     if samples:
         draw_samples(out / "samples.png", samples)
     if latents:
-        draw_latents(out / "latents.png", latents)
+        draw_latents(out / "latents.png", latents, found)

@@ -4,13 +4,14 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
+from jaxgen.evaluation.figures import Picture, enlarged, enlargement, save_picture, titled
 from jaxgen.training.events import EventFile
 from jaxgen.training.files import naming, replacing
 
@@ -18,6 +19,13 @@ from jaxgen.training.files import naming, replacing
 def seen(images: np.ndarray) -> np.ndarray:
     """The channels that a picture shows of images [..., C]: of one or two the first, of more the first three."""
     return images[..., : 3 if images.shape[-1] >= 3 else 1]
+
+
+def not_seen(channels: int) -> str:
+    """What a picture does not show of images of so many channels, in words; nothing of grey and of colour."""
+    if channels in (1, 3):
+        return ""
+    return f"Of {channels} channels the first {'is seen, as grey' if channels == 2 else 'three are seen, as colour'}."
 
 
 def image_grid(images: np.ndarray, columns: int | None = None, padding: int = 2) -> np.ndarray:
@@ -48,20 +56,41 @@ def image_grid(images: np.ndarray, columns: int | None = None, padding: int = 2)
 
 
 def interleaved(*parts: Any, columns: int) -> np.ndarray:
-    """Rows of a grid: one of the first images [N, H, W, C], below it one of the second, and so on."""
-    rows = [part[i : i + columns] for i in range(0, len(parts[0]), columns) for part in parts]
-    return np.concatenate(rows)
+    """Rows of a grid: one of the images [N, H, W, C] of the first of the parts, below it one of the second, and so on.
 
-
-def write_png(path: Path, picture: np.ndarray, scale: int = 2) -> None:
-    """Write a picture, uint8 [height, width, 3], to a path, whole or not at all; its folder is made.
-
-    A pixel of the picture becomes ``scale`` pixels of the file along each side.
+    Each is of so many ``columns``, the last ones filled up with white.
     """
-    from PIL import Image
+    rows = [np.asarray(part[i : i + columns]) for i in range(0, len(parts[0]), columns) for part in parts]
+    white = 255 if rows[0].dtype == np.uint8 else 1
+    return np.concatenate(
+        [np.pad(row, ((0, columns - len(row)), *((0, 0),) * (row.ndim - 1)), constant_values=white) for row in rows]
+    )
 
-    with replacing(path) as partial:
-        Image.fromarray(picture.repeat(scale, axis=0).repeat(scale, axis=1)).save(partial, format="PNG")
+
+def titled_grid(
+    images: Any,
+    columns: int | None,
+    title: str,
+    note: str = "",
+    rows: Sequence[str] = (),
+    heads: Sequence[tuple[str, int]] = (),
+    side: int = 56,
+) -> Picture:
+    """A grid of images [N, H, W, C] with titles around it, small images made larger by a whole number.
+
+    Args:
+      images: as `image_grid` takes them.
+      columns: images in a row; about as many as rows when None.
+      title: what it shows.
+      note: what else is to be known; that channels are not seen is added.
+      rows: names of the rows.
+      heads: names of the columns, each with how many it is above.
+      side: about how many pixels wide and high an image becomes, where that makes it larger.
+    """
+    images = np.asarray(images)
+    scale = enlargement(images.shape[1:], side) if images.ndim == 4 else 1
+    grid = enlarged(image_grid(images, columns, max(1, 4 // scale)), scale)
+    return titled(grid, title, f"{note} {not_seen(images.shape[-1])}", rows, heads)
 
 
 class Monitor:
@@ -102,17 +131,28 @@ class Monitor:
             if not isinstance(value, str):
                 self._events.scalar(name, value, step)
 
-    def show(self, step: int, name: str, images: np.ndarray, columns: int | None = None) -> Path:
+    def show(
+        self,
+        step: int,
+        name: str,
+        images: np.ndarray,
+        columns: int | None = None,
+        *,
+        title: str = "",
+        note: str = "",
+        rows: Sequence[str] = (),
+    ) -> Path:
         """Write a grid of images after a step, as `image_grid` takes them, [N, H, W, C]; returns the PNG file.
 
-        Its name begins with ``name``: letters, digits, ``_`` and ``-``. ``columns`` are images in a row.
+        Its name begins with ``name``: letters, digits, ``_`` and ``-``. ``columns`` are images in a row. Around them
+        stand a ``title``, which is the name and the step where none is given, a ``note`` in small letters, and the
+        names of the ``rows``.
         """
         if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
             raise ValueError(f"a picture's name must be of letters, digits, _ and -, got {name!r}")
-        grid = image_grid(images, columns)
         path = self._samples / f"{name}_{step:08d}.png"
-        write_png(path, grid)
-        self._events.picture(name, grid, step)
+        save_picture(path, titled_grid(images, columns, title or f"{name}, step {step:,}", note, rows))
+        self._events.picture(name, image_grid(images, columns), step)
         return path
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 WIDTH, HEIGHT = 360.0, 220.0  # of a chart; its letters are as large as the page's on a phone
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 10.0, 12.0, 34.0
+ABOVE = 8.0  # more of it where the name of the vertical axis stands
 ROW, NAMES = 24.0, 118.0  # of a dot chart: height of a row, and width of the names
 LETTERS = 18  # of a name that fit there
 
@@ -117,13 +118,14 @@ def line_chart(chart: Chart) -> str:
     if not lines:
         raise ValueError(f"the chart {chart.title!r} has no number to draw")
     x = _axis([0.0, *(x for _, points in lines for x, _ in points)], LEFT, WIDTH - RIGHT)._replace(low=0.0)
-    y = _axis([y for _, points in lines for _, y in points], HEIGHT - BOTTOM, TOP, chart.logarithmic)
+    y = _axis([y for _, points in lines for _, y in points], HEIGHT - BOTTOM, TOP + ABOVE, chart.logarithmic)
     parts = []
     for value in y.ticks:
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>')
         parts.append(_text(LEFT - 6, y(value) + 4, _label(value), "end"))
     parts += [_text(x(value), HEIGHT - BOTTOM + 16, _label(value)) for value in x.ticks]
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, chart.x, kind="axis"))
+    parts.append(_text(2, 11, f"{chart.y}{' (logarithmic)' * chart.logarithmic}", "start", "axis"))
     for line, points in lines:
         path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in points)
         kind = "curve dashed" if line.dashed else "curve"

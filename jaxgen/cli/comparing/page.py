@@ -10,8 +10,9 @@ from typing import NamedTuple
 from jaxgen.cli.comparing.charts import Chart, Dot, Dots, dot_chart, line_chart
 from jaxgen.cli.comparing.choices import Choice, bytes_text, plain_number, rows, seconds_text
 from jaxgen.cli.comparing.costs import SAMPLES, Cost
-from jaxgen.cli.comparing.metrics import explain
-from jaxgen.cli.comparing.pictures import KINDS, Picture, png
+from jaxgen.cli.comparing.pictures import KINDS, Picture
+from jaxgen.evaluation.explanations import explain
+from jaxgen.evaluation.figures import png
 from jaxgen.evaluation.records import Protocol, Record
 from jaxgen.evaluation.report import best_of, rows_of
 
@@ -79,7 +80,7 @@ def _chip(name: str, colors: Mapping[str, int]) -> str:
 
 
 def _data_uri(picture: Picture) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png(picture.pixels)).decode()}"
+    return f"data:image/png;base64,{base64.b64encode(png(picture.pixels, picture.alt)).decode()}"
 
 
 def _picture(picture: Picture, colors: Mapping[str, int]) -> str:
@@ -205,9 +206,10 @@ def _dots(report: Report, colors: Mapping[str, int]) -> str:
             words = explain(protocol.metric)
             better = {"lower": "Lower is better. ", "higher": "Higher is better. ", "neither": ""}[protocol.better]
             real = next((r.calibration for r in row.values() if r.calibration is not None), None)
+            bars = " Bars: two standard errors." * any(record.standard_error for record in row.values())
             dashes = "" if real is None else " Dashes: real images in the model's place."
             dots = tuple(Dot(name, colors[name], r.value, r.standard_error) for name, r in row.items())
-            chart = Dots(words.title, better + words.sentence + dashes, dots, real)
+            chart = Dots(words.title, f"{better}{words.sentence} In {protocol.unit}.{bars}{dashes}", dots, real)
             cards.append(
                 f'<figure class="card"><h3>{escape(chart.title)}</h3>{dot_chart(chart)}'
                 f"<figcaption>{escape(chart.caption)}</figcaption></figure>"

@@ -16,11 +16,11 @@ from jaxgen.batches import to_float
 from jaxgen.cli.pictures import floats
 from jaxgen.data import spread
 from jaxgen.evaluation import records, sample_measures
-from jaxgen.evaluation.during_training import class_rows
+from jaxgen.evaluation.during_training import class_rows, class_titles, of_the_classes
+from jaxgen.evaluation.figures import enlarged, enlargement, save_picture, titled
 from jaxgen.evaluation.records import Parameter, Record
 from jaxgen.keys import named_key
 from jaxgen.trained import Trained
-from jaxgen.training.files import replacing
 from jaxgen.training.monitor import image_grid, interleaved
 
 SAMPLES = 64
@@ -51,6 +51,8 @@ class Picture(NamedTuple):
     heads: tuple[str, ...]  # over the columns; none where all are alike
     caption: str
     alt: str
+    side: int  # pixels of an image's larger side
+    rows: tuple[str, ...] = ()  # beside the rows; none where all are alike
 
 
 class Held(NamedTuple):
@@ -81,25 +83,15 @@ def grid(images: Any, columns: int, hidden: np.ndarray | None = None) -> np.ndar
     return picture
 
 
-def png(picture: np.ndarray) -> bytes:
-    """A picture, uint8 [height, width, 3 or 4], as a PNG file."""
-    import io
-
-    from PIL import Image
-
-    with io.BytesIO() as file:
-        Image.fromarray(picture).save(file, format="PNG", optimize=True)
-        return file.getvalue()
-
-
-def write(folder: Path, picture: Picture, scale: int = 3) -> Path:
-    """Write a picture as a PNG file, on white, as large as one looks at it."""
+def write(folder: Path, picture: Picture) -> Path:
+    """Write a picture as a PNG file, on white, as large as one looks at it, with its words around it."""
     alpha = picture.pixels[..., 3:] / 255.0
     white = np.round(picture.pixels[..., :3] * alpha + 255.0 * (1.0 - alpha)).astype(np.uint8)
-    name = re.sub(r"[^a-z0-9]+", "-", picture.model.lower())
+    name = re.sub(r"[\W_]+", "-", picture.model.lower())  # letters of any script
     path = folder / f"{picture.kind}_{name}.png"
-    with replacing(path) as partial:
-        partial.write_bytes(png(white.repeat(scale, axis=0).repeat(scale, axis=1)))
+    large = enlarged(white, enlargement((picture.side, picture.side), 84))
+    heads = [(head, 1) for head in picture.heads]
+    save_picture(path, titled(large, picture.alt, picture.caption, picture.rows, heads))
     return path
 
 
@@ -178,7 +170,9 @@ def show(name: str, model: Trained, held: Held, key: jax.Array, template: Record
             grid(interleaved(truth, rebuilt, columns=PER_ROW), PER_ROW),
             (),
             f"Rebuilt {how}. Mean squared error {error.mean():.4f}.",
-            f"Two rows of test images, each above the same images rebuilt by {name}",
+            f"Test images, each above the same image rebuilt by {name}",
+            _side(truth),
+            ("image", "rebuilt") * -(-len(truth) // PER_ROW),
         )
     )
     found = [_record(template, "rebuilt-MSE", error, {"shown": "test images"})]
@@ -187,19 +181,27 @@ def show(name: str, model: Trained, held: Held, key: jax.Array, template: Record
     return Shown(tuple(pictures), (*found, record), seconds)
 
 
-def glance(name: str, images: np.ndarray) -> Picture:
-    """A line of images, spread over those there are."""
+def _side(images: np.ndarray) -> int:
+    return max(images.shape[1:3])
+
+
+def glance(name: str, images: np.ndarray, what: str = "") -> Picture:
+    """A line of images, spread over those there are; ``what`` they are of the model of that name, as "samples"."""
     line = images[spread(len(images), GLANCE)]
-    return Picture("glance", name, grid(line, len(line)), (), "", f"{len(line)} images: {name}")
+    alt = f"{len(line)} {what} of {name}" if what else f"{len(line)} {name}"
+    return Picture("glance", name, grid(line, len(line)), (), "", alt, _side(line))
 
 
 def _samples(name: str, model: Trained, key: jax.Array) -> list[Picture]:
     classes = class_rows(model.spec)
     num = SAMPLES if classes is None else len(classes)
     images = floats(model.sample(key, num, classes))
-    caption = "" if classes is None else "One class a row."
+    rows = tuple(class_titles(classes, PER_ROW, model.class_names))
+    some = of_the_classes(len(rows), model.num_classes)
+    caption = f"One class a row: {', '.join(rows)}. {some}".strip() if rows else ""
     alt = f"{num} samples of {name}, {PER_ROW} a row"
-    return [glance(name, images), Picture("samples", name, grid(images, PER_ROW), (), caption, alt)]
+    picture = Picture("samples", name, grid(images, PER_ROW), (), caption, alt, _side(images), rows)
+    return [glance(name, images, "samples"), picture]
 
 
 def _neighbours(name: str, model: Trained, held: Held, key: jax.Array) -> Picture:
@@ -214,7 +216,9 @@ def _neighbours(name: str, model: Trained, held: Held, key: jax.Array) -> Pictur
         grid(interleaved(images, nearest, columns=PER_ROW), PER_ROW),
         (),
         f"Squared error between the two {error:.4f}; of real test images and their nearest {real_error:.4f}.",
-        f"Two rows of samples of {name}, each above the training images nearest to them",
+        f"Samples of {name}, each above the training image nearest to it",
+        _side(images),
+        ("sample", "nearest") * -(-len(images) // PER_ROW),
     )
 
 
@@ -255,7 +259,8 @@ def _completions(
         grid(shown.reshape(-1, *truth.shape[1:]), columns, hidden.reshape(-1, *mask.shape)),
         ("original", "seen", *("guess",) * WAYS),
         f"Mean squared error of the hidden half {error.mean():.4f}.",
-        f"{COMPLETED} rows: a test image, its upper half, and {WAYS} ways in which {name} completes it",
+        f"{len(ways[:COMPLETED])} rows: a test image, its upper half, and {WAYS} ways in which {name} completes it",
+        _side(truth),
     )
     parameters: dict[str, Parameter] = {
         "hidden": "the lower half",
@@ -279,4 +284,5 @@ def _interpolations(name: str, model: Trained, held: Held, labels: np.ndarray | 
         ("from", *("",) * STEPS, "to"),
         "",
         f"{pairs} rows of images of {name} that pass from one test image into another",
+        _side(truth),
     )

@@ -76,3 +76,36 @@ def explain(metric: str) -> Explanation:
         if metric.startswith(beginning):
             return found
     return Explanation(metric, "")
+
+
+class Score(NamedTuple):
+    """A number that a run logs, in words."""
+
+    title: str
+    unit: str
+    better: str  # "lower", "higher" or "neither"
+
+
+# Of evaluations while training, by the beginning of the name; the first that fits.
+SCORES = {
+    "test_elbo": Score("ELBO of test images", "nats", "higher"),
+    "test_log_likelihood": Score("log-likelihood of test images", "nats", "higher"),
+    "test_reconstruction": Score("reconstruction term of the ELBO", "nats", "higher"),
+    "test_kl": Score("KL divergence of the ELBO", "nats", "neither"),
+    "test_squared_error": Score("squared error of reconstructions", "range squared", "lower"),
+    "test_sliced_wasserstein": Score("sliced Wasserstein distance of samples", "range", "lower"),
+    "test_precision": Score("precision of samples", "share", "higher"),
+    "test_recall": Score("recall of samples", "share", "higher"),
+    "test_fd": Score("Fréchet distance of samples", "features squared", "lower"),
+    "test_fid": Score("Fréchet inception distance of samples", "features squared", "lower"),
+    "sample_diversity": Score("diversity of samples, 1 is the data's", "of the data's", "neither"),
+    "active_units": Score("active units", "latent dimensions", "neither"),
+}
+
+
+def explain_score(name: str) -> Score:
+    """The words for a number of the log; its own name, without a better end, where there are none."""
+    for beginning, found in SCORES.items():
+        if name.startswith(beginning):
+            return found
+    return Score(name, "", "neither")
