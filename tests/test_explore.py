@@ -12,6 +12,7 @@ from PIL import Image
 
 from jaxgen import weights
 from jaxgen.cli import explore
+from jaxgen.cli.exploring.completions import make_mask
 from jaxgen.training.run import optimizer
 from tests import models
 
@@ -79,7 +80,7 @@ def test_completions_keep_what_is_given_and_are_scored(model: str, files: Path, 
 
 @pytest.mark.parametrize("hide", ["bottom", "top", "left", "right", "centre", "pixels"])
 def test_masks_hide_what_they_say(hide: Any, key: jax.Array) -> None:
-    mask = explore.make_mask(hide, 0.5, (8, 10, 1), key)
+    mask = make_mask(hide, 0.5, (8, 10, 1), key)
     assert mask.shape == (8, 10)
     hidden: Any = {"bottom": np.s_[4:], "top": np.s_[:4], "left": np.s_[:, :5], "right": np.s_[:, 5:]}
     hidden["centre"] = np.s_[2:6, 2:7]
