@@ -1,4 +1,4 @@
-"""Use a trained model: complete, interpolate, invert, find neighbours, change attributes, truncate.
+"""Use a trained model: complete, interpolate, invert, find neighbours, change attributes, truncate, see its latents.
 
     jaxgen explore complete runs/vae-001 --out completions
     jaxgen explore complete dcgan-fashion-mnist --hide left --num-samples 6 --out completions
@@ -7,9 +7,12 @@
     jaxgen explore neighbours runs/gan-001 --out neighbours
     jaxgen explore attribute runs/vae-001 --without-label 3 --with-label 1 --out attribute
     jaxgen explore truncate dcgan-fashion-mnist --out truncated
+    jaxgen explore manifold runs/vae-001 --out manifold
+    jaxgen explore scatter vae-fashion-mnist --out scatter
+    jaxgen explore training runs/vae-001 --out training
 
-The model is a run directory, a .safetensors file or the name of a pretrained model. Each command leaves pictures (PNG,
-and a GIF of interpolations), arrays.npz and numbers.json in its folder.
+The model is a run directory, a .safetensors file or the name of a pretrained model; that of training, a run directory.
+Each command leaves pictures (PNG; GIF of interpolations and trainings), arrays.npz and numbers.json in its folder.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,16 +23,21 @@ import tyro
 from jaxgen.cli.exit_status import exit_status
 from jaxgen.cli.exploring.common import Options
 from jaxgen.cli.exploring.completions import Complete, complete
+from jaxgen.cli.exploring.planes import Manifold, Scatter, manifold, scatter
 from jaxgen.cli.exploring.searches import Invert, Neighbours, invert, neighbours
+from jaxgen.cli.exploring.trainings import Training, training
 from jaxgen.cli.exploring.walks import Attribute, Interpolate, Truncate, attribute, interpolate, truncate
 
-COMMANDS: dict[str, tuple[type[Options], Callable[[Any], dict[str, Any]]]] = {
+COMMANDS: dict[str, tuple[type[Options] | type[Training], Callable[[Any], dict[str, Any]]]] = {
     "complete": (Complete, complete),
     "interpolate": (Interpolate, interpolate),
     "invert": (Invert, invert),
     "neighbours": (Neighbours, neighbours),
     "attribute": (Attribute, attribute),
     "truncate": (Truncate, truncate),
+    "manifold": (Manifold, manifold),
+    "scatter": (Scatter, scatter),
+    "training": (Training, training),
 }
 
 
@@ -47,7 +55,7 @@ def lines(numbers: Mapping[str, Any], indent: str = "") -> list[str]:
     return found
 
 
-def explore(options: Options) -> dict[str, Any]:
+def explore(options: Options | Training) -> dict[str, Any]:
     """Run the command of the options, print its numbers; returns them."""
     options.check()
     numbers = next(run for kind, run in COMMANDS.values() if kind is type(options))(options)

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +15,7 @@ import jaxgen
 from jaxgen import data
 from jaxgen.cli.options import check_data, check_least, check_seed, checkpoint
 from jaxgen.cli.parsing import saved_options
+from jaxgen.evaluation.figures import named
 from jaxgen.trained import Trained, class_number
 from jaxgen.training.files import replacing, write_text
 from jaxgen.training.run import Run
@@ -73,7 +74,7 @@ def load_images(model: Trained, options: Options) -> tuple[Images, Images]:
         check_data(saved.dataset, Path(options.model), "--images")
         loaded = load_data(saved.data_choice(), saved.batch_size)
         return loaded.known(), loaded.test
-    name = "fashion_mnist_small" if options.images is None else options.images
+    name = options.images or "fashion_mnist_small"
     *size, channels = model.image_shape
     color: Any = "grey" if channels == 1 else "rgb"
     sets = [data.load(name, split, image_size=(size[0], size[1]), color=color) for split in ("train", "test")]
@@ -86,6 +87,13 @@ def load_images(model: Trained, options: Options) -> tuple[Images, Images]:
         if model.image_type == "bool" and images["image"].dtype != np.bool_:
             images["image"] = data.binarize_set(images["image"])
     return sets[0], sets[1]
+
+
+def class_names_of(model: Trained, options: Options) -> tuple[str, ...] | None:
+    """Names of the classes of the images that `load_images` gives, from 0 on; None where nobody knows them."""
+    if options.images is None and Path(options.model).is_dir():
+        return model.class_names
+    return data.open_source(options.images or "fashion_mnist_small", "test").class_names or model.class_names
 
 
 def labels_of(model: Trained, images: Images) -> np.ndarray | None:
@@ -106,6 +114,11 @@ def drawn_labels(model: Trained, options: Options, num: int) -> np.ndarray | Non
     return np.full(num, class_number(options.label, model.class_names, model.num_classes))
 
 
+def row_names(labels: np.ndarray | None, names: Sequence[str] | None) -> list[str]:
+    """What rows of a picture are called, of whose images these are the labels [N]; nothing without labels."""
+    return [] if labels is None else [named("class", int(label), names) for label in labels]
+
+
 def spread(images: Images, num: int) -> Images:
     """So many examples, spread over all."""
     places = data.spread(len(images["image"]), num)
@@ -119,10 +132,10 @@ def timed(function: Callable[[], Any]) -> tuple[Any, float]:
     return result, time.perf_counter() - start
 
 
-def save(options: Options, arrays: Mapping[str, Any], numbers: Mapping[str, Any]) -> None:
+def save(out: Path, arrays: Mapping[str, Any], numbers: Mapping[str, Any]) -> None:
     """Write the arrays and the numbers, each file whole or not at all."""
-    options.out.mkdir(parents=True, exist_ok=True)
-    with replacing(options.out / "arrays.npz") as partial:
+    out.mkdir(parents=True, exist_ok=True)
+    with replacing(out / "arrays.npz") as partial:
         written: Any = {name: np.asarray(array) for name, array in arrays.items()}
         np.savez_compressed(partial, **written)
-    write_text(options.out / "numbers.json", json.dumps(numbers, indent=2) + "\n")
+    write_text(out / "numbers.json", json.dumps(numbers, indent=2) + "\n")

@@ -10,12 +10,27 @@ import numpy as np
 
 from jaxgen import losses
 from jaxgen.batches import to_float
-from jaxgen.cli.exploring.common import Options, labels_of, load_images, load_model, save, spread, timed
+from jaxgen.cli.exploring.common import (
+    Options,
+    class_names_of,
+    labels_of,
+    load_images,
+    load_model,
+    row_names,
+    save,
+    spread,
+    timed,
+)
 from jaxgen.cli.pictures import show
 from jaxgen.evaluation.records import mean_and_error
 from jaxgen.evaluation.sample_measures import nearest
 from jaxgen.keys import named_key
 
+HIDDEN = {
+    "centre": "the centre",
+    "pixels": "single pixels",
+    **{f: f"the {f}" for f in ("bottom", "top", "left", "right")},
+}
 Hide = Literal["bottom", "top", "left", "right", "centre", "pixels"]
 
 
@@ -108,13 +123,18 @@ def complete(options: Complete) -> dict[str, Any]:
     }
     shown = np.s_[: min(16, len(images))]
     hidden = np.where(mask[..., None], images, 0.5)
-    columns = {
-        "image": images[shown],
-        "given": hidden[shown],
-        "nearest": np.where(mask[..., None], images, guesses["nearest training image"])[shown],
-        "likeliest": mode.images[shown],
-        "drawn": drawn.images[shown],
-    }
-    save(options, {"images": images, "mask": mask, "likeliest": mode.images[:, 0], "drawn": drawn.images}, numbers)
-    show(options.out / "completions.png", columns)
+    by_nearest = np.where(mask[..., None], images, guesses["nearest training image"])
+    columns = [
+        ("image", images[shown]),
+        ("what is given", hidden[shown]),
+        ("completed by the nearest training image", by_nearest[shown]),
+        ("likeliest completion", mode.images[shown]),
+        ("drawn completions", drawn.images[shown]),
+    ]
+    save(options.out, {"images": images, "mask": mask, "likeliest": mode.images[:, 0], "drawn": drawn.images}, numbers)
+    title = (
+        f"{model.name}: held-out images completed, {HIDDEN[options.hide]} hidden ({np.mean(~mask):.0%} of the pixels)"
+    )
+    names = class_names_of(model, options) if "label" in held else None
+    show(options.out / "completions.png", columns, title, rows=row_names(held.get("label"), names)[shown])
     return numbers

@@ -81,16 +81,17 @@ def invert(options: Invert) -> dict[str, Any]:
             if starts == options.num_restarts:
                 arrays[f"{name} images"], arrays[f"{name} inverted"] = images, decoded
                 arrays[f"{name} latents"] = found.latents
-    save(options, {name.replace(" ", "_").replace("-", "_"): array for name, array in arrays.items()}, numbers)
+    save(options.out, {name.replace(" ", "_").replace("-", "_"): array for name, array in arrays.items()}, numbers)
     shown = np.s_[: min(16, options.num)]
-    columns = {
-        "sample": arrays["own samples images"][shown],
-        "inverted": arrays["own samples inverted"][shown],
-        "held out": arrays["held-out images images"][shown],
-        "inverted ": arrays["held-out images inverted"][shown],
-    }
-    fewest = min(map(len, columns.values()))
-    show(options.out / "inversions.png", {name: images[:fewest] for name, images in columns.items()})
+    columns = [
+        ("own sample", arrays["own samples images"][shown]),
+        ("made of the latents found", arrays["own samples inverted"][shown]),
+        ("held-out image", arrays["held-out images images"][shown]),
+        ("made of the latents found", arrays["held-out images inverted"][shown]),
+    ]
+    title = f"{model.name}: images, and what it makes of the latents found for them"
+    fewest = min(len(images) for _, images in columns)
+    show(options.out / "inversions.png", [(name, images[:fewest]) for name, images in columns], title)
     return numbers
 
 
@@ -116,14 +117,16 @@ def neighbours(options: Neighbours) -> dict[str, Any]:
         "distinct_neighbours": len(np.unique(places)),
     }
     found = np.asarray(to_float(train["image"][places]))
-    save(options, {"samples": samples, "neighbours": found, "distances": distances}, numbers)
+    save(options.out, {"samples": samples, "neighbours": found, "distances": distances}, numbers)
     order = np.argsort(distances)
     closest, some = order[:COLUMNS], order[np.linspace(0, len(order) - 1, COLUMNS).astype(int)]
-    columns = {
-        "closest": samples[closest],
-        "neighbour": found[closest],
-        "closest to farthest": samples[some],
-        "neighbour ": found[some],
-    }
-    show(options.out / "neighbours.png", columns)
+    columns = [
+        ("closest samples", samples[closest]),
+        ("nearest training images", found[closest]),
+        ("samples, from the closest to the farthest", samples[some]),
+        ("nearest training images", found[some]),
+    ]
+    title = f"{model.name}: samples beside the training images that are nearest to them"
+    note = f"Of {len(samples)} samples; nearest by the distance of their pixels."
+    show(options.out / "neighbours.png", columns, title, note)
     return numbers

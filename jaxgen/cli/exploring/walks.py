@@ -9,8 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen import latents
-from jaxgen.cli.exploring.common import Options, drawn_labels, labels_of, load_images, load_model, save, spread
+from jaxgen.cli.exploring.common import (
+    Options,
+    class_names_of,
+    drawn_labels,
+    labels_of,
+    load_images,
+    load_model,
+    row_names,
+    save,
+    spread,
+)
 from jaxgen.cli.pictures import animate, floats, show
+from jaxgen.evaluation.figures import named
 from jaxgen.evaluation.records import mean_and_error
 from jaxgen.keys import named_key
 from jaxgen.trained import Trained
@@ -97,9 +108,14 @@ def interpolate(options: Interpolate) -> dict[str, Any]:
         "length_of_the_ends": mean_and_error(np.linalg.norm(np.asarray(z), axis=1)),
         "length_in_the_middle_of_arcs": mean_and_error(np.linalg.norm(np.asarray(arcs[:, 1]), axis=-1)),
     }
-    save(options, {"rows": rows, "start": start, "end": end}, numbers)
-    show(options.out / "interpolations.png", {"from one end to the other": rows})
-    animate(options.out / "interpolations.gif", frames)
+    save(options.out, {"rows": rows, "start": start, "end": end}, numbers)
+    ends = "latents drawn from the prior" if options.between == "samples" else "the latents of held-out images"
+    title = f"{model.name}: walks between {ends}, along {numbers['path']}s"
+    shares = np.linspace(0.0, 1.0, rows.shape[1])
+    columns = [(f"{share:.2f}", rows[:, place]) for place, share in enumerate(shares)]
+    names = row_names(label, model.class_names)
+    show(options.out / "interpolations.png", columns, title, "Over the columns: the share of the way.", names)
+    animate(options.out / "interpolations.gif", frames, title, "There and back.")
     return numbers
 
 
@@ -132,8 +148,14 @@ def attribute(options: Attribute) -> dict[str, Any]:
         "length_of_the_direction": float(jnp.linalg.norm(direction)),
         "strengths": strengths.tolist(),
     }
-    save(options, {"direction": direction, "latents": z, "images": images}, numbers)
-    show(options.out / "attribute.png", {"image": held, "moved along the direction": images})
+    save(options.out, {"direction": direction, "latents": z, "images": images}, numbers)
+    names = class_names_of(model, options)
+    without, wanted = (named("class", number, names) for number in (options.without_label, options.with_label))
+    moved_by = [(f"{strength:.2f}", images[:, place]) for place, strength in enumerate(strengths)]
+    columns = [(f"{without}, held out", held), *moved_by]
+    title = f"{model.name}: from {without} to {wanted}"
+    note = "Over the columns: how far their latents are moved; at 0 not, at 1 from one class's mean to the other's."
+    show(options.out / "attribute.png", columns, title, note, [without] * len(held))
     return numbers
 
 
@@ -152,6 +174,8 @@ def truncate(options: Truncate) -> dict[str, Any]:
         title = f"|z| <= {threshold:g}" if np.isfinite(threshold) else "the whole prior"
         images[title] = floats(model.decode(z, label))
     numbers = {title: {"spread": float(each.std(axis=0).mean())} for title, each in images.items()}
-    save(options, {f"samples_{i}": each for i, each in enumerate(images.values())}, numbers)
-    show(options.out / "truncated.png", images)
+    save(options.out, {f"samples_{i}": each for i, each in enumerate(images.values())}, numbers)
+    note = "A row is one draw, squeezed until no latent z is larger than what stands over the column."
+    title = f"{model.name}: samples of ever smaller middles of the prior"
+    show(options.out / "truncated.png", list(images.items()), title, note, row_names(label, model.class_names))
     return numbers
