@@ -136,7 +136,7 @@ def manifold(options: Manifold) -> dict[str, Any]:
     z[..., dims[0]], z[..., dims[1]] = across[None, :], up[:, None]
     images = floats(model.decode(z.reshape(num * num, -1), label)).reshape(num, num, *model.image_shape)
     chosen = "" if two or options.dims is not None else ", the two that say most of held-out images, by their KL"
-    others = "" if two else f" The other {model.latent_dim - 2} are {'0' if not middle.any() else 'at their means'}."
+    others = "" if two else f" The other latents are {'0' if not middle.any() else 'at their means'}."
     prior = "the standard normal prior" if model.family.standard_prior(model.spec) else "the learnt prior"
     title = f"{model.name}: images over latents {dims[0]} and {dims[1]}{chosen}"
     of = "" if label is None else f" Class: {named('class', label, names)}."
@@ -216,10 +216,11 @@ def draw_points(
     columns = -(-len(classes) // IN_A_COLUMN) if len(classes) <= LISTED else 1
     figure = new_figure(7.5 + 1.4 * max(0, columns - 1), 6.5)
     axes = figure.add_subplot()
-    if label is None or len(classes) > LISTED:
-        drawn = axes.scatter(*points.T, s=8, c="C0" if label is None else label, cmap="turbo")
-        if label is not None:
-            figure.colorbar(drawn, label=f"number of the class, of {len(classes)} classes")
+    if label is None:
+        axes.scatter(*points.T, s=8)
+    elif len(classes) > LISTED:
+        drawn = axes.scatter(*points.T, s=8, c=label, cmap="turbo")
+        figure.colorbar(drawn, label=f"number of the class, of {len(classes)} classes")
     else:
         for place, number in enumerate(classes):
             mark = _MARKERS[place // 10]

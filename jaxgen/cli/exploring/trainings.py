@@ -10,7 +10,6 @@ import tyro
 
 from jaxgen.cli.exploring.common import save
 from jaxgen.cli.options import check_least
-from jaxgen.data import spread
 from jaxgen.evaluation.figures import Picture, save_animation, titled
 from jaxgen.training.run import Run
 
@@ -73,7 +72,8 @@ def frame(path: Path, step: int, options: Training) -> np.ndarray:
 def training(options: Training) -> dict[str, Any]:
     """Make the animation."""
     grids = grids_of(options)
-    steps = [list(grids)[place] for place in spread(len(grids), options.frames)]
+    places = np.linspace(0, len(grids) - 1, min(options.frames, len(grids)))  # the first and the last among them
+    steps = [list(grids)[place] for place in places.round().astype(int)]
     found = [frame(grids[step], step, options) for step in steps]
     height, width = (max(pixels.shape[side] for pixels in found) for side in (0, 1))
     padded = [
