@@ -15,7 +15,8 @@ import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import jaxlib.version
 
@@ -34,6 +35,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import jax
 import pytest
+
+from jaxgen.evaluation import curves
 
 atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -68,6 +71,24 @@ def _forget_programs() -> Iterator[None]:
     """A process may map so many pieces of memory, and each compiled program takes some: thousands end in a crash."""
     yield
     jax.clear_caches()
+
+
+_draw_run: Callable[[Path], Path] = curves.draw_run
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_curves() -> Iterator[None]:
+    """The picture of its log takes a tiny training a good part of its time: only tests of that have it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(curves, "prepare", lambda: None)
+        patch.setattr(curves, "draw_run", lambda directory: directory / "curves.png")
+        yield
+
+
+@pytest.fixture
+def with_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of the picture that a training leaves of its log."""
+    monkeypatch.setattr(curves, "draw_run", _draw_run)
 
 
 @pytest.fixture

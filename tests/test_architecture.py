@@ -191,7 +191,6 @@ else:
 HOUSE = ("jaxgen", "experiments", "benchmarks")
 # Why they are longer than 450 lines.
 LONG = {
-    "jaxgen/cli/explore.py": "six commands of a dataclass and a function each, on what they share",
     "jaxgen/trained.py": "one class, which offers all that a trained model does",
     "jaxgen/training/checkpoint.py": "one class: what may go wrong between a state and a disk",
 }

@@ -106,7 +106,7 @@ def test_the_evaluation_of_the_last_step_is_in_the_log_with_its_warnings(
         assert [(row["step"], "test" if "test_elbo" in row else "train") for row in numbers] == expected
         warned = [row["step"] for row in rows if row.get("warning") == "it has collapsed"]
         assert warned == [step for step, kind in expected if kind == "test"]
-        assert (steps, "test_elbo") in {(step, tag) for step, tag, *_ in shown(workdir)}
+        assert (steps, "test/elbo") in {(step, tag) for step, tag, *_ in shown(workdir)}
 
 
 def stop_in_the_evaluation_of(step: int, patch: pytest.MonkeyPatch) -> None:
@@ -151,7 +151,7 @@ def assert_the_same_run_but_for_pictures(directory: Path, expected: Path) -> Non
     for path in (directory / "samples").glob("*_00000015.png"):
         path.unlink()
     events = [event for event in shown(directory) if event[0] == 15]
-    assert {tag for _, tag, *_ in events} >= {"samples", "test_elbo"}
+    assert {tag for _, tag, *_ in events} >= {"samples", "test/elbo"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tests.test_interruptions.shown", lambda where: [e for e in shown(where) if not _picture(e)])
         assert_the_same_run(directory, expected, 24, ended=15)

@@ -82,7 +82,7 @@ def shown(directory: Path) -> list[tuple[Any, ...]]:
     return [
         (step, value.tag, value.simple_value, value.image.encoded_image_string)
         for step, value in values
-        if not value.tag.startswith("time_")
+        if not value.tag.startswith(("time_", "time/"))
     ]
 
 
@@ -748,11 +748,11 @@ def test_the_monitor_goes_on_where_the_checkpoint_is(tmp_path: Path) -> None:
         monitor.write(30, {"loss": 1.0})
     assert [row["step"] for row in logged(tmp_path)] == [10, 20, 30]
     assert [(step, tag) for step, tag, *_ in shown(tmp_path)] == [
-        (10, "loss"),
+        (10, "train/loss"),
         (10, "samples"),
-        (20, "loss"),
+        (20, "train/loss"),
         (20, "samples"),
-        (30, "loss"),
+        (30, "train/loss"),
     ]
     whole = events.read_bytes()
     for torn in (whole + bytes(40), whole[:-1] + b"?", whole + whole[:20]):  # after a power cut, or a kill
@@ -765,6 +765,31 @@ def test_the_monitor_goes_on_where_the_checkpoint_is(tmp_path: Path) -> None:
     assert logged(tmp_path) == shown(tmp_path) == []
     with Monitor(tmp_path, 5) as monitor, pytest.raises(ValueError, match=r"letters, digits, _ and -, got '\.\./x'"):
         monitor.show(5, "../x", np.zeros((1, 2, 2, 1)))
+
+
+def test_tensorboard_has_groups_and_an_older_run_goes_on_without(tmp_path: Path) -> None:
+    row, measured = {"elbo": 1.0, "time_steps_per_second": 9.0}, {"test_elbo": 2.0, "sample_diversity": 0.5}
+    with EventFile(tmp_path / "tensorboard", 0) as old:
+        old.scalar("elbo", 1.0, 10)
+        old.scalar("test_elbo", 2.0, 10)
+        old.scalar("elbo", 7.0, 15)  # which is done again
+    for step in (20, 30):
+        with Monitor(tmp_path, step - 10) as monitor:
+            monitor.write(step, row)
+            monitor.write(step, measured, "test")
+    names = ["elbo", "test_elbo", "sample_diversity"]
+    assert [(step, tag) for step, tag, *_ in shown(tmp_path)] == [
+        (10, "elbo"),
+        (10, "test_elbo"),
+        *((step, name) for step in (20, 30) for name in names),
+    ]
+    with Monitor(tmp_path, 0) as monitor:  # all of it is done again
+        monitor.write(10, row)
+        monitor.write(10, measured, "test")
+    groups = ["train/elbo", "time/steps_per_second", "test/elbo", "test/sample_diversity"]
+    events = [event for event, _ in read_events(tmp_path / "tensorboard" / "events.out.tfevents.jaxgen")]
+    assert [(event.step, event.summary.value[0].tag) for event in events[1:]] == [(10, name) for name in groups]
+    assert logged(tmp_path) == [{"step": 10, "elbo": 1.0}, {"step": 10, **measured}]  # named as they have always been
 
 
 def test_events_are_tensorboards(tmp_path: Path) -> None:

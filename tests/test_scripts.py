@@ -19,6 +19,7 @@ from experiments import configs
 from jaxgen import data
 from jaxgen.cli import parsing as options
 from jaxgen.cli import plot, runs, sample, train
+from jaxgen.evaluation.curves import read_log
 from jaxgen.training import machine
 from jaxgen.training.monitor import image_grid
 from jaxgen.training.run import Run, from_plain, to_plain
@@ -275,10 +276,10 @@ def test_curves_of_the_likelihood(npz: str, tmp_path: Path, capsys: Any) -> None
     rows = [row for row in rows_without_time(Path(workdir)) if "test_elbo" in row]
     assert [row["step"] for row in rows] == [2, 4]
     assert all(row["test_elbo"] < row["test_log_likelihood"] < 0 for row in rows)
-    assert plot.read_curve(Path(workdir), "test_elbo") == ([2, 4], [row["test_elbo"] for row in rows])
+    assert read_log(Path(workdir)).curves["test_elbo"] == ([2, 4], [row["test_elbo"] for row in rows])
     with (Path(workdir) / "metrics.jsonl").open("a") as log:
         log.write('{"step": 6, "test_el')  # cut short by a kill
-    assert plot.read_curve(Path(workdir), "test_elbo")[0] == [2, 4]
+    assert read_log(Path(workdir)).curves["test_elbo"][0] == [2, 4]
     assert plot.main([workdir, workdir, "--metric", "test_log_likelihood", "--out", str(out)]) == 0
     with Image.open(out) as picture:
         assert min(picture.size) > 300

@@ -13,7 +13,7 @@ VERBS = {
     "train": "train a model on images: jaxgen train vae, jaxgen train gan",
     "sample": "draw samples from a trained run",
     "evaluate": "measure trained runs, in one table",
-    "explore": "complete, interpolate, invert, neighbours, attribute, truncate: pictures of a trained model",
+    "explore": "pictures of a trained model: complete, interpolate, invert, manifold, scatter, training, ...",
     "export": "write a model as weights, or as programs that run without jaxgen",
     "sweep": "train for several values of an option and several seeds at once",
     "plot": "draw metrics of runs, or scores of sweeps",

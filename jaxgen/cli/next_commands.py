@@ -11,13 +11,11 @@ from typing import Any
 from jaxgen.cli.options import Options, flag
 from jaxgen.cli.parsing import saved_options
 from jaxgen.families import family_of
-from jaxgen.training.monitor import read_rows
 from jaxgen.training.run import Run
 from jaxgen.training.stopping import Stopped
 
 # Not to be repeated: how this session began.
 _BEGINNING = ("config", "workdir", "resume", "requeue", "init_from", "partial", "architecture")
-_CURVES = ("test_elbo", "test_sliced_wasserstein")
 
 
 @contextlib.contextmanager
@@ -59,8 +57,7 @@ def next_commands(directory: Path) -> list[str]:
         scores = list(found["settings"][0]["scores"])[:1]
         curves = [["plot", str(directory), "--metric", *scores]]
         return [*_of_a_run(directory / "members" / whole[0]), *map(_line, curves if scores else [])]
-    curves = [["plot", str(directory), "--metric", name] for name in _CURVES if _logged(directory, name)]
-    return [*_of_a_run(directory), *map(_line, curves[:1])]
+    return [*_of_a_run(directory), _line(["plot", str(directory)])]
 
 
 def _of_a_run(directory: Path) -> list[str]:
@@ -73,10 +70,6 @@ def _of_a_run(directory: Path) -> list[str]:
         _line(["evaluate", str(directory)]),
         *([_line(["compare", "--runs", str(directory), "--out", str(directory / "page")])] if pictures else []),
     ]
-
-
-def _logged(directory: Path, name: str) -> bool:
-    return any(name in row for row in read_rows(directory / "metrics.jsonl"))
 
 
 def _line(words: list[str]) -> str:

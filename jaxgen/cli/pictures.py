@@ -1,6 +1,6 @@
 """Pictures with titles, and animations, of what a model makes of images."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +19,18 @@ def floats(images: Any) -> np.ndarray:
     return np.clip(np.asarray(to_float(jnp.asarray(images))), 0.0, 1.0)
 
 
-def show(path: Path, columns: Mapping[str, Any], title: str = "", note: str = "") -> None:
-    """A picture with a row for each image: titled columns [N, H, W, C], or several under one title [N, S, H, W, C].
-
-    Without a title of its own, it is called by its columns.
-    """
-    parts = {name: np.asarray(to_float(images)) for name, images in columns.items()}
-    parts = {name: images[:, None] if images.ndim == 4 else images for name, images in parts.items()}
-    rows = np.concatenate(list(parts.values()), axis=1)
-    heads = [(name.strip(), images.shape[1]) for name, images in parts.items()]
-    title = title or f"From left to right: {', '.join(name for name, _ in heads)}"
-    save_picture(
-        path, titled_grid(rows.reshape(-1, *rows.shape[2:]), rows.shape[1], title, note, heads=heads, side=SIDE)
-    )
+def show(path: Path, columns: Sequence[tuple[str, Any]], title: str, note: str = "", rows: Sequence[str] = ()) -> None:
+    """A picture with a row for each image: titled columns [N, H, W, C], or several under one title [N, S, H, W, C];
+    ``rows`` are names of the rows, if they have any."""
+    parts = [np.asarray(to_float(images)) for _, images in columns]
+    parts = [images[:, None] if images.ndim == 4 else images for images in parts]
+    images = np.concatenate(parts, axis=1)
+    heads = [(name, part.shape[1]) for (name, _), part in zip(columns, parts, strict=True)]
+    flat = images.reshape(-1, *images.shape[2:])
+    save_picture(path, titled_grid(flat, images.shape[1], title, note, rows, heads, SIDE))
 
 
-def animate(path: Path, frames: Any, title: str = "From one end to the other, and back", note: str = "") -> None:
+def animate(path: Path, frames: Any, title: str, note: str = "") -> None:
     """A GIF of frames [N, T, H, W, C], N images side by side, there and back again and again."""
     columns = max(1, int(np.ceil(np.sqrt(len(frames)))))
     grids = [titled_grid(frames[:, i], columns, title, note, side=SIDE) for i in range(frames.shape[1])]

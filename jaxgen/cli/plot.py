@@ -1,10 +1,12 @@
-"""Draw metrics of several runs against their steps, or scores of several sweeps against what they vary.
+"""Draw what runs have logged against their steps, or scores of several sweeps against what they vary.
 
+jaxgen plot runs/one runs/two
 jaxgen plot runs/one runs/two --metric test_log_likelihood --out curves.png
 jaxgen plot runs/sweep-001 runs/sweep-002 --metric test_elbo active_units --out answer.png
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,19 +15,19 @@ import tyro
 from jaxgen.cli.exit_status import command
 from jaxgen.cli.options import flag
 from jaxgen.cli.sweeping import results
-from jaxgen.evaluation.figures import new_figure, save_figure
-from jaxgen.training.monitor import read_rows
+from jaxgen.evaluation.curves import draw, read_log
 from jaxgen.training.run import Run
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Draw metrics of several runs against their steps, or scores of several sweeps."""
+    """Draw what runs have logged against their steps, or scores of several sweeps."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """The directories that jaxgen train wrote, or jaxgen sweep."""
     metric: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--metrics", "--scores"])] = ()
-    """Metrics of the runs' metrics.jsonl, or scores of the sweeps; a panel each. All scores when not given."""
+    """Metrics of the runs' metrics.jsonl, or scores of the sweeps; a panel each. When not given, all
+    there are: of runs in panels of what belongs together."""
     out: Path = Path("curves.png")
     """The .png file."""
     labels: tuple[str, ...] = ()
@@ -36,46 +38,26 @@ class Options:
     """Lower end of the vertical axis."""
 
 
-def metrics_of(directory: Path) -> list[str]:
-    """The metrics in the log of a run, by name."""
-    return sorted({name for row in read_rows(directory / "metrics.jsonl") for name in row if name != "step"})
-
-
-def read_curve(directory: Path, metric: str) -> tuple[list[int], list[float]]:
-    """The steps and the values of a metric of a run, in order."""
-    Run.open(directory)  # refuses what is no run
-    rows = read_rows(directory / "metrics.jsonl")
-    found = [(row["step"], float(row[metric])) for row in rows if metric in row]
-    if not found:
-        known = metrics_of(directory)
-        raise ValueError(f"{directory} has no metric {metric!r}: use one of {', '.join(known) or 'none, it is empty'}")
-    return [step for step, _ in found], [value for _, value in found]
+def names_of(directories: Sequence[Path]) -> list[str]:
+    """What to call runs: the names of their folders, or their paths where two folders have the same name."""
+    names = [directory.resolve().name for directory in directories]
+    return [str(path) if names.count(name) > 1 else name for path, name in zip(directories, names, strict=True)]
 
 
 def draw_runs(options: Options) -> None:
-    """Read every curve, then draw a panel a metric."""
-    if not options.metric:
-        Run.open(options.runs[0])  # refuses what is no run
-        raise ValueError(f"--metric must name a metric, one of {', '.join(metrics_of(options.runs[0]))}")
-    names = options.labels or tuple(directory.name for directory in options.runs)
-    curves = {
-        metric: [(name, *read_curve(run, metric)) for name, run in zip(names, options.runs, strict=True)]
-        for metric in options.metric
-    }
-
-    figure = new_figure(6.4 * len(curves), 4.0)
-    unit = options.steps_per_epoch or 1.0
-    for number, (metric, lines) in enumerate(curves.items()):
-        axes = figure.add_subplot(1, len(curves), number + 1)
-        for name, steps, values in lines:
-            x = [step / unit for step in steps]
-            axes.plot(x, values, marker="o", markersize=3, label=f"{name} ({values[-1]:.2f})")
-        axes.set_xlabel("epoch" if options.steps_per_epoch else "step")
-        axes.set_ylabel(metric)
-        axes.set_ylim(bottom=options.lowest)
-        axes.grid(alpha=0.3)
-        axes.legend()
-    save_figure(options.out, figure)
+    """Read every log, then draw the panels."""
+    if options.lowest is not None and not options.metric:
+        raise ValueError("--lowest is the end of the axis of a metric: name it with --metric")
+    logs = []
+    for directory, name in zip(options.runs, options.labels or names_of(options.runs), strict=True):
+        Run.open(directory)  # refuses what is no run
+        log = read_log(directory, name)
+        missing = [metric for metric in options.metric if metric not in log.curves]
+        if missing:
+            known = ", ".join(sorted(log.curves))
+            raise ValueError(f"{directory} has no metric {missing[0]!r}: use one of {known}")
+        logs.append(log)
+    draw(options.out, logs, options.metric, options.steps_per_epoch, options.lowest)
 
 
 def draw_sweeps(options: Options) -> None:

@@ -86,19 +86,31 @@ class Score(NamedTuple):
     better: str  # "lower", "higher" or "neither"
 
 
-# Of evaluations while training, by the beginning of the name; the first that fits.
+# Of training and of evaluations meanwhile, by the beginning of the name; the first that fits.
 SCORES = {
+    "elbo": Score("ELBO of training images", "nats", "higher"),
+    "reconstruction": Score("reconstruction term of training images", "nats", "higher"),
+    "kl": Score("KL divergence of training images", "nats", "neither"),
+    "loss": Score("training loss", "loss", "lower"),
+    "generator_loss": Score("loss of the generator", "loss", "neither"),
+    "discriminator_loss": Score("loss of the discriminator", "loss", "neither"),
+    "real_logit": Score("output of the discriminator for real images", "logit", "neither"),
+    "fake_logit": Score("output of the discriminator for generated images", "logit", "neither"),
+    "real_sign": Score("sign of the discriminator's output for real images", "mean sign", "neither"),
+    "penalty": Score("penalty of the discriminator, unweighted", "penalty", "neither"),
+    "augmentation_probability": Score("probability of the augmentation", "probability", "neither"),
+    "skipped_steps": Score("steps left out as not finite", "steps", "lower"),
     "test_elbo": Score("ELBO of test images", "nats", "higher"),
     "test_log_likelihood": Score("log-likelihood of test images", "nats", "higher"),
     "test_reconstruction": Score("reconstruction term of the ELBO", "nats", "higher"),
     "test_kl": Score("KL divergence of the ELBO", "nats", "neither"),
     "test_squared_error": Score("squared error of reconstructions", "range squared", "lower"),
-    "test_sliced_wasserstein": Score("sliced Wasserstein distance of samples", "range", "lower"),
+    "test_sliced_wasserstein": Score("sliced Wasserstein distance of samples", "share of the pixels' range", "lower"),
     "test_precision": Score("precision of samples", "share", "higher"),
     "test_recall": Score("recall of samples", "share", "higher"),
     "test_fd": Score("Fréchet distance of samples", "features squared", "lower"),
     "test_fid": Score("Fréchet inception distance of samples", "features squared", "lower"),
-    "sample_diversity": Score("diversity of samples, 1 is the data's", "of the data's", "neither"),
+    "sample_diversity": Score("diversity of samples, 1 is the data's", "share of the data's", "neither"),
     "active_units": Score("active units", "latent dimensions", "neither"),
 }
 

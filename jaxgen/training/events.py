@@ -54,6 +54,8 @@ class EventFile:
     Args:
       directory: its folder, for TensorBoard's ``--logdir``.
       step: events of later steps are cut off: a resumed run writes them again.
+
+    ``grouped`` says whether the names of its scalars have a group, as in ``train/elbo``: those of a new file do.
     """
 
     def __init__(self, directory: Path, step: int) -> None:
@@ -63,7 +65,11 @@ class EventFile:
         with naming(self._path):
             directory.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("ab", buffering=0)
-            self._file.truncate(max([end for event, end in read_events(self._path) if event.step <= step], default=0))
+            kept = [(event, end) for event, end in read_events(self._path) if event.step <= step]
+            self._file.truncate(max((end for _, end in kept), default=0))
+        values = (value for event, _ in kept for value in event.summary.value)
+        # Of runs before there were groups, whose curves would otherwise break off.
+        self.grouped = all("/" in value.tag for value in values if value.HasField("simple_value"))
         if self._file.seek(0, 2) == 0:
             self._append(Event(wall_time=time.time(), file_version="brain.Event:2"))
 

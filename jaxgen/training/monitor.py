@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -117,10 +117,11 @@ class Monitor:
         with self._events, self._rows:
             pass
 
-    def write(self, step: int, metrics: Mapping[str, float | str]) -> None:
+    def write(self, step: int, metrics: Mapping[str, float | str], group: Literal["train", "test"] = "train") -> None:
         """Add a row of metrics to the log after a step: numbers or words by name; when this returns, it is on the disk.
 
-        Names of wall-clock fields begin with ``time_``.
+        Names of wall-clock fields begin with ``time_``. TensorBoard has numbers as ``train/elbo`` and, of the group
+        ``test``, ``test/elbo`` for ``test_elbo``; an older run that has them without a group goes on so.
         """
         finite = {n: v if isinstance(v, str) or math.isfinite(v) else str(v) for n, v in metrics.items()}
         with naming(self._path):
@@ -129,7 +130,7 @@ class Monitor:
             os.fsync(self._rows.fileno())
         for name, value in metrics.items():
             if not isinstance(value, str):
-                self._events.scalar(name, value, step)
+                self._events.scalar(_tag(name, group) if self._events.grouped else name, value, step)
 
     def show(
         self,
@@ -154,6 +155,12 @@ class Monitor:
         save_picture(path, titled_grid(images, columns, title or f"{name}, step {step:,}", note, rows))
         self._events.picture(name, image_grid(images, columns), step)
         return path
+
+
+def _tag(name: str, group: str) -> str:
+    """What TensorBoard calls a number: its group, a stroke, and its name without the group."""
+    group = "time" if name.startswith("time_") else group
+    return f"{group}/{name.removeprefix(f'{group}_')}"
 
 
 def read_rows(path: Path, step: float = math.inf) -> list[dict[str, Any]]:

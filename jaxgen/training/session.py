@@ -1,6 +1,7 @@
 """A session of a run: from where it stands to its last step, unless it is asked to stop or something goes wrong."""
 
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from jaxgen.evaluation import curves
 from jaxgen.evaluation.during_training import Evaluation, Pictures
 from jaxgen.families import family_of
 from jaxgen.training import loop, processes, sentinel
@@ -18,6 +20,8 @@ from jaxgen.training.run import Run
 from jaxgen.training.stopping import Stopped, StopRequest
 
 CHUNK_SECONDS = 1.0  # a signal waits for the end of a chunk
+DRAWING = 0.01  # share of the time that is spent on drawing curves, at most, before the last step
+FIRST_DRAWING = 1.0  # seconds that it takes, before that is known
 
 
 class Cadence(NamedTuple):
@@ -87,6 +91,7 @@ class Session:
         self.since, self.since_step, self.waited = time.perf_counter(), self.step, training.input_wait
         self.signum: int | None = None
         self.written: list[Path] = []
+        self.drawn, self.drawing = self.since, FIRST_DRAWING
 
     def train(self) -> list[Path]:
         """Go on to the last step; returns the last pictures."""
@@ -98,6 +103,8 @@ class Session:
             mininterval=interval,
             disable=not processes.is_primary(),
         )
+        if self.monitor is not None:
+            threading.Thread(target=curves.prepare, daemon=True).start()  # beside the first compilation
         with self.bar:
             try:
                 if not self.looked:
@@ -107,13 +114,16 @@ class Session:
                     self.look()
                 if self.saved != self.step:
                     self.save(None)
+                drawn = self.draw()  # while the checkpoint is written
                 self.checkpoints.wait()
             except BaseException as error:
                 self.rescue(error)
+                if isinstance(error, Stopped | sentinel.NonFiniteError):
+                    self.draw()
                 raise
         if self.signum is not None:
             raise Stopped(self.signum)
-        return self.written
+        return [*self.written, *drawn]
 
     def must_stop(self) -> bool:
         """Whether any process of the run was asked to stop; they also agree on how long a chunk may be."""
@@ -171,6 +181,8 @@ class Session:
         self.looked = True
         is_best = score is not None and (self.best is None or score > self.best)
         self.best = score if is_best else self.best
+        if evaluates and not last and (time.perf_counter() - self.drawn) * DRAWING > self.drawing:
+            self.draw()
         if is_best or last or step % cadence.checkpoint_every == 0:
             self.save(score)
 
@@ -193,7 +205,7 @@ class Session:
         measured, score = self.evaluation(whole)
         warnings = family_of(self.spec).collapse(self.spec, loop.means(self.totals), measured, self.step)
         if self.monitor is not None:
-            self.monitor.write(self.step, measured)
+            self.monitor.write(self.step, measured, "test")
             for text in warnings:
                 self.monitor.write(self.step, {"warning": text})
             listed = "  ".join(f"{name} {value:.4f}" for name, value in measured.items())
@@ -205,6 +217,19 @@ class Session:
         """Make pictures of the state."""
         if self.monitor is not None:
             self.written = self.pictures(whole, self.step, self.monitor)
+
+    def draw(self) -> list[Path]:
+        """Draw the curves of the log; whatever goes wrong there ends no training. Returns the picture."""
+        if self.monitor is None:
+            return []
+        began, drawn = time.perf_counter(), []
+        try:
+            drawn.append(curves.draw_run(self.run.directory))
+        except Exception as error:
+            self.bar.write(f"curves.png was not drawn: {' '.join(str(error).split())}", file=sys.stderr)
+        self.drawn = time.perf_counter()
+        self.drawing = self.drawn - began
+        return drawn
 
     def save(self, score: float | None) -> None:
         """Save the state, and how far it was looked at."""

@@ -79,7 +79,7 @@ class SweepSession(Session):
         for (each, state), (_, totals) in zip(self.living(whole), self.living(self.totals), strict=True):
             measured, scores[str(each.member)] = each.evaluation(state)
             warnings = family_of(each.member.spec).collapse(each.member.spec, loop.means(totals), measured, self.step)
-            each.monitor.write(self.step, measured)
+            each.monitor.write(self.step, measured, "test")
             for text in warnings:
                 each.monitor.write(self.step, {"warning": text})
         best, worst = max(scores, key=lambda name: scores[name]), min(scores, key=lambda name: scores[name])

@@ -1,0 +1,1 @@
+"""What `jaxgen explore` is made of."""
