@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from jaxgen.cli import plot
 from jaxgen.cli.main import main
 from jaxgen.evaluation import curves
 from jaxgen.training.run import Run
 from tests import models
+from tests.pictures import words
 
 Rows = list[dict[str, Any]]
 VAE_ROWS: Rows = [
@@ -36,12 +36,6 @@ def make_run(directory: Path, rows: Rows | None) -> Path:
     if rows is not None:
         (directory / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return directory
-
-
-def words(path: Path) -> str:
-    """All that is written in a picture."""
-    with Image.open(path) as picture:
-        return f"{picture.info['Title']}\n{picture.info['Description']}"
 
 
 def drawn(out: Path, *arguments: Any) -> str:

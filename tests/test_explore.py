@@ -19,6 +19,7 @@ from jaxgen.cli.exploring.planes import draw_points
 from jaxgen.training.monitor import Monitor
 from jaxgen.training.run import Run, optimizer
 from tests import models
+from tests.pictures import words
 
 LABELS = models.batch(12, seed=1)["label"]  # of held-out images
 
@@ -50,12 +51,6 @@ def run(files: Path, out: Path, command: str, model: str, *arguments: str) -> tu
     assert explore.main([command, *common, *arguments]) == 0
     with np.load(out / "arrays.npz") as arrays:
         return json.loads((out / "numbers.json").read_text()), dict(arrays)
-
-
-def words(path: Path) -> str:
-    """All that is written in a picture: its title, a line, and the rest."""
-    with Image.open(path) as picture:
-        return f"{picture.info['Title']}\n{picture.info['Description']}"
 
 
 @pytest.mark.parametrize("model", ["gan", pytest.param("vae", marks=pytest.mark.slow)])

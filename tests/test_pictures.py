@@ -59,7 +59,9 @@ WRITERS = {
     "jaxgen.cli.sweeping.results": "test_a_sweep_marks_the_best_and_what_is_not_told_apart_from_it",
     "jaxgen.cli.comparing.pictures": "test_pictures_of_a_comparison",
     "jaxgen.cli.pictures": "test_titled_columns_and_walks",
-    "jaxgen.cli.plot": "tests/test_scripts.py::test_curves_of_the_likelihood",
+    "jaxgen.evaluation.curves": "tests/test_curves.py::test_the_log_of_a_gan_has_both_players_in_one_panel",
+    "jaxgen.cli.exploring.planes": "tests/test_explore.py::test_where_held_out_images_lie",
+    "jaxgen.cli.exploring.trainings": "tests/test_explore.py::test_an_animation_of_a_training",
     "experiments.gaussians": "test_gaussians",
     "experiments.corruptions": "test_corruptions",
     "experiments.augmentation.results": "test_gains",
@@ -78,12 +80,13 @@ def test_pictures_are_written_in_one_room() -> None:
         text = path.read_text()
         calls = [node.func for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
         called = {getattr(function, "attr", getattr(function, "id", "")) for function in calls}
+        methods = {getattr(function, "attr", "") for function in calls}
         if name == "jaxgen.evaluation.figures":
             assert {"print_png", "save"} <= called
             continue
         assert not called & {"savefig", "print_png", "print_figure", "imsave", "imwrite"}, f"{name} writes pictures"
         if "from PIL import" in text and name != "benchmarks.streaming":  # which writes a data set
-            assert "save" not in called, f"{name} writes pictures with Pillow"
+            assert "save" not in methods, f"{name} writes pictures with Pillow"
         writers |= {name} if called & savers else set()
     assert writers == set(WRITERS), "say in WRITERS which test finds the words of the pictures"
     for test in WRITERS.values():
@@ -429,13 +432,18 @@ def test_titled_columns_and_walks(tmp_path: Path) -> None:
     """completions.png, inversions.png, neighbours.png, attribute.png, truncated.png, interpolations.png and .gif."""
     images = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1), dtype=np.uint8)
     several = np.stack([images, images], axis=1)
-    show(tmp_path / "a.png", {"image": images, "drawn": several, "drawn ": images}, "Completions by a VAE", "Half.")
+    show(
+        tmp_path / "a.png", [("image", images), ("drawn", several), ("drawn", images)], "Completions by a VAE", "Half."
+    )
     assert words(tmp_path / "a.png") == "Completions by a VAE\nHalf. Columns: image, drawn."
     (grid,) = grids(tmp_path / "a.png")
     rows = np.stack([images] * 4, axis=1).reshape(12, 28, 28, 1)
     np.testing.assert_array_equal(grid[::4, ::4], image_grid(rows, 4, 1))
-    show(tmp_path / "b.png", {"the whole prior": images, "|z| <= 2": images})
-    assert words(tmp_path / "b.png").startswith("From left to right: the whole prior, |z| <= 2\n")
+    names = ("a cat", "a dog", "a fox")
+    show(tmp_path / "b.png", [("the whole prior", images), ("|z| <= 2", images)], "Truncated", rows=names)
+    assert words(tmp_path / "b.png") == (
+        "Truncated\nColumns: the whole prior, |z| <= 2. Rows, from above: a cat, a dog, a fox."
+    )
     frames = np.random.default_rng(0).integers(0, 256, (2, 3, 28, 28, 1), dtype=np.uint8)
     animate(tmp_path / "c.gif", frames, "Walks of a GAN", "Along arcs.")
     assert words(tmp_path / "c.gif") == "Walks of a GAN. Along arcs."

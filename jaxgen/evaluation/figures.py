@@ -253,8 +253,8 @@ def save_image(path: Path, pixels: np.ndarray, title: str) -> None:
 def save_animation(path: Path, frames: Sequence[Picture], milliseconds: int = 80) -> None:
     """Write pictures of one size to the path of a GIF file, whole or not at all.
 
-    It shows one of the ``frames`` after the other, each for so many ``milliseconds``, and goes on and on. Of greys every
-    level is kept.
+    It shows one of the ``frames`` after the other, each for so many ``milliseconds``, and goes on and on. Of greys
+    every level is kept.
     """
     from PIL import Image
 
