@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from jaxgen import collapse
 from jaxgen.cli import plot
 from jaxgen.cli.main import main
 from jaxgen.evaluation import curves
@@ -125,6 +126,7 @@ def test_a_training_leaves_its_curves_and_never_ends_for_them(
     common = ["train", "vae", "--dataset", f"npz:{tmp_path / 'images.npz'}", "--hidden", "4", "--latent-dim", "2"]
     common += ["--batch-size", "10", "--log-every", "2", "--workdir", str(tmp_path / "run")]
     picture = tmp_path / "run" / "curves.png"
+    monkeypatch.setattr(collapse, "FIRST_OF_KL", 4)  # so that there are warnings
     assert main([*common, "--steps", "4"]) == 0
     assert f"picture: {picture}" in capsys.readouterr().out
     assert words(picture).startswith("Log of run, 4 steps 1 warning, the last at step 4: the posterior has collapsed")
