@@ -256,6 +256,8 @@ def _finish(axes: Any, panel: Panel, lowest: float | None) -> None:
             axes.set_ylim(low - room, high + room)
             notes.append("first steps outside")
     axes.set_ylim(bottom=lowest)
+    if all(y == int(y) for _, y in points):  # a count, as of active units
+        axes.locator_params(axis="y", integer=True)
     axes.set_title("\n".join([panel.title, *textwrap.wrap("; ".join(notes), 52)]), fontsize="small")
     axes.set_ylabel(panel.unit, fontsize="small")
     axes.tick_params(labelsize="small")

@@ -19,7 +19,7 @@ from jaxgen.cli.exploring.common import (
 )
 from jaxgen.cli.options import check_least
 from jaxgen.cli.pictures import floats
-from jaxgen.evaluation.figures import enlargement, named, new_figure, save_figure, save_picture
+from jaxgen.evaluation.figures import enlargement, named, new_figure, save_figure, save_picture, shortened
 from jaxgen.keys import named_key
 from jaxgen.trained import Trained, class_number
 from jaxgen.training.monitor import titled_grid
@@ -29,6 +29,7 @@ COMPARED = 500  # images by which the two most active latents are found
 DRAWN = 10_000  # latents of a learnt prior, whose quantiles are taken
 LISTED = 100  # classes of a legend, at most
 IN_A_COLUMN = 25
+LETTERS = 32  # of a name in it
 _MARKERS = "osv^DPX<>*"
 
 
@@ -213,8 +214,9 @@ def draw_points(
 ) -> None:
     """Draw points [N, 2], each class [N] in a colour and with a mark of its own, to a PNG file."""
     classes = [] if label is None else np.unique(label).tolist()
-    columns = -(-len(classes) // IN_A_COLUMN) if len(classes) <= LISTED else 1
-    figure = new_figure(7.5 + 1.4 * max(0, columns - 1), 6.5)
+    listed = [shortened(named("class", each, names), LETTERS) for each in classes] if len(classes) <= LISTED else []
+    columns = -(-len(listed) // IN_A_COLUMN)
+    figure = new_figure(6.5 + columns * (0.5 + 0.07 * max(map(len, listed), default=0)), 6.5)
     axes = figure.add_subplot()
     if label is None:
         axes.scatter(*points.T, s=8)
@@ -222,15 +224,9 @@ def draw_points(
         drawn = axes.scatter(*points.T, s=8, c=label, cmap="turbo")
         figure.colorbar(drawn, label=f"number of the class, of {len(classes)} classes")
     else:
-        for place, number in enumerate(classes):
+        for place, (number, name) in enumerate(zip(classes, listed, strict=True)):
             mark = _MARKERS[place // 10]
-            axes.scatter(
-                *points[label == number].T,
-                s=10,
-                color=f"C{place % 10}",
-                marker=mark,
-                label=named("class", number, names),
-            )
+            axes.scatter(*points[label == number].T, s=10, color=f"C{place % 10}", marker=mark, label=name)
         beside: Any = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
         axes.legend(ncols=columns, fontsize="small", title="class", markerscale=2, **beside)
     figure.suptitle(title, fontsize="medium")
