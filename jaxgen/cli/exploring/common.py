@@ -132,7 +132,7 @@ def timed(function: Callable[[], Any]) -> tuple[Any, float]:
     return result, time.perf_counter() - start
 
 
-def save(out: Path, arrays: Mapping[str, Any], numbers: Mapping[str, Any]) -> None:
+def write_results(out: Path, arrays: Mapping[str, Any], numbers: Mapping[str, Any]) -> None:
     """Write the arrays and the numbers, each file whole or not at all."""
     out.mkdir(parents=True, exist_ok=True)
     with replacing(out / "arrays.npz") as partial:

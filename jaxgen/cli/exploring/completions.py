@@ -17,9 +17,9 @@ from jaxgen.cli.exploring.common import (
     load_images,
     load_model,
     row_names,
-    save,
     spread,
     timed,
+    write_results,
 )
 from jaxgen.cli.pictures import show
 from jaxgen.evaluation.records import mean_and_error
@@ -131,7 +131,9 @@ def complete(options: Complete) -> dict[str, Any]:
         ("likeliest completion", mode.images[shown]),
         ("drawn completions", drawn.images[shown]),
     ]
-    save(options.out, {"images": images, "mask": mask, "likeliest": mode.images[:, 0], "drawn": drawn.images}, numbers)
+    write_results(
+        options.out, {"images": images, "mask": mask, "likeliest": mode.images[:, 0], "drawn": drawn.images}, numbers
+    )
     title = (
         f"{model.name}: held-out images completed, {HIDDEN[options.hide]} hidden ({np.mean(~mask):.0%} of the pixels)"
     )

@@ -14,8 +14,8 @@ from jaxgen.cli.exploring.common import (
     labels_of,
     load_images,
     load_model,
-    save,
     spread,
+    write_results,
 )
 from jaxgen.cli.options import check_least
 from jaxgen.cli.pictures import floats
@@ -147,7 +147,7 @@ def manifold(options: Manifold) -> dict[str, Any]:
         images.reshape(-1, *model.image_shape), num, title, note, [f"{value:.2f}" for value in up], columns
     )
     numbers = {"latents": model.latent_dim, "dims": list(dims), "images": num * num}
-    save(options.out, {"images": images, "latents": z}, numbers)
+    write_results(options.out, {"images": images, "latents": z}, numbers)
     save_picture(options.out / "manifold.png", picture)
     return numbers
 
@@ -186,7 +186,9 @@ def scatter(options: Scatter) -> dict[str, Any]:
         points, numbers["dims"] = z[:, list(dims)], list(dims)
         axes_names = [f"latent {dim}" for dim in dims]
         how = f"Latents {dims[0]} and {dims[1]} of {model.latent_dim}"
-    save(options.out, {"latents": z, "points": points, **{n: held[n] for n in ("label",) if n in held}}, numbers)
+    write_results(
+        options.out, {"latents": z, "points": points, **{n: held[n] for n in ("label",) if n in held}}, numbers
+    )
     title = f"{model.name}: where {len(z):,} held-out images lie (posterior means)"
     draw_points(options.out / "scatter.png", points, held.get("label"), names, title, how, axes_names)
     return numbers

@@ -10,7 +10,16 @@ import numpy as np
 
 from jaxgen import latents, metrics
 from jaxgen.batches import to_float
-from jaxgen.cli.exploring.common import Options, drawn_labels, labels_of, load_images, load_model, save, spread, timed
+from jaxgen.cli.exploring.common import (
+    Options,
+    drawn_labels,
+    labels_of,
+    load_images,
+    load_model,
+    spread,
+    timed,
+    write_results,
+)
 from jaxgen.cli.pictures import floats, show
 from jaxgen.evaluation.during_training import COLUMNS
 from jaxgen.evaluation.sample_measures import nearest
@@ -81,7 +90,9 @@ def invert(options: Invert) -> dict[str, Any]:
             if starts == options.num_restarts:
                 arrays[f"{name} images"], arrays[f"{name} inverted"] = images, decoded
                 arrays[f"{name} latents"] = found.latents
-    save(options.out, {name.replace(" ", "_").replace("-", "_"): array for name, array in arrays.items()}, numbers)
+    write_results(
+        options.out, {name.replace(" ", "_").replace("-", "_"): array for name, array in arrays.items()}, numbers
+    )
     shown = np.s_[: min(16, options.num)]
     columns = [
         ("own sample", arrays["own samples images"][shown]),
@@ -117,7 +128,7 @@ def neighbours(options: Neighbours) -> dict[str, Any]:
         "distinct_neighbours": len(np.unique(places)),
     }
     found = np.asarray(to_float(train["image"][places]))
-    save(options.out, {"samples": samples, "neighbours": found, "distances": distances}, numbers)
+    write_results(options.out, {"samples": samples, "neighbours": found, "distances": distances}, numbers)
     order = np.argsort(distances)
     closest, some = order[:COLUMNS], order[np.linspace(0, len(order) - 1, COLUMNS).astype(int)]
     columns = [

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from jaxgen.cli.exploring.common import save
+from jaxgen.cli.exploring.common import write_results
 from jaxgen.cli.options import check_least
 from jaxgen.evaluation.figures import Picture, save_animation, titled
 from jaxgen.training.run import Run
@@ -84,7 +84,7 @@ def training(options: Training) -> dict[str, Any]:
     listed = f"Steps, in order: {', '.join(f'{step:,}' for step in steps)}."
     padded += padded[-1:] * round(HELD / options.frame_seconds)
     numbers = {"frames": len(steps), "grids": len(grids), "first_step": steps[0], "last_step": steps[-1]}
-    save(options.out, {"steps": steps}, numbers)
+    write_results(options.out, {"steps": steps}, numbers)
     pictures = [Picture(pixels, title, listed, ()) for pixels in padded]
     save_animation(options.out / "training.gif", pictures, round(1000 * options.frame_seconds))
     return numbers

@@ -17,8 +17,8 @@ from jaxgen.cli.exploring.common import (
     load_images,
     load_model,
     row_names,
-    save,
     spread,
+    write_results,
 )
 from jaxgen.cli.pictures import animate, floats, show
 from jaxgen.evaluation.figures import named
@@ -108,7 +108,7 @@ def interpolate(options: Interpolate) -> dict[str, Any]:
         "length_of_the_ends": mean_and_error(np.linalg.norm(np.asarray(z), axis=1)),
         "length_in_the_middle_of_arcs": mean_and_error(np.linalg.norm(np.asarray(arcs[:, 1]), axis=-1)),
     }
-    save(options.out, {"rows": rows, "start": start, "end": end}, numbers)
+    write_results(options.out, {"rows": rows, "start": start, "end": end}, numbers)
     ends = "latents drawn from the prior" if options.between == "samples" else "the latents of held-out images"
     title = f"{model.name}: walks between {ends}, along {numbers['path']}s"
     shares = np.linspace(0.0, 1.0, rows.shape[1])
@@ -148,7 +148,7 @@ def attribute(options: Attribute) -> dict[str, Any]:
         "length_of_the_direction": float(jnp.linalg.norm(direction)),
         "strengths": strengths.tolist(),
     }
-    save(options.out, {"direction": direction, "latents": z, "images": images}, numbers)
+    write_results(options.out, {"direction": direction, "latents": z, "images": images}, numbers)
     names = class_names_of(model, options)
     without, wanted = (named("class", number, names) for number in (options.without_label, options.with_label))
     moved_by = [(f"{strength:.2f}", images[:, place]) for place, strength in enumerate(strengths)]
@@ -174,7 +174,7 @@ def truncate(options: Truncate) -> dict[str, Any]:
         title = f"|z| <= {threshold:g}" if np.isfinite(threshold) else "the whole prior"
         images[title] = floats(model.decode(z, label))
     numbers = {title: {"spread": float(each.std(axis=0).mean())} for title, each in images.items()}
-    save(options.out, {f"samples_{i}": each for i, each in enumerate(images.values())}, numbers)
+    write_results(options.out, {f"samples_{i}": each for i, each in enumerate(images.values())}, numbers)
     note = "A row is one draw, squeezed until no latent z is larger than what stands over the column."
     title = f"{model.name}: samples of ever smaller middles of the prior"
     show(options.out / "truncated.png", list(images.items()), title, note, row_names(label, model.class_names))
