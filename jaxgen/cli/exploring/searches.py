@@ -14,6 +14,7 @@ from jaxgen.cli.exploring.common import Options, drawn_labels, labels_of, load_i
 from jaxgen.cli.pictures import floats, show
 from jaxgen.evaluation.during_training import COLUMNS
 from jaxgen.evaluation.sample_measures import nearest
+from jaxgen.intervals import Count
 from jaxgen.keys import named_key
 
 GOOD = 30.0  # dB
@@ -26,12 +27,16 @@ class Invert(Options):
 
     out: Path = Path("inversions")
     """Folder of the results."""
-    num: int = 64
+    num: Count = 64
     """Number of samples, and of held-out images."""
-    num_restarts: int = 8
+    num_restarts: Count = 8
     """Starts of each image."""
-    steps: int = 300
+    steps: Count = 300
     """Steps of each start."""
+
+    @property
+    def made(self) -> int:
+        return self.num * self.num_restarts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,7 +45,7 @@ class Neighbours(Options):
 
     out: Path = Path("neighbours")
     """Folder of the results."""
-    num: int = 500
+    num: Count = 500
     """Number of samples, and of held-out images to compare with."""
 
 
@@ -119,7 +124,8 @@ def neighbours(options: Neighbours) -> dict[str, Any]:
     found = np.asarray(to_float(train["image"][places]))
     save(options.out, {"samples": samples, "neighbours": found, "distances": distances}, numbers)
     order = np.argsort(distances)
-    closest, some = order[:COLUMNS], order[np.linspace(0, len(order) - 1, COLUMNS).astype(int)]
+    rows = min(COLUMNS, len(order))
+    closest, some = order[:rows], order[np.linspace(0, len(order) - 1, rows).astype(int)]
     columns = [
         ("closest samples", samples[closest]),
         ("nearest training images", found[closest]),
