@@ -393,7 +393,7 @@ def outcome(command: Command, folder: Path, processes: bool = False) -> Outcome:
         faults.append("traceback")
     if code < 0 and not (asked and code == -signal.SIGTERM):
         faults.append(f"died of signal {-code}")
-    if asked:
+    if asked or (code == 128 + signal.SIGTERM and error.startswith("stopped by ")):  # --minutes
         return Outcome("fault" if faults else "stopped", faults, printed + error, took)
     if code == 0:
         return Outcome("fault" if faults else "accepted", faults, printed + error, took)

@@ -148,8 +148,7 @@ def member(tree: Any, number: int) -> Any:
 def check_memory(
     spec: Spec, batch: Mapping[str, Any], num_members: int, dataset: Mapping[str, Any], batch_size: int = 1
 ) -> None:
-    """Refuse a run, or a population, that cannot fit the memory it would train in, before it is made; the error says
-    how many members would.
+    """Refuse a run or a population that the memory cannot hold, before it is made; says how many members it would.
 
     bytes = 2 M state + data + batch: the states before and after a chunk, the data set, and a step's images, as many
     times as the spec has samples of each; what else a step needs comes on top

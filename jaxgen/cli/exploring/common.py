@@ -19,13 +19,14 @@ from jaxgen.cli.parsing import saved_options
 from jaxgen.cli.pictures import SIDE
 from jaxgen.data.limits import check_memory
 from jaxgen.evaluation.figures import named
-from jaxgen.intervals import Count, Seed
+from jaxgen.intervals import Count, Interval, Seed
 from jaxgen.trained import Trained, class_number
 from jaxgen.training.files import replacing, write_text
 from jaxgen.training.run import Run
 from jaxgen.training.run_data import load_data
 
 Images = dict[str, np.ndarray]
+Steps = Annotated[int, Interval(1, 100_000)]  # of a search, all in one program that says nothing meanwhile
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,7 @@ def load_model(options: Options) -> Trained:
         raise ValueError(f"--label is for conditional models: {options.model} has learnt no classes")
     # Each as floats, twice, and in a picture.
     check_memory(options.made * (8 * math.prod(model.image_shape) + 6 * SIDE**2), f"{options.made:,} images to be made")
+    print(f"{model.name}: {options.made:,} images to be made", flush=True)
     return model
 
 

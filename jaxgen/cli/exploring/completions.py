@@ -12,6 +12,7 @@ from jaxgen import losses
 from jaxgen.batches import to_float
 from jaxgen.cli.exploring.common import (
     Options,
+    Steps,
     class_names_of,
     labels_of,
     load_images,
@@ -47,7 +48,7 @@ class Complete(Options):
     """Share of the image that is hidden; of the centre, of each side."""
     num_samples: Count = 4
     """Completions of each image."""
-    temperatures: Count = 300
+    temperatures: Steps = 300
     """Steps of the drawn completions from the prior to the posterior: more are better draws, and take longer."""
     noise: Positive | None = None
     """Standard deviation of Gaussian noise around the model's images, in units of their range; when not given, 0.3 for

@@ -10,7 +10,17 @@ import numpy as np
 
 from jaxgen import latents, metrics
 from jaxgen.batches import to_float
-from jaxgen.cli.exploring.common import Options, drawn_labels, labels_of, load_images, load_model, save, spread, timed
+from jaxgen.cli.exploring.common import (
+    Options,
+    Steps,
+    drawn_labels,
+    labels_of,
+    load_images,
+    load_model,
+    save,
+    spread,
+    timed,
+)
 from jaxgen.cli.pictures import floats, show
 from jaxgen.evaluation.during_training import COLUMNS
 from jaxgen.evaluation.sample_measures import nearest
@@ -31,7 +41,7 @@ class Invert(Options):
     """Number of samples, and of held-out images."""
     num_restarts: Count = 8
     """Starts of each image."""
-    steps: Count = 300
+    steps: Steps = 300
     """Steps of each start."""
 
     @property
