@@ -76,8 +76,7 @@ def read(path: Path, wanted: dict[str, Any]) -> list[Record]:
 def load(options: Options) -> tuple[Dataset, Dataset, int]:
     """(training split, test split, number of classes)."""
     training, test = (classifier.load(options, split) for split in (options.train_split, options.test_split))
-    if training["image"].ndim != 4:
-        raise ValueError(f"{options.dataset}: images [N, H, W, C] are needed, got {list(training['image'].shape)}")
+    classifier.check_fit(options, training["image"])
     num_classes = int(training["label"].max()) + 1
     if test["label"].max() >= num_classes:
         raise ValueError(f"{options.dataset}: the test split has classes that the training split lacks")

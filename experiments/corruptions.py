@@ -12,7 +12,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -21,13 +21,14 @@ import numpy as np
 from jaxgen import data, metrics
 from jaxgen.batches import to_float
 from jaxgen.cli.exit_status import command
-from jaxgen.cli.options import check_least, check_seed
 from jaxgen.evaluation import extractors
 from jaxgen.evaluation.figures import new_figure, save_figure
+from jaxgen.intervals import INT32_MAX, Count, Interval, Seed
 from jaxgen.keys import example_keys, named_key
-from jaxgen.training.files import write_text
+from jaxgen.training.files import check_place, write_text
 from jaxgen.training.run_data import dataset_name
 
+Images = Annotated[int, Interval(20, INT32_MAX)]
 DISTANCES = ("frechet_distance", "kernel_distance")  # rise with every corruption
 SHARES = ("precision", "recall", "density", "coverage")  # fall with some, and say which kind it is
 LEVELS: dict[str, tuple[float, ...]] = {  # the first is none at all
@@ -54,7 +55,7 @@ class Options:
     """As for jaxgen train. Without labels no class can be missing, and that curve is left out."""
     data_dir: Path | None = None
     """Where TFDS keeps prepared sets; its own default when not given."""
-    image_size: int | None = None
+    image_size: Count | None = None
     """Crop and resize images to this many pixels; keep their size when not given."""
     color: Literal["grey", "rgb"] | None = None
     """Make all images grey or RGB; keep them as they are when not given."""
@@ -62,9 +63,9 @@ class Options:
     """The split that is cut into two halves."""
     extractor: str = "pixels"
     """What the distances are computed on: pixels, lenet_mnist, lenet_fashion_mnist or inception:PATH."""
-    num_images: int = 5000
+    num_images: Images = 5000
     """Images on either side of a distance; as many as a fifth of the classes have where those are fewer."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the halves and of all noise."""
     out: Path = Path("corruptions.png")
     """The .png file; the numbers go to the .json beside it."""
@@ -311,8 +312,8 @@ def run(options: Options) -> Path:
     """Measure, write the numbers and the picture; returns the picture's file."""
     if options.out.suffix != ".png":
         raise ValueError(f"--out must end in .png, got {options.out}")
-    check_least(options, {"num_images": 20})
-    check_seed(options.seed)
+    check_place(options.out)
+    extractor = extractors.find(options.extractor)
     dataset = data.load(
         options.dataset,
         options.split,
@@ -322,7 +323,6 @@ def run(options: Options) -> Path:
     )
     if dataset["image"].ndim != 4:
         raise ValueError(f"{options.dataset}: images [N, H, W, C] are needed, got {list(dataset['image'].shape)}")
-    extractor = extractors.find(options.extractor)
     key = jax.random.key(options.seed)
     curves = measure(dataset["image"], dataset.get("label"), options.num_images, extractor, key)
     record = {

@@ -26,9 +26,11 @@ import optax
 import jaxgen
 from jaxgen import losses, metrics, networks
 from jaxgen.cli.exit_status import command
-from jaxgen.cli.options import check_seed
 from jaxgen.evaluation.figures import new_figure, save_figure
+from jaxgen.intervals import Count, NotNegative, Rate
 from jaxgen.keys import named_key, step_key
+from jaxgen.training import population
+from jaxgen.training.files import check_place
 
 METHODS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -45,23 +47,23 @@ EXTENT = 5.0  # of the picture, in units of the data
 class Options:
     """Count the modes that a GAN finds among 25 Gaussians on a grid."""
 
-    steps: int = 20_000
+    steps: Count = 20_000
     """Number of steps."""
-    seeds: int = 5
+    seeds: Count = 5
     """Number of seeds of each method, trained together."""
-    batch_size: int = 100
+    batch_size: Count = 100
     """Number of packs in a batch; real points are as many times the packing."""
-    learning_rate: float = 1e-3
+    learning_rate: NotNegative = 1e-3
     """Adam's learning rate, for both networks."""
-    b1: float = 0.5
+    b1: Rate = 0.5
     """Adam's decay of the first moment."""
-    hidden: tuple[int, ...] = (128, 128)
+    hidden: tuple[Count, ...] = (128, 128)
     """Sizes of the hidden layers."""
-    latent_dim: int = 2
+    latent_dim: Count = 2
     """Number of latent dimensions."""
-    ema_decay: float = 0.999
+    ema_decay: Rate = 0.999
     """Decay of the moving average of the generator."""
-    num_samples: int = 2500
+    num_samples: Count = 2500
     """Number of samples that are judged."""
     methods: tuple[str, ...] = tuple(METHODS)
     """Which methods to train."""
@@ -140,9 +142,17 @@ def draw(path: Path, found: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
 def compare(options: Options) -> None:
     """Train by every method, and print what each has found."""
     unknown = [method for method in options.methods if method not in METHODS]
-    if unknown or options.seeds < 1 or options.steps < 1:
-        raise ValueError(f"--methods are {', '.join(METHODS)}; --seeds and --steps at least 1")
-    check_seed(0, options.seeds, "the seed")
+    if unknown or not options.methods:
+        raise ValueError(f"--methods are some of {', '.join(METHODS)}, got {options.methods}")
+    if options.out is not None:
+        if options.out.suffix != ".png":
+            raise ValueError(f"--out must end in .png, got {options.out}")
+        check_place(options.out)
+    point = {"image": np.zeros((1, 2), np.float32)}
+    for method in options.methods:
+        spec = build(options, method)
+        points = max(options.batch_size * spec.packing, options.num_samples) * options.seeds
+        population.check_memory(spec, point, options.seeds, {}, points * max(options.latent_dim, *options.hidden, 2))
     print(f"{options.seeds} seeds, {options.steps} steps, {options.num_samples} samples; of 25 modes:")
     found = {}
     for method in options.methods:

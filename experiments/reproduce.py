@@ -29,6 +29,7 @@ from jaxgen.cli.progress import Bars
 from jaxgen.cli.runs import train
 from jaxgen.cli.sweeping.plan import Plan
 from jaxgen.cli.sweeping.training import sweep
+from jaxgen.intervals import Count, Positive
 from jaxgen.training import machine
 from jaxgen.training.run import Run
 from jaxgen.training.stopping import Stopped
@@ -44,11 +45,11 @@ class Options:
     """List what there is, with what was reached."""
     results: bool = False
     """Write RESULTS.md from the records."""
-    until: float | None = None
+    until: Positive | None = None
     """Go no further than this epoch, or part of one; all of the protocol when not given."""
-    members: int | None = None
+    members: Count | None = None
     """Train only the first so many seeds, or settings, of the population."""
-    minutes: float | None = None
+    minutes: Positive | None = None
     """Stop the training after so many minutes; the same command goes on."""
     workdir: Path | None = None
     """The run directory; runs/reproductions/NAME when not given."""
@@ -67,10 +68,6 @@ class Options:
         """Refuse what makes no sense."""
         if (self.name is not None) + self.list + self.results != 1:
             raise ValueError("give one of: the name of a reproduction, --list, --results")
-        for name in ("until", "minutes", "members"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"--{name} must be above 0, got {value}")
 
 
 def reproduce(options: Options) -> Record:
@@ -136,11 +133,17 @@ class stopped_at:  # noqa: N801 - it reads as what it does
 
     def __enter__(self) -> None:
         if self._timer is not None:
+            self._before = signal.signal(signal.SIGTERM, _stop)  # until the training listens itself
             self._timer.start()
 
     def __exit__(self, *error: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
+            signal.signal(signal.SIGTERM, self._before)
+
+
+def _stop(signum: int, _: object) -> None:
+    raise Stopped(signum)
 
 
 def advance(config: Config, options: Options, directory: Path, epoch: float) -> bool:

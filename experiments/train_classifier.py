@@ -20,11 +20,12 @@ import numpy as np
 import optax
 from flax import traverse_util
 
-from experiments.augmentation.classifier import accuracy, load, start, train
+from experiments.augmentation.classifier import accuracy, check_fit, load, start, train
 from jaxgen.cli.exit_status import command
-from jaxgen.cli.options import check_least, check_seed
+from jaxgen.intervals import INT32_MAX, Count, CountOrNone, Positive, Seed
 from jaxgen.networks import LeNet
 from jaxgen.training import machine
+from jaxgen.training.files import check_place
 from jaxgen.weights import write_arrays
 
 
@@ -45,38 +46,38 @@ class Options:
     """The split to train on."""
     test_split: str = "test"
     """The split whose accuracy is reported; nothing is chosen by it."""
-    epochs: int = 18
+    epochs: Count = 18
     """How often to see every image."""
-    batch_size: int = 128
+    batch_size: Count = 128
     """Number of images in a batch."""
-    learning_rate: float = 2e-3
+    learning_rate: Positive = 2e-3
     """Adam's learning rate at the start; it decays to zero along a cosine."""
-    shift: int = 2
+    shift: CountOrNone = 2
     """Greatest random shift of a training image, in pixels; 0 for none."""
     flip: bool = False
     """Mirror every second training image, by chance: for clothes, not for digits."""
-    seed: int = 0
+    seed: Seed = 0
     """Fixes the initialisation, the order of the images and the augmentation."""
     out: Path = Path("lenet.safetensors")
     """The .safetensors file to write."""
 
     def check(self) -> None:
-        """Refuse numbers that make no sense, before anything is read or written."""
-        check_least(self, {"epochs": 1, "batch_size": 1, "shift": 0})
-        if self.learning_rate <= 0:
-            raise ValueError(f"--learning-rate must be positive, got {self.learning_rate}")
+        """Refuse what makes no sense, before anything is read or written."""
         if self.out.suffix != ".safetensors":
             raise ValueError(f"--out must end in .safetensors, got {self.out}")
+        check_place(self.out)
 
 
 def run(options: Options) -> None:
     """Train, measure and write."""
     options.check()
-    check_seed(options.seed)
     training, test = load(options, options.train_split), load(options, options.test_split)
+    check_fit(options, training["image"])
     num_classes = int(training["label"].max()) + 1
     steps_per_epoch = len(training["label"]) // options.batch_size
     num_steps = options.epochs * steps_per_epoch
+    if num_steps > INT32_MAX:
+        raise ValueError(f"--epochs {options.epochs} of {steps_per_epoch} steps are more than {INT32_MAX}: use fewer")
     network = LeNet(num_classes)
     optimizer = optax.adam(optax.cosine_decay_schedule(options.learning_rate, num_steps))
     key = jax.random.key(options.seed)

@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxgen import batches, losses, modules
+from jaxgen import batches, intervals, losses, modules
 from jaxgen.augmentation import adapt_probability
 from jaxgen.keys import AxisName, axis_size, example_keys, named_key, step_key
 from jaxgen.modules import Collections
 from jaxgen.parallel import as_varying, average, split_updates, value_and_averaged_gradient
-from jaxgen.spec import Schedule, check_number, names_in, optimized, shown
+from jaxgen.spec import Schedule, names_in, optimized, shown
 
 Batch = Mapping[str, Any]
 Metrics = dict[str, jax.Array]
@@ -87,10 +87,7 @@ def check_adversary(gan: Adversary) -> None:
             f"{kind}.loss must be a pair of losses, generator and discriminator, got {shown(gan.loss)}: use one of "
             f"jaxgen.losses: {names}"
         )
-    check_number(gan, "penalty_weight", "at least 0", lambda value: value >= 0)
-    check_number(gan, "weight_clipping", "above 0", lambda value: value > 0)
-    check_number(gan, "augmentation_probability", "in [0, 1]", lambda value: 0 <= value <= 1)
-    check_number(gan, "augmentation_target", "in (0, 1)", lambda value: 0 < value < 1)
+    intervals.check(gan)
     if not isinstance(gan.penalties, tuple):
         raise TypeError(f"{kind}.penalties must be a tuple, got {gan.penalties!r}: e.g. (jaxgen.losses.R1(),)")
     for penalty in gan.penalties:

@@ -5,11 +5,13 @@ gradient reaches the generator through the augmentation.
 """
 
 import dataclasses
-import math
 
 import jax
 import jax.numpy as jnp
 import jax.typing
+
+from jaxgen import intervals
+from jaxgen.intervals import Finite, Share
 
 # One uniform number each: whether each of five transformations is applied, then what it does.
 _NUM_COINS, _NUM_AMOUNTS = 5, 7
@@ -53,18 +55,14 @@ class DiffAugment:
     """
 
     color: bool = True
-    translation: float = 0.125
-    cutout: float = 0.5
-    fill: float = 0.5
+    translation: Share = 0.125
+    cutout: Share = 0.5
+    fill: Finite = 0.5
 
     def __post_init__(self) -> None:
         if not isinstance(self.color, bool):
             raise TypeError(f"DiffAugment.color must be True or False, got {self.color!r}")
-        for name in ("translation", "cutout"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"DiffAugment.{name} must be a share in [0, 1], got {getattr(self, name)!r}")
-        if not math.isfinite(self.fill):
-            raise ValueError(f"DiffAugment.fill must be finite, got {self.fill!r}")
+        intervals.check(self)
 
     def __call__(self, images: jax.Array, keys: jax.Array, probability: jax.typing.ArrayLike = 1.0) -> jax.Array:
         """Augment each image of [B, H, W, C], floats in [0, 1], by its own key of `jaxgen.keys.example_keys` [B].

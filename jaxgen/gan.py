@@ -31,12 +31,12 @@ from jaxgen.adversary import (
     discriminator_update,
     generator_loss,
 )
+from jaxgen.intervals import Count, Inside, NotNegative, Positive, Rate, Share
 from jaxgen.keys import AxisName, example_keys, named_key, step_key
 from jaxgen.parallel import as_varying, average
 from jaxgen.spec import (
     Schedule,
     check_latents,
-    check_number,
     check_spec,
     check_state,
     initial_hyperparams,
@@ -84,22 +84,21 @@ class GAN:
     discriminator: Any
     generator_optimizer: optax.GradientTransformation
     discriminator_optimizer: optax.GradientTransformation
-    latent_dim: int
+    latent_dim: Count
     loss: losses.AdversarialLoss = losses.non_saturating
-    ema_decay: float | Schedule | None = None
+    ema_decay: Rate | Schedule | None = None
     penalties: tuple[losses.Penalty, ...] = ()
-    penalty_weight: float | Schedule = 1.0
-    penalty_every: int = 1
-    weight_clipping: float | Schedule | None = None
-    discriminator_steps: int = 1
-    packing: int = 1
+    penalty_weight: NotNegative | Schedule = 1.0
+    penalty_every: Count = 1
+    weight_clipping: Positive | Schedule | None = None
+    discriminator_steps: Count = 1
+    packing: Count = 1
     augmentation: Augmentation | None = None
-    augmentation_probability: float | Schedule = 1.0
-    augmentation_target: float | None = None
+    augmentation_probability: Share | Schedule = 1.0
+    augmentation_target: Inside | None = None
 
     def __post_init__(self) -> None:
         check_spec(self)
-        check_number(self, "ema_decay", "in [0, 1)", lambda value: 0 <= value < 1)
         check_adversary(self)
         judged = {} if self.packing > 1 else {"discriminator": (self.discriminator,)}  # a pack has no label
         modules.check_conditional("GAN", {"generator": (self.generator,), **judged})

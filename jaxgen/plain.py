@@ -17,6 +17,7 @@ from flax import linen as nn
 
 from jaxgen import augmentation, losses, networks, schedules
 from jaxgen.families import Spec, State, families, family_of
+from jaxgen.intervals import Declared, Finite, NotNegative, Positive, Rate, check_value, declared_in
 from jaxgen.spec import Schedule
 from jaxgen.untrusted import (
     LONGEST_NAME,
@@ -33,6 +34,21 @@ _OPTIMIZERS = ("adabelief", "adam", "adamax", "adamw", "amsgrad", "lamb", "lion"
 _OF_FLAX = ("parent", "name")  # fields that every Linen module has
 # A flax module is printed twice by the one around it. The deepest specs of jaxgen's own have four levels.
 _SPEC_DEPTH, _SPEC_SIZE = 10, 1000  # a thousand layers take seconds to trace
+
+
+# Of optimizers' arguments, by their names; others are finite.
+_ARGUMENTS: dict[str, Any] = {
+    **dict.fromkeys(("learning_rate", "weight_decay", "eps_root", "initial_scale"), NotNegative | Schedule),
+    **dict.fromkeys(("b1", "b2", "decay", "momentum"), Rate | Schedule),
+    "eps": Positive | Schedule,
+}
+
+
+def argument(name: str) -> Declared:
+    """What an optimizer takes for its argument of a name: the interval of a number, whatever optimizer it is."""
+    found = declared_in(_ARGUMENTS.get(name, Finite | Schedule))
+    assert found is not None
+    return found
 
 
 @functools.cache
@@ -58,6 +74,8 @@ class Optimizer:
     def __post_init__(self) -> None:
         if self.name not in _OPTIMIZERS:
             raise ValueError(f"unknown optimizer {self.name!r}: use one of {', '.join(_OPTIMIZERS)}")
+        for name, value in self.arguments:
+            check_value(value, argument(name), f"optimizer.{name}")
         try:
             _transformation(self.name, self.arguments)
         except TypeError as error:

@@ -12,37 +12,21 @@ import jax
 import jax.numpy as jnp
 import jax.typing
 
-
-def _check_finite(kind: str, **numbers: float) -> None:
-    for name, number in numbers.items():
-        if isinstance(number, bool) or not isinstance(number, int | float):
-            raise TypeError(f"{kind}.{name} must be a number, got {number!r}")
-        if not math.isfinite(number):
-            raise ValueError(f"{kind}.{name} must be finite, got {number!r}")
-
-
-def _check_steps(kind: str, smallest: int, **steps: int) -> None:
-    for name, number in steps.items():
-        if isinstance(number, bool) or not isinstance(number, int):
-            raise TypeError(f"{kind}.{name} must be a whole number of steps, got {number!r}")
-        if number < smallest:
-            raise ValueError(f"{kind}.{name} must be at least {smallest}, got {number}")
+from jaxgen import intervals
+from jaxgen.intervals import Count, CountOrNone, Finite, Positive, Rate
 
 
 @dataclasses.dataclass(frozen=True)
 class _Ramp:
     """What the schedules from one value to another share: fields, checks, and the share of the way done."""
 
-    initial: float
-    final: float
-    num_steps: int
-    delay: int = 0
+    initial: Finite
+    final: Finite
+    num_steps: Count
+    delay: CountOrNone = 0
 
     def __post_init__(self) -> None:
-        kind = type(self).__name__
-        _check_finite(kind, initial=self.initial, final=self.final)
-        _check_steps(kind, 1, num_steps=self.num_steps)
-        _check_steps(kind, 0, delay=self.delay)
+        intervals.check(self)
 
     def _progress(self, step: jax.typing.ArrayLike) -> jax.Array:
         """0 until the delay is over, 1 from ``num_steps`` after it, float32 []."""
@@ -99,13 +83,8 @@ class Exponential(_Ramp):
     Called as ``schedule(step [])``; returns float32 [].
     """
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("initial", "final"):
-            if getattr(self, name) <= 0:
-                raise ValueError(
-                    f"Exponential.{name} must be above 0, got {getattr(self, name)!r}: use Linear or Cosine"
-                )
+    initial: Positive
+    final: Positive
 
     def __call__(self, step: jax.typing.ArrayLike) -> jax.Array:
         share = self._progress(step)
@@ -124,17 +103,14 @@ class Piecewise:
     Called as ``schedule(step [])``; returns float32 [].
     """
 
-    boundaries: tuple[int, ...]
-    values: tuple[float, ...]
+    boundaries: tuple[Count, ...]
+    values: tuple[Finite, ...]
 
     def __post_init__(self) -> None:
         for name in ("boundaries", "values"):
             if not isinstance(getattr(self, name), tuple):
                 raise TypeError(f"Piecewise.{name} must be a tuple, got {getattr(self, name)!r}")
-        for boundary in self.boundaries:
-            _check_steps("Piecewise", 1, boundaries=boundary)
-        for value in self.values:
-            _check_finite("Piecewise", values=value)
+        intervals.check(self)
         if list(self.boundaries) != sorted(set(self.boundaries)):
             raise ValueError(f"Piecewise.boundaries must increase, got {self.boundaries}")
         if len(self.values) != len(self.boundaries) + 1:
@@ -159,12 +135,10 @@ class EMAWarmup:
       The form of TensorFlow's ``ExponentialMovingAverage`` when it is given ``num_updates``.
     """
 
-    decay: float
+    decay: Rate
 
     def __post_init__(self) -> None:
-        _check_finite("EMAWarmup", decay=self.decay)
-        if not 0 <= self.decay < 1:
-            raise ValueError(f"EMAWarmup.decay must be in [0, 1), got {self.decay}")
+        intervals.check(self)
 
     def __call__(self, step: jax.typing.ArrayLike) -> jax.Array:
         t = jnp.asarray(step).astype(jnp.float32)

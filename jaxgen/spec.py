@@ -1,7 +1,6 @@
 """What the two specs share: checks of their fields, and their dynamic hyper-parameters."""
 
 import dataclasses
-import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxgen import modules
+from jaxgen import intervals, modules
 
 _NETWORKS = ("generator", "discriminator", "encoder", "decoder")
 Schedule = Callable[[jax.Array], jax.Array]
@@ -21,7 +20,7 @@ def _each(spec: Any, name: str) -> tuple[Any, ...]:
 
 
 def check_spec(spec: Any) -> None:
-    """Check a spec as it is built: hashable throughout, networks and optimizers that are some, sizes above zero."""
+    """Check a spec as it is built: hashable, with networks and optimizers that are some, numbers in their intervals."""
     kind = type(spec).__name__
     for field in dataclasses.fields(spec):
         value = getattr(spec, field.name)
@@ -44,12 +43,7 @@ def check_spec(spec: Any) -> None:
                     f"{type(network).__name__}: e.g. jaxgen.networks.MLP{field.name.capitalize()}(...)"
                 )
             modules.check_call(f"{kind}.{field.name}", network)
-    for name in ("latent_dim", "num_samples", "discriminator_steps", "packing", "penalty_every"):
-        for size in _each(spec, name) if hasattr(spec, name) else ():
-            if isinstance(size, bool) or not isinstance(size, int):
-                raise TypeError(f"{kind}.{name} must be a whole number, got {size!r}")
-            if size < 1:
-                raise ValueError(f"{kind}.{name} must be at least 1, got {size}")
+    intervals.check(spec)
 
 
 _LINE_SEARCH = (
@@ -101,15 +95,6 @@ def shown(value: Any) -> str:
 def names_in(module: Any, holds: Callable[[str, Any], bool]) -> str:
     """The public names of a module whose (name, value) are such, in a row; no arrays of any shape are involved."""
     return ", ".join(sorted(n for n, value in vars(module).items() if not n.startswith("_") and holds(n, value)))
-
-
-def check_number(spec: Any, name: str, expected: str, holds: Callable[[float], bool]) -> None:
-    """Refuse a spec's number of a name unless it ``holds`` as ``expected`` (in words); schedules and None pass."""
-    value = getattr(spec, name)
-    if not (value is None or callable(value) or isinstance(value, numbers.Real)):
-        raise TypeError(f"{type(spec).__name__}.{name} must be a number {expected}, or a schedule, got {value!r}")
-    if value is not None and not callable(value) and not holds(value):
-        raise ValueError(f"{type(spec).__name__}.{name} must be {expected}, got {value}")
 
 
 def check_state(state: Any, kind: type) -> None:

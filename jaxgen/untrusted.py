@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import reprlib
 import types
 import typing
@@ -13,6 +14,7 @@ Plain = Any  # None, bool, int, float, str, and lists and dictionaries of them
 ImageType = Literal["uint8", "bool", "float32"]
 
 _MESSAGE = 300  # letters of an error
+_LINE, _WORD = 1000, 200  # letters of a printed line, and of a word in it
 _BYTES = 1_000_000  # of a text: one of brackets takes twenty times as much in memory
 _LETTERS = 10_000  # of a text's strings, and 200 of its names
 LONGEST_NAME = 200  # letters of a name
@@ -50,6 +52,12 @@ def begun(text: str) -> str:
 def shown(value: Plain) -> str:
     """Plain data of any size in at most 80 letters."""
     return cut(_short.repr(value), 80)
+
+
+def printed(text: str) -> str:
+    """A message as one line for a terminal: breaks of lines are escaped, long words and texts lose their middle."""
+    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+    return cut(re.sub(rf"\S{{{_WORD + 1},}}", lambda word: cut(word[0], _WORD), escaped), _LINE)
 
 
 def one_line(path: Path | str, what: object) -> str:

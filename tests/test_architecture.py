@@ -52,7 +52,7 @@ from jaxgen.training import (
 ROOT = Path(jaxgen.__file__).parent
 # Floors from the bottom. A module may import from its own floor and from those below.
 FLOORS = [
-    {"losses", "metrics", "networks", "augmentation", "batches", "keys", "schedules"},
+    {"losses", "metrics", "networks", "augmentation", "batches", "intervals", "keys", "schedules"},
     {
         "adversary",
         "annealed",

@@ -25,7 +25,7 @@ from jaxgen.cli import compilation_cache, platforms, runs
 from jaxgen.cli.gan_options import GANOptions, MLPGANOptions
 from jaxgen.cli.main import main
 from jaxgen.cli.next_commands import next_commands, resume_command
-from jaxgen.cli.options import check_seed
+from jaxgen.cli.options import check_seeds
 from jaxgen.cli.parsing import parse, saved_options
 from jaxgen.evaluation import during_training
 from jaxgen.training import session
@@ -200,13 +200,13 @@ def test_seeds_that_32_bits_do_not_hold_are_refused(name: str, copy: str, capsys
 def test_scripts_refuse_them_too(script: Any, words: list[str], tmp_path: Path, capsys: Any) -> None:
     assert script.main(words) == 1
     error = capsys.readouterr().err
-    assert "4294967295" in error
+    assert "4294967295" in error or "at most" in error
     assert error.count("\n") == 1
 
 
 def test_the_largest_seeds_are_seeds() -> None:
-    check_seed(LARGEST)
-    check_seed(LARGEST - 1, 2)
+    check_seeds(LARGEST, 1)
+    check_seeds(LARGEST - 1, 2)
     options: Any = parse(["vae", "--seed", str(LARGEST)])
     options.check()
     bits = {tuple(jax.random.key_data(jax.random.key(seed)).tolist()) for seed in (0, 1, LARGEST - 1, LARGEST)}

@@ -188,7 +188,7 @@ def test_annealed_likelihoods_of_both_kinds_are_on_one_scale(runs: list[Path], t
         (["--num", "1"], "--num must be at least 2"),
         (["--extractor", "lenet"], "there is no extractor 'lenet'"),
         (["--checkpoint", "7"], "no 7 checkpoint"),
-        (["--observation-scale", "0"], "observation_scale must be above 0"),
+        (["--observation-scale", "0"], r"observation_scale \(--observation-scale\) must be above 0"),
     ],
 )
 def test_what_cannot_be_is_refused(

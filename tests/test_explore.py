@@ -274,7 +274,7 @@ def test_an_animation_of_a_training(tmp_path: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["complete", "gan", "--share", "1.5"], "--share must lie between 0 and 1, got 1.5"),
+        (["complete", "gan", "--share", "1.5"], "--share must be in (0, 1), got 1.5"),
         (["complete", "gan", "--num", "0"], "--num must be at least 1, got 0"),
         (["complete", "gan", "--noise", "-1"], "--noise must be above 0, got -1"),
         (["truncate", "gan", "--label", "1"], "--label is for conditional models"),

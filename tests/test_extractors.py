@@ -134,7 +134,7 @@ def test_a_classifier_cannot_be_trained_on(tmp_path: Path, capsys: pytest.Captur
         (["--dataset", f"npz:{tmp_path / 'bare.npz'}", *out], "has no labels"),
         (["--epochs", "0", *out], "--epochs must be at least 1, got 0"),
         (["--out", str(tmp_path / "x.npz")], "must end in .safetensors"),
-        (["--learning-rate", "-1", *out], "--learning-rate must be positive"),
+        (["--learning-rate", "-1", *out], "--learning-rate must be above 0, got -1"),
     ):
         assert train_classifier.main(arguments) == 1
         assert message in capsys.readouterr().err

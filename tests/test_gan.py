@@ -170,7 +170,7 @@ def test_bad_specs_and_networks_are_refused(key: jax.Array) -> None:
         models.init(models.gan(generator=networks.MLPGenerator((5, 5, 1), hidden=(8,))), key)
     with pytest.raises(ValueError, match=r"one logit per image, \[16\], got shape \[16, 4, 4, 1\]"):
         models.init(models.gan(discriminator=networks.MLPGenerator(models.IMAGE_SHAPE, hidden=(8,))), key)
-    with pytest.raises(ValueError, match="dropout rate"):
+    with pytest.raises(ValueError, match=r"dropout_rate must be in \[0, 1\), got 1"):
         models.init(models.gan(discriminator=networks.MLPDiscriminator(dropout_rate=1.0)), key)
     gan = models.gan()
     state = models.init(gan, key)

@@ -4,13 +4,16 @@ import ast
 import gzip
 import io
 import pickle
+import re
 import struct
+import subprocess
 import sys
 import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,8 +21,12 @@ import pytest
 from PIL import Image
 
 import jaxgen
-from jaxgen import data
+from jaxgen import data, untrusted
+from jaxgen.cli import sample
+from jaxgen.cli.main import main
 from jaxgen.data import files, limits
+from jaxgen.evaluation.figures import save_image
+from jaxgen.training.files import check_place
 from tests import tiny_tfds
 from tests.test_data import write_idx, write_pictures
 
@@ -575,3 +582,85 @@ yaml.safe_load(text)
 importlib.import_module("experiments.configs")
 """
     assert runs_code(good) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            "train vae --latent-dim 1000000000",
+            r"^error: the run needs at least [\d.,]+ GB \(2 states of .* model$",
+        ),
+        ("train vae --architecture conv --width 10000000", "smaller model"),
+        ("train gan --architecture dcgan --width 1000000", "smaller model"),
+        ("train vae --prior vamp --num-pseudo-inputs 1000000000", "smaller model"),
+        ("train vae --num-samples 1000000000", r"MB of images\), and cpu has [\d.,]+ GB: use a smaller model"),
+        (
+            "sweep vae --over beta=1,2 --seeds 1000000000",
+            "2 settings with --seeds 1000000000 each are more than 1",
+        ),
+        ("sweep vae --over beta=1:2 --random 1000000000", "--random 1000000000 are more than 100000 settings"),
+    ],
+)
+def test_models_must_fit_into_the_memory(
+    words: str, said: str, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words.split()) == 1
+    captured = capsys.readouterr()
+    assert re.search(said, captured.err.rstrip("\n"))
+    assert captured.err.count("\n") == 1
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_samples_must_find_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model: Any = SimpleNamespace(image_shape=(28, 28, 1))
+    for out, num, said in (
+        ("a.npz", 10**9, r"--num 1000000000: its arrays need 6,272\.0 GB"),
+        ("a.png", 10**5, "pictures may have at most"),
+        ("folder", 2**31 - 1, "as many pictures need at least 8,796.1 GB, and"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            sample.check_room(model, sample.Options(Path("run"), num, tmp_path / out))
+        sample.check_room(model, sample.Options(Path("run"), 64, tmp_path / out))
+    monkeypatch.setattr(limits, "memory", lambda: 1000)
+    np.savez_compressed(tmp_path / "bomb.npz", zeros=np.zeros(10**6, np.uint8))
+    with pytest.raises(ValueError, match=r"bomb\.npz: its arrays need 0\.0 GB"):
+        limits.check_archive(tmp_path / "bomb.npz")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="as Linux has it")
+def test_the_memory_that_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = limits.memory()
+    (tmp_path / "max").write_text("123456\n")
+    monkeypatch.setattr(limits, "_LIMIT", tmp_path / "max")
+    assert limits.memory() == 123456
+    for text in ("max\n", ""):
+        (tmp_path / "max").write_text(text)
+        assert limits.memory() >= whole
+    program = "import resource as r; r.setrlimit(r.RLIMIT_RSS, (10**7, -1)); from jaxgen.data.limits import memory"
+    asked = [sys.executable, "-c", f"{program}; print(memory())"]
+    assert subprocess.run(asked, capture_output=True, text=True, check=True).stdout == "10000000\n"
+
+
+def test_a_message_is_one_line() -> None:
+    assert untrusted.printed("a\nb\r\u2028\x1b[31m é") == r"a\nb\r\u2028\x1b[31m é"
+    assert untrusted.printed("\udcff") == r"\udcff"
+    long = untrusted.printed(f"there is nothing at /{'x' * 4000}/end.png: give a folder")
+    assert long.startswith("there is nothing at /xxx")
+    assert long.endswith("xxx/end.png: give a folder")
+    assert len(long) < 300
+    assert len(untrusted.printed("word " * 4000)) <= 1000
+
+
+def test_errors_name_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "text").touch()
+    for path in (tmp_path / "folder.png", tmp_path / "text" / "a.png", tmp_path / f"{'x' * 300}.png"):
+        with pytest.raises(OSError, match=r"\.png|text") as error:
+            save_image(path, np.zeros((2, 2, 3), np.uint8), "nothing")
+        assert "partial" not in str(error.value)
+        with pytest.raises(OSError, match=r"\.png|Not a directory|too long"):
+            check_place(path)
+    check_place(tmp_path / "new" / "deep" / "a.png")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.png", "text"]

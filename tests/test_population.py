@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import re
 from functools import partial
 from pathlib import Path
@@ -135,17 +134,6 @@ BAD_MEMBERS: dict[str, tuple[list[Any], list[int] | None, str]] = {
     "a schedule": ([vae(), vae(beta=schedules.Linear(0.0, 1.0, 5))], None, "differ in beta"),
     "two families": ([vae(), gan()], None, "differ in type"),
     "optimizers without names": ([models.vae(), models.vae()], None, "differ in optimizer"),
-    "a rate that is no number": (
-        [vae(), vae(optimizer=optimizer("adam", learning_rate=math.nan))],
-        None,
-        r"optimizer\.learning_rate must be a finite number, got nan",
-    ),
-    "a negative rate": (
-        [vae(optimizer=optimizer("adam", learning_rate=-1e-3))],
-        None,
-        "must be at least 0, got -0.001",
-    ),
-    "a decay of 1": ([vae(optimizer=optimizer("adam", learning_rate=1e-3, b1=1.0))], None, r"b1 must be in \[0, 1\)"),
     "a size above the model's": ([vae(), vae()], [2, 4], "from 1 to the model's latent_dim, 3, got 4"),
     "no latents": ([vae()], [0], "from 1 to the model's latent_dim, 3, got 0"),
     "too few sizes": ([vae(), vae()], [2], "a latent size a member, 2, got 1"),
@@ -363,9 +351,9 @@ BAD_SWEEPS: dict[str, tuple[str, str]] = {
     "seeds as a field": ("vae --over seed=0,1", "seeds are given by --seeds"),
     "no number": ("vae --over beta=1,two", "beta: expected finite numbers with commas between them, got 'two'"),
     "not a number": ("vae --over beta=nan", "expected finite numbers .* got 'nan'"),
-    "negative rate": ("vae --over learning_rate=-1", r"optimizer\.learning_rate must be at least 0, got -1"),
-    "negative beta": ("vae --over beta=1,-1", r"VAE\.beta must be at least 0, got -1"),
-    "b1 of 1": ("gan --over b1=1", r"b1 must be in \[0, 1\), got 1"),
+    "negative rate": ("vae --over learning_rate=-1", "--over learning_rate must be at least 0, got -1"),
+    "negative beta": ("vae --over beta=1,-1", "--over beta must be at least 0, got -1"),
+    "b1 of 1": ("gan --over b1=1", r"--over b1 must be in \[0, 1\), got 1"),
     "half a latent": ("vae --over latent_dim=2.5", "expected whole numbers of at least 1, got '2.5'"),
     "too many latents": ("vae --latent-dim 4 --over latent_dim=2,8", "to the model's latent_dim, 4, got 8"),
     "twice an axis": ("vae --over beta=1 --over beta=2", "beta is there twice: put all its values into one list"),

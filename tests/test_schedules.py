@@ -98,8 +98,8 @@ def test_schedules_in_a_loop(name: str) -> None:
     [
         (lambda: Linear(1.0, 2.0, num_steps=0), ValueError, r"Linear.num_steps must be at least 1, got 0"),
         (lambda: Cosine(1.0, 2.0, num_steps=10, delay=-1), ValueError, r"Cosine.delay must be at least 0, got -1"),
-        (lambda: Linear(1.0, math.nan, num_steps=1), ValueError, r"Linear.final must be finite, got nan"),
-        (lambda: Linear(math.inf, 1.0, num_steps=1), ValueError, r"Linear.initial must be finite, got inf"),
+        (lambda: Linear(1.0, math.nan, num_steps=1), ValueError, r"Linear.final must be finite, .* got nan"),
+        (lambda: Linear(math.inf, 1.0, num_steps=1), ValueError, r"Linear.initial must be finite, .* got inf"),
         (lambda: Cosine(1.0, 2.0, num_steps=1.5), TypeError, r"Cosine.num_steps must be a whole number"),  # type: ignore[arg-type]
         (lambda: Cosine("1", 2.0, num_steps=1), TypeError, r"Cosine.initial must be a number"),  # type: ignore[arg-type]
         (lambda: Exponential(1.0, 0.0, num_steps=1), ValueError, r"Exponential.final must be above 0"),
@@ -109,7 +109,7 @@ def test_schedules_in_a_loop(name: str) -> None:
         (lambda: Piecewise([3], (1.0, 2.0)), TypeError, r"Piecewise.boundaries must be a tuple"),  # type: ignore[arg-type]
         (lambda: EMAWarmup(1.0), ValueError, r"EMAWarmup.decay must be in \[0, 1\)"),
         (lambda: EMAWarmup(-0.1), ValueError, r"EMAWarmup.decay must be in \[0, 1\)"),
-        (lambda: EMAWarmup(math.nan), ValueError, r"EMAWarmup.decay must be finite"),
+        (lambda: EMAWarmup(math.nan), ValueError, r"EMAWarmup.decay must be in \[0, 1\), got nan"),
     ],
 )  # fmt: skip
 def test_bad_schedules_are_refused(build: Callable[[], Any], error: type[Exception], message: str) -> None:

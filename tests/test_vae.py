@@ -239,7 +239,7 @@ def test_bad_specs_are_refused(key: jax.Array) -> None:
     with pytest.raises(TypeError, match="optax transformation"):
         jaxgen.VAE(encoder, decoder, 1e-3, 3)
     with pytest.raises(TypeError, match="whole number"):
-        jaxgen.VAE(encoder, decoder, models.sgd(), 3.0)
+        jaxgen.VAE(encoder, decoder, models.sgd(), 3.0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="at least 1"):
         jaxgen.VAE(encoder, decoder, models.sgd(), 0)
     with pytest.raises(TypeError, match="init and apply"):
@@ -285,7 +285,7 @@ def two_layers(answers: int = 3, **fields: Any) -> jaxgen.VAE:
 def test_a_plain_vae_is_the_tuple_of_one(key: jax.Array) -> None:
     plain = models.vae(num_samples=2)
     layered = jaxgen.VAE(
-        (plain.encoder,), (plain.decoder,), plain.optimizer, (plain.latent_dim,), num_samples=plain.num_samples
+        (plain.encoder,), (plain.decoder,), plain.optimizer, plain.latent_dims, num_samples=plain.num_samples
     )
     one, other = (models.init(vae, key) for vae in (plain, layered))
     assert isinstance(other.params["encoder"], tuple)
@@ -387,7 +387,7 @@ def test_networks_and_objectives_that_do_not_fit_are_refused(key: jax.Array) -> 
         with pytest.raises(ValueError, match="tuples of one length"):
             dataclasses.replace(good, latent_dim=latent_dim)
     with pytest.raises(TypeError, match="whole number"):
-        dataclasses.replace(good, latent_dim=(4, 2.0))
+        dataclasses.replace(good, latent_dim=(4, 2.0))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("logvar", [-1e2, 1e2])

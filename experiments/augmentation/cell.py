@@ -15,11 +15,13 @@ from experiments.augmentation import classifier
 from experiments.augmentation.generated_images import Filtered, draw_confident, enlarge, generated_per_class
 from jaxgen import data
 from jaxgen.batches import to_float
-from jaxgen.cli.options import check_least, check_seed
+from jaxgen.cli.options import check_seeds
 from jaxgen.cli.parsing import FAMILIES
 from jaxgen.data.batch_feeds import batch_at
 from jaxgen.evaluation.figures import Picture, enlarged, enlargement, named, titled
+from jaxgen.evaluation.subject import Two
 from jaxgen.families import family_of
+from jaxgen.intervals import Count, CountOrNone, Inside, Positive, Seed, Share
 from jaxgen.keys import named_key
 from jaxgen.networks import LeNet
 from jaxgen.plain import Spec, init_state
@@ -55,72 +57,60 @@ class Options:
     measure_on: Literal["test", "training"] = "test"
     """Measure on the test split, or, to choose settings, on images of the training split that are not among the
     labelled ones."""
-    labels: tuple[int, ...] = (10, 50, 200)
+    labels: tuple[Count, ...] = (10, 50, 200)
     """Numbers of labelled images of each class."""
-    seeds: int = 5
+    seeds: Two = 5
     """Number of seeds; each draws its own labelled images, fewer labels being some of more."""
-    first_seed: int = 0
+    first_seed: Seed = 0
     """The first of them."""
     families: tuple[Family, ...] = ("gan", "vae")
     """Which generators to train."""
-    thresholds: tuple[float, ...] = (0.9,)
+    thresholds: tuple[Share, ...] = (0.9,)
     """Least probabilities, by the classifier with ordinary augmentation, of the class that an image was made for; 0
     keeps all."""
-    shares: tuple[float, ...] = (0.5,)
+    shares: tuple[Inside, ...] = (0.5,)
     """Shares of generated images in what a classifier learns from, inside (0, 1)."""
     alone: bool = False
     """Also measure generated images without ordinary augmentation."""
-    generated: int = 400
+    generated: Count = 400
     """Least number of generated images of each class that are kept."""
-    most_draws: int = 10
+    most_draws: Count = 10
     """How many times as many are drawn at most; labelled images take the places of those that are missing then."""
-    steps: int = 1500
+    steps: Count = 1500
     """Number of steps of a classifier."""
-    batch_size: int = 32
+    batch_size: Count = 32
     """Number of images in a classifier's batch."""
-    learning_rate: float = 2e-3
+    learning_rate: Positive = 2e-3
     """Adam's learning rate for classifiers at the start; it decays to zero along a cosine."""
-    shift: int = 1
+    shift: CountOrNone = 1
     """Ordinary augmentation: greatest random shift, in pixels; 0 for none."""
     flip: Literal["auto", "yes", "no"] = "auto"
     """Ordinary augmentation: mirror every second image, by chance; auto does so where --dataset says fashion."""
-    gan_steps: int = 4000
+    gan_steps: Count = 4000
     """Number of steps of a GAN."""
     gan_config: str | None = None
     """A named configuration for the GAN (a recipe, or one of experiments/configs), made conditional; fully connected
     networks when not given."""
     gan_augmentation: Literal["none", "diffaugment", "adaptive"] | None = None
     """Augment what a GAN's discriminator sees; as the configuration says when not given."""
-    gan_learning_rate: float | None = None
+    gan_learning_rate: Positive | None = None
     """Adam's learning rate for both of a GAN's networks; as the configuration says when not given."""
-    vae_steps: int = 3000
+    vae_steps: Count = 3000
     """Number of steps of a VAE."""
     vae_config: str | None = None
     """A named configuration for the VAE, made conditional; fully connected networks when not given."""
-    generator_batch_size: int = 64
+    generator_batch_size: Count = 64
     """Number of images in a generator's batch."""
     out: Path = Path("augmentation")
     """The folder to write results.json, table.txt, gain.png and samples_FAMILY_LABELS.png to."""
 
     def check(self) -> None:
         """Refuse numbers that make no sense, before anything is read or written."""
-        counts = ("generated", "most_draws", "steps", "batch_size", "gan_steps", "vae_steps", "generator_batch_size")
-        check_least(self, {**dict.fromkeys(counts, 1), "shift": 0})
-        if self.seeds < 2:
-            raise ValueError(f"--seeds must be at least 2, as error bars need them, got {self.seeds}")
-        check_seed(self.first_seed, self.seeds, "--first-seed")
-        if self.learning_rate <= 0 or (self.gan_learning_rate or 1.0) <= 0:
-            raise ValueError("--learning-rate and --gan-learning-rate must be positive")
+        check_seeds(self.first_seed, self.seeds, "--first-seed")
         for name in ("labels", "families", "thresholds", "shares"):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"--{name} must be one or more different values, got {values}")
-        if min(self.labels) < 1:
-            raise ValueError(f"--labels must be at least 1, got {self.labels}")
-        if not all(0 <= threshold <= 1 for threshold in self.thresholds):
-            raise ValueError(f"--thresholds are probabilities in [0, 1], got {self.thresholds}")
-        if not all(0 < share < 1 for share in self.shares):
-            raise ValueError(f"--shares must be inside (0, 1), got {self.shares}")
 
     @property
     def title(self) -> str:

@@ -22,6 +22,16 @@ def load(options: Any, split: str) -> dict[str, np.ndarray]:
     return dataset
 
 
+def check_fit(options: Any, images: np.ndarray) -> None:
+    """Refuse a --batch-size, or a --shift, that images [N, H, W, C] are too few, or too small, for."""
+    if images.ndim != 4:
+        raise ValueError(f"{options.dataset}: images [N, H, W, C] are needed, got {list(images.shape)}")
+    if options.shift > min(images.shape[1:3]):
+        raise ValueError(f"--shift {options.shift} is more than the images' side, {min(images.shape[1:3])} pixels")
+    if options.batch_size > len(images):
+        raise ValueError(f"--batch-size {options.batch_size} is larger than the {len(images)} images to learn from")
+
+
 def augment(images: jax.Array, key: jax.Array, shift: int, flip: bool) -> jax.Array:
     """Shift and mirror images [B, H, W, C] by chance."""
     keys = example_keys(key, images.shape[0])

@@ -12,7 +12,6 @@ The same command goes on where it was stopped.
 
 import dataclasses
 import json
-import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,7 +30,7 @@ from jaxgen.cli.evaluating import Options as Measuring
 from jaxgen.cli.evaluating import evaluate
 from jaxgen.cli.exit_status import command
 from jaxgen.cli.options import Options as TrainOptions
-from jaxgen.cli.options import checkpoint, flag
+from jaxgen.cli.options import check_numbers, checkpoint, flag
 from jaxgen.cli.parsing import saved_options
 from jaxgen.cli.pictures import floats
 from jaxgen.cli.runs import train
@@ -39,7 +38,9 @@ from jaxgen.evaluation import records
 from jaxgen.evaluation.evaluator import chosen
 from jaxgen.evaluation.records import Record
 from jaxgen.evaluation.reference import num_compared
+from jaxgen.evaluation.subject import Two
 from jaxgen.families import family_of
+from jaxgen.intervals import Count, Positive, Seed
 from jaxgen.keys import named_key
 from jaxgen.training import machine
 from jaxgen.training.files import exclusive, write_text
@@ -65,25 +66,24 @@ class Options:
     """Where TFDS keeps prepared sets; its own default when not given."""
     manual_dir: Path | None = None
     """Folder with the original files of a TFDS set, used instead of the network."""
-    image_size: int | None = None
+    image_size: Count | None = None
     """Crop and resize images to this many pixels; keep their size when not given."""
     color: Literal["grey", "rgb"] | None = None
     """Make all images grey or RGB; keep them as they are when not given."""
-    scale: float = 1.0
+    scale: Positive = 1.0
     """Train for so many times the usual steps, which take about nine minutes on two cores."""
     checkpoint: str = "newest"
     """newest, best, or the step of a checkpoint, of the runs."""
     measures: tuple[str, ...] = ("standard",)
     """Which measures to make, as for jaxgen evaluate."""
-    num: int | None = None
+    num: Two | None = None
     """Number of real and of generated images that are compared; half of the test images when not given."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the training and of the evaluation."""
 
     def check(self) -> None:
         """Refuse what makes no sense, before anything is read or written."""
-        if not (self.scale > 0 and math.isfinite(self.scale)):
-            raise ValueError(f"--scale must be a number above 0, got {self.scale}")
+        check_numbers(self)
         if len(self.runs) > COLORS:
             raise ValueError(f"--runs can be at most {COLORS} for one page, got {len(self.runs)}")
         names = [path.resolve().name for path in self.runs]

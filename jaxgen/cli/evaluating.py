@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple
 
 import tyro
 
-from jaxgen.cli.options import check_data, check_least, check_seed, checkpoint
+from jaxgen.cli.options import check_data, check_numbers, checkpoint
 from jaxgen.cli.parsing import saved_options
 from jaxgen.cli.progress import Bars
 from jaxgen.evaluation import measures, records, report
@@ -22,7 +22,8 @@ from jaxgen.evaluation.reference import (
     save_statistics,
     without_images,
 )
-from jaxgen.evaluation.subject import Settings
+from jaxgen.evaluation.subject import Settings, Two
+from jaxgen.intervals import Seed
 from jaxgen.training.run import Run
 from jaxgen.training.run_data import DataChoice
 
@@ -47,14 +48,14 @@ class Options:
     the decoder is convolutional and the machine a CPU; all are all that apply."""
     checkpoint: str = "newest"
     """newest, best, or the step of a checkpoint."""
-    num: int | None = None
+    num: Two | None = None
     """Number of real and of generated images that are compared; half of the test images when not given, at most 10,000,
     so that the other half shows what real images reach."""
     extractor: str = "auto"
     """What makes the features: lenet_mnist, lenet_fashion_mnist, pixels, inception:PATH; auto goes by the data."""
     dataset: str | None = None
     """Where the data are, if they are no longer where the run had them."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the evaluation: of samples, subsets and projections."""
     settings: Annotated[Settings, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Settings)
 
@@ -62,8 +63,7 @@ class Options:
         """Refuse what makes no sense, before anything is read or written."""
         if not self.runs:
             raise ValueError("name at least one run directory")
-        check_least(self, {"num": 2})
-        check_seed(self.seed)
+        check_numbers(self)
         checkpoint(self.checkpoint)
         of_runs = {"--dataset": self.dataset is not None, "--checkpoint": self.checkpoint != "newest"}
         unused = [name for name, given in of_runs.items() if given and all(map(is_drawn, self.runs))]

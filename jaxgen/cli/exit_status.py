@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 import tyro
 
 from jaxgen.cli.compilation_cache import keep_compiled_programs
-from jaxgen.cli.options import UsageError
+from jaxgen.cli.options import UsageError, check_numbers, refuse_empty
 from jaxgen.cli.platforms import compile_rightly, missing_platform
 from jaxgen.cli.standard_streams import outlive_readers
 from jaxgen.training.stopping import Stopped
+from jaxgen.untrusted import printed
 
 T = TypeVar("T")
 
@@ -69,15 +70,31 @@ def exit_status(
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
         lacks = getattr(error, "options", None)
         whole = f"; the whole command is: {shlex.join([*words, *lacks])}" if words and lacks else ""
-        print(f"error: {error}{whole}", file=sys.stderr)
+        whole = whole if whole.isprintable() else ""  # a line break in it would be another line
+        print(f"error: {printed(str(error) or type(error).__name__)}{whole}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
-    except (RuntimeError, AssertionError):
+    except MemoryError as error:
+        print(f"error: there is not enough memory: {printed(str(error)) or 'ask for less'}", file=sys.stderr)
+        return 1
+    except (RuntimeError, AssertionError) as error:
+        if "RESOURCE_EXHAUSTED" in str(error):  # as XLA says it
+            print(f"error: there is not enough memory: {printed(str(error).splitlines()[0])}", file=sys.stderr)
+            return 1
         missing = missing_platform()
         if missing is None:
             raise
         print(f"error: {missing}", file=sys.stderr)
         return 1
     return 0
+
+
+def read(parser: Callable[..., T], kinds: Any, arguments: Sequence[str] | None, program: str) -> T:
+    """What a parser of tyro's makes of a command line, its numbers within their intervals."""
+    given = sys.argv[1:] if arguments is None else arguments
+    refuse_empty(given)
+    options = parser(kinds, args=given, prog=program)
+    check_numbers(options)
+    return options
 
 
 def command(kind: type[T], act: Callable[[T], object], program: str, **more: str) -> Callable[..., int]:
@@ -89,6 +106,6 @@ def command(kind: type[T], act: Callable[[T], object], program: str, **more: str
             print(found)
 
     def main(arguments: Sequence[str] | None = None) -> int:
-        return exit_status(lambda: tyro.cli(kind, args=arguments, prog=program), tell, **more)
+        return exit_status(lambda: read(tyro.cli, kind, arguments, program), tell, **more)
 
     return main

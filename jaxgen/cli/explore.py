@@ -20,7 +20,7 @@ from typing import Any
 
 import tyro
 
-from jaxgen.cli.exit_status import exit_status
+from jaxgen.cli.exit_status import exit_status, read
 from jaxgen.cli.exploring.common import Options
 from jaxgen.cli.exploring.completions import Complete, complete
 from jaxgen.cli.exploring.planes import Manifold, Scatter, manifold, scatter
@@ -66,6 +66,4 @@ def explore(options: Options | Training) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command: returns its exit status."""
     kinds: Any = {name: kind for name, (kind, _) in COMMANDS.items()}
-    return exit_status(
-        lambda: tyro.extras.subcommand_cli_from_dict(kinds, args=arguments, prog="jaxgen explore"), explore
-    )
+    return exit_status(lambda: read(tyro.extras.subcommand_cli_from_dict, kinds, arguments, "jaxgen explore"), explore)

@@ -3,10 +3,11 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import jaxgen  # whose parts are imported when a model is built: a command line is read before anything slow is
 from jaxgen.cli.options import Activation, DType, Options, classes, option
+from jaxgen.intervals import FLOAT32_MAX, Count, CountOrNone, Interval, NotNegative, Positive, Rate
 
 Architecture = Literal["mlp", "maxout", "dcgan", "infogan", "resnet"]
 PENALTIES: dict[str, Callable[[], tuple[Any, ...]]] = {
@@ -18,6 +19,7 @@ PENALTIES: dict[str, Callable[[], tuple[Any, ...]]] = {
     "r1_r2": lambda: (jaxgen.losses.R1(), jaxgen.losses.R2()),
     "dragan": lambda: (jaxgen.losses.DRAGAN(),),
 }
+Divisor = Annotated[float, Interval(1.0, FLOAT32_MAX)]
 ADAPTIVE_TARGET = 0.6  # Karras et al. 2020, section 3
 LEAST_LEARNING_RATE = 1e-6  # that a divisor leads to, as in the code of Goodfellow et al. 2014
 _PENALTY: dict[str, Any] = {"needs": "a --penalty", "where": lambda o: o.penalty != "none"}
@@ -33,17 +35,17 @@ class GANOptions(Options):
     family: ClassVar[str] = "gan"
     architectures: ClassVar[dict[str, type[Options]]] = {}
 
-    steps: int = option(30_000, "basics", least=1)
+    steps: Count = option(30_000, "basics")
     """Number of steps in all."""
-    batch_size: int = option(64, "basics", least=1)
+    batch_size: Count = option(64, "basics")
     """Number of real images in a batch, of all discriminator steps and packs together."""
     architecture: Architecture = option("mlp", "basics")
     """The networks; each kind has options of its own."""
-    latent_dim: int = option(64)
+    latent_dim: Count = option(64)
     """Number of latent dimensions."""
     conditional: bool = option(default=False)
     """Condition both networks on the label."""
-    packing: int = option(1)
+    packing: Count = option(1)
     """Images that the discriminator judges together (PacGAN)."""
     augmentation: Literal["none", "diffaugment", "adaptive"] = option("none")
     """Augment what the discriminator sees."""
@@ -57,53 +59,52 @@ class GANOptions(Options):
         "none", "optimisation"
     )
     """Penalty of the discriminator's gradient."""
-    penalty_weight: float = option(1.0, "optimisation", **_PENALTY)
+    penalty_weight: NotNegative = option(1.0, "optimisation", **_PENALTY)
     """Its weight (10 is usual for wgan_gp, 1 to 10 for r1)."""
-    penalty_every: int = option(1, "optimisation", **_PENALTY)
+    penalty_every: Count = option(1, "optimisation", **_PENALTY)
     """Steps between penalties, each then weighted as many times."""
-    weight_clipping: float | None = option(None, "optimisation")
+    weight_clipping: Positive | None = option(None, "optimisation")
     """Bound of every discriminator parameter, for the Wasserstein loss of 2017 (0.01)."""
-    discriminator_steps: int = option(1, "optimisation")
+    discriminator_steps: Count = option(1, "optimisation")
     """Discriminator updates a step, each on its part of the batch."""
     optimizer: Literal["adam", "sgd"] = option("adam", "optimisation")
     """Adam, or stochastic gradient descent with momentum as in 2014."""
-    generator_learning_rate: float = option(2e-4, "optimisation")
+    generator_learning_rate: NotNegative = option(2e-4, "optimisation")
     """The learning rate for the generator."""
-    discriminator_learning_rate: float = option(2e-4, "optimisation")
+    discriminator_learning_rate: NotNegative = option(2e-4, "optimisation")
     """The learning rate for the discriminator."""
-    learning_rate_divisor: float = option(1.0, "optimisation", **_SGD)
+    learning_rate_divisor: Divisor = option(1.0, "optimisation", **_SGD)
     """What learning rates are divided by a step (1.000004 in 2014)."""
-    momentum: float = option(0.5, "optimisation", **_SGD)
+    momentum: Rate = option(0.5, "optimisation", **_SGD)
     """Sgd's momentum, for both."""
-    final_momentum: float | None = option(None, "optimisation", **_SGD)
+    final_momentum: Rate | None = option(None, "optimisation", **_SGD)
     """The momentum after --momentum-steps."""
-    momentum_steps: int = option(
+    momentum_steps: CountOrNone = option(
         0, "optimisation", needs="--final-momentum", where=lambda o: o.final_momentum is not None
     )
     """Steps over which it goes there, along a line."""
-    b1: float = option(0.5, "optimisation", **_ADAM)
+    b1: Rate = option(0.5, "optimisation", **_ADAM)
     """Adam's decay of the first moment, for both."""
-    b2: float = option(0.999, "optimisation", **_ADAM)
+    b2: Rate = option(0.999, "optimisation", **_ADAM)
     """Adam's decay of the second moment, for both."""
-    ema_decay: float | None = option(0.999, "optimisation")
+    ema_decay: Rate | None = option(0.999, "optimisation")
     """Decay of the moving average of the generator, which samples; None for none."""
     ema_warmup: bool = option(
         default=False, topic="optimisation", needs="an --ema-decay", where=lambda o: o.ema_decay is not None
     )
     """Forget faster at first: (1 + t) / (10 + t)."""
-    burn_in: int = option(
+    burn_in: CountOrNone = option(
         0,
         "optimisation",
-        least=0,
         needs="--final-learning-rate-factor, --final-b2 or --final-penalty-weight",
         where=lambda o: (o.final_learning_rate_factor, o.final_b2, o.final_penalty_weight) != (1.0, None, None),
     )
     """Steps over which learning rates, b2 and the penalty's weight go to their final values, along a cosine."""
-    final_learning_rate_factor: float = option(1.0, "optimisation", **_BURN_IN)
+    final_learning_rate_factor: NotNegative = option(1.0, "optimisation", **_BURN_IN)
     """Learning rates after it, to those before."""
-    final_b2: float | None = option(None, "optimisation", **_BURN_IN)
+    final_b2: Rate | None = option(None, "optimisation", **_BURN_IN)
     """Adam's b2 after the burn-in."""
-    final_penalty_weight: float | None = option(
+    final_penalty_weight: NotNegative | None = option(
         None,
         "optimisation",
         needs="--burn-in and a --penalty",
@@ -199,7 +200,7 @@ class GANOptions(Options):
 class _FullyConnected(GANOptions):
     """What GANs with a fully connected generator have in common."""
 
-    generator_hidden: tuple[int, ...] = option((256, 512), least=1)
+    generator_hidden: tuple[Count, ...] = option((256, 512))
     """Sizes of the generator's hidden layers."""
     generator_batch_norm: bool = option(default=False)
     """Normalise the hidden layers of the generator over the batch."""
@@ -207,18 +208,18 @@ class _FullyConnected(GANOptions):
     """Make any numbers; when not given, where the data are not in [0, 1]."""
     activation: Activation = option("leaky_relu")
     """Activation of the hidden layers."""
-    dropout_rate: float | None = option(None)
+    dropout_rate: Rate | None = option(None)
     """Share of the discriminator's units dropped in training: 0.5 when not given."""
-    init_scale: float | None = option(None)
+    init_scale: Positive | None = option(None)
     """Standard deviation of the initial weights; by layer when not given."""
-    generator_initial_range: float | None = option(None)
+    generator_initial_range: Positive | None = option(None)
     """Draw the generator's weights uniformly from minus this to this (0.05 in 2014)."""
 
     def initialization(self) -> Any:
         """How weights begin; None for each layer's usual distribution."""
         return None if self.init_scale is None else ("normal", self.init_scale)
 
-    def discriminator(self, dropout_rate: float, common: dict[str, Any]) -> Any:
+    def discriminator(self, dropout_rate: Rate, common: dict[str, Any]) -> Any:
         """The discriminator."""
         raise NotImplementedError
 
@@ -249,12 +250,12 @@ class _FullyConnected(GANOptions):
 class MLPGANOptions(_FullyConnected):
     """Train a generative adversarial network of fully connected networks."""
 
-    init_scale: float | None = option(None)
+    init_scale: Positive | None = option(None)
     """Standard deviation of the generator's initial weights; by layer when not given."""
-    discriminator_hidden: tuple[int, ...] = option((256, 128), least=1)
+    discriminator_hidden: tuple[Count, ...] = option((256, 128))
     """Sizes of the discriminator's hidden layers."""
 
-    def discriminator(self, dropout_rate: float, common: dict[str, Any]) -> Any:
+    def discriminator(self, dropout_rate: Rate, common: dict[str, Any]) -> Any:
         activation = jaxgen.plain.from_plain({"named": self.activation})
         return jaxgen.networks.MLPDiscriminator(self.discriminator_hidden, activation, dropout_rate, **common)
 
@@ -264,12 +265,12 @@ class MaxoutGANOptions(_FullyConnected):
     """Train the generative adversarial network of 2014: a fully connected generator, a maxout discriminator."""
 
     architecture: Architecture = option("maxout", "basics")
-    maxout_hidden: tuple[int, ...] = option((240, 240), least=1)
+    maxout_hidden: tuple[Count, ...] = option((240, 240))
     """Numbers of units of the discriminator's hidden layers."""
-    input_dropout_rate: float | None = option(None)
+    input_dropout_rate: Rate | None = option(None)
     """Share of the pixels that the discriminator drops in training: 0.2 when not given."""
 
-    def discriminator(self, dropout_rate: float, common: dict[str, Any]) -> Any:
+    def discriminator(self, dropout_rate: Rate, common: dict[str, Any]) -> Any:
         return jaxgen.networks.MaxoutDiscriminator(
             self.maxout_hidden,
             dropout_rate=dropout_rate,
@@ -283,7 +284,7 @@ class MaxoutGANOptions(_FullyConnected):
 class _Convolutional(GANOptions):
     """What GANs of convolutions have in common."""
 
-    width: int = option(64, least=1)
+    width: Count = option(64)
     """Channels next to the image."""
 
     def networks(self, image_shape: tuple[int, ...], common: dict[str, Any]) -> tuple[Any, Any]:
@@ -308,7 +309,7 @@ class DCGANOptions(_Convolutional):
     """Normalisation in the discriminator: batch when not given."""
     minibatch_stddev: bool = option(default=False)
     """Show the discriminator the standard deviation over the batch."""
-    dropout_rate: float | None = option(None)
+    dropout_rate: Rate | None = option(None)
     """Share of the discriminator's units dropped in training: 0 when not given."""
 
     def convolutional(self, image_shape: tuple[int, ...], common: dict[str, Any]) -> tuple[Any, Any]:

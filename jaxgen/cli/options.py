@@ -8,19 +8,20 @@ import ast
 import dataclasses
 import functools
 import inspect
-import math
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from jaxgen import intervals
+from jaxgen.intervals import LARGEST_SEED, Count, CountOrNone, Seed
+from jaxgen.untrusted import shown
 
 if TYPE_CHECKING:
     from jaxgen.training.checkpoint import Which
     from jaxgen.training.run_data import DataChoice
     from jaxgen.training.session import Cadence
 
-FLOAT32_MAX = 3.4028234e38
-LARGEST_SEED = 2**32 - 1  # a key is made of 32 bits: a larger one would silently be another seed
 Activation = Literal["elu", "gelu", "glu", "leaky_relu", "relu", "silu", "softplus", "tanh"]
 DType = Literal["float32", "bfloat16"]
 Topic = Literal["basics", "data", "model", "optimisation", "training", "checkpoints", "devices"]
@@ -34,7 +35,6 @@ def option(
     *,
     needs: str | None = None,
     where: Callable[[Any], bool] | None = None,
-    least: int | None = None,
     saved: bool = True,
 ) -> Any:
     """A field of options.
@@ -44,10 +44,9 @@ def option(
       topic: under which ``--help`` lists it.
       needs: the option beside which it has a meaning, in words.
       where: whether options are such that it has one; always when None.
-      least: the smallest number that makes sense, of it or of each of its numbers.
       saved: whether it belongs to the run, and not to one invocation of the command.
     """
-    told = {"topic": topic, "needs": needs, "where": where, "least": least, "saved": saved}
+    told = {"topic": topic, "needs": needs, "where": where, "saved": saved}
     return dataclasses.field(default=default, metadata=told)
 
 
@@ -65,12 +64,19 @@ def checkpoint(text: str) -> "Which":
     return "newest" if text == "newest" else "best"
 
 
-def check_least(options: Any, least: Mapping[str, int]) -> None:
-    """Refuse numbers below the least that makes sense, by the names of options; what is not there, or None, passes."""
-    for name, number in least.items():
-        value = getattr(options, name, None)
-        if value is not None and value < number:
-            raise ValueError(f"{flag(name)} must be at least {number}, got {value}")
+def refuse_empty(arguments: Sequence[str]) -> None:
+    """Refuse an empty word, such as a variable that is not set: as a path it would be the current folder."""
+    named = "the first word"
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if not argument.strip() or (name.startswith("--") and equals and not value.strip()):
+            raise UsageError(f"{name if equals else named} is empty: is a variable not set? give it, or leave it out")
+        named = name if name.startswith("--") else f"the word after {shown(argument)}"
+
+
+def check_numbers(options: Any) -> None:
+    """Refuse options one of whose numbers is outside of the interval that its field declares."""
+    intervals.check(options, flag)
 
 
 def listed(names: Sequence[str]) -> str:
@@ -78,10 +84,8 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:-1]) + " and " * (len(names) > 1) + names[-1]
 
 
-def check_seed(seed: int, count: int = 1, name: str = "--seed") -> None:
-    """Refuse a seed that 32 bits do not hold, and so many seeds from it on where the last one is such."""
-    if not 0 <= seed <= LARGEST_SEED:
-        raise ValueError(f"{name} must be from 0 to {LARGEST_SEED}, got {seed}")
+def check_seeds(seed: int, count: int, name: str = "--seed") -> None:
+    """Refuse so many seeds from one on where 32 bits do not hold the last one."""
     if seed + count - 1 > LARGEST_SEED:
         raise ValueError(
             f"{name} {seed} and the seeds after it, {count} in all, go past {LARGEST_SEED}: give smaller ones"
@@ -154,11 +158,11 @@ class Options:
     """A named configuration to start from; other options override it."""
     dataset: str = option("fashion_mnist_small", "basics")
     """fashion_mnist_small (embedded), a TFDS image set, folder:PATH, npz:PATH, idx:DIR, stacked:SET or gaussians."""
-    steps: int = option(topic="basics", least=1)
+    steps: Count = option(topic="basics")
     """Number of steps in all."""
-    batch_size: int = option(topic="basics", least=1)
+    batch_size: Count = option(topic="basics")
     """Number of (real) images in a batch, of all discriminator steps and packs together."""
-    seed: int = option(0, "basics")
+    seed: Seed = option(0, "basics")
     """Fixes initialisation, the order of the data and all noise."""
     workdir: Path | None = option(None, "basics")
     """The run directory; the next free runs/FAMILY-NNN when not given."""
@@ -170,7 +174,7 @@ class Options:
     """Where TFDS keeps prepared sets."""
     manual_dir: Path | None = option(None, "data", **_OF_TFDS)
     """Folder with the original files of a set, instead of the network."""
-    image_size: int | str | None = option(None, "data")
+    image_size: Count | str | None = option(None, "data")
     """Resize images to this many pixels, or to HEIGHTxWIDTH (96x128)."""
     fit: Literal["crop", "pad"] = option("crop", "data", needs="--image-size", where=lambda o: o.image_size is not None)
     """Crop to the middle what is of another shape, or pad with white."""
@@ -186,15 +190,15 @@ class Options:
     """The split to evaluate on."""
     streaming: Literal["auto", "always", "never"] = option("auto", "data")
     """Read images as they are needed; auto: where they do not fit."""
-    log_every: int = option(100, "training", least=1)
+    log_every: Count = option(100, "training")
     """Steps between rows of the log."""
-    eval_every: int = option(1000, "training", least=1)
+    eval_every: Count = option(1000, "training")
     """Steps between evaluations on the test split."""
     extractor: str = option("none", "training")
     """Also measure features: lenet_mnist, pixels, inception:PATH, auto."""
-    sample_every: int = option(1000, "training", least=1)
+    sample_every: Count = option(1000, "training")
     """Steps between grids of samples."""
-    skip_bad_steps: int = option(0, "training", least=0)
+    skip_bad_steps: CountOrNone = option(0, "training")
     """Leave out steps that are not finite, and give up after so many."""
     init_from: Path | None = option(None, "training")
     """Start from the weights of another run's newest checkpoint."""
@@ -202,11 +206,11 @@ class Options:
         default=False, topic="training", needs="--init-from", where=lambda o: o.init_from is not None
     )
     """Take the weights that fit, and name the rest."""
-    checkpoint_every: int = option(1000, "checkpoints", least=1)
+    checkpoint_every: Count = option(1000, "checkpoints")
     """Steps between checkpoints."""
-    keep: int = option(2, "checkpoints", least=1)
+    keep: Count = option(2, "checkpoints")
     """How many of the newest checkpoints to keep, besides the best."""
-    keep_every: int | None = option(None, "checkpoints", least=1)
+    keep_every: Count | None = option(None, "checkpoints")
     """Keep for good the checkpoints whose step is a multiple of this."""
     checkpointing: Literal["asynchronous", "synchronous"] = option("asynchronous", "checkpoints")
     """Whether training goes on while one is written."""
@@ -214,9 +218,9 @@ class Options:
     """Devices by axis, such as data=8 or data=4,model=2."""
     coordinator: str | None = option(None, "devices", saved=False)
     """HOST:PORT of process 0, to train in several processes."""
-    num_processes: int | None = option(None, "devices", saved=False)
+    num_processes: Count | None = option(None, "devices", saved=False)
     """Number of processes, with --coordinator."""
-    process_id: int | None = option(None, "devices", saved=False)
+    process_id: CountOrNone | None = option(None, "devices", saved=False)
     """Number of this process, from 0, with --coordinator."""
 
     def __new__(cls, **fields: Any) -> Self:
@@ -246,16 +250,7 @@ class Options:
 
     def check(self) -> None:
         """Refuse numbers that make no sense, before anything is read or written."""
-        check_seed(self.seed)
-        for field in dataclasses.fields(self):
-            value, least = getattr(self, field.name), field.metadata["least"]
-            numbers = [x for x in (value if isinstance(value, tuple) else (value,)) if isinstance(x, int | float)]
-            if least is not None and any(number < least for number in numbers):
-                sizes = "sizes of " if isinstance(value, tuple) else ""
-                raise ValueError(f"{flag(field.name)} must be {sizes}at least {least}, got {value}")
-            real = [number for number in numbers if isinstance(number, float)]
-            if any(math.isnan(x) or (abs(x) > FLOAT32_MAX and field.name != "logvar_bounds") for x in real):
-                raise ValueError(f"{flag(field.name)} must be finite, in float32 too, got {value}")
+        check_numbers(self)
         given = [self.coordinator, self.num_processes, self.process_id]
         if any(value is None for value in given) and any(value is not None for value in given):
             raise ValueError("--coordinator, --num-processes and --process-id go together: pass all of them or none")

@@ -23,6 +23,7 @@ from jaxgen.cli.options import (
     is_there,
     listed,
     nothing_to_resume,
+    refuse_empty,
     split_path,
 )
 from jaxgen.cli.vae_options import VAEOptions
@@ -53,7 +54,9 @@ def parse(
 
     Raises:
       UsageError: an option is of another family or architecture, would have no effect, or is none.
+      ValueError: a number is outside of its interval.
     """
+    refuse_empty(arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(f"usage: {program} {{{','.join(FAMILIES)}}} [options]; {program} vae --help lists the options")
         raise SystemExit(0 if arguments else 2)
@@ -77,6 +80,7 @@ def parse(
     view = tyro.cli(_view(kind), args=rest, default=_viewed(default), prog=f"{program} {family}", config=flat)
     options = kind(**{name: value for topic in vars(view).values() for name, value in vars(topic).items()})
     options.check_given(given)
+    options.check()
     return options
 
 

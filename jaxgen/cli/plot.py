@@ -16,6 +16,7 @@ from jaxgen.cli.exit_status import command
 from jaxgen.cli.options import flag
 from jaxgen.cli.sweeping import results
 from jaxgen.evaluation.curves import draw, read_log
+from jaxgen.intervals import Finite, Positive
 from jaxgen.training.run import Run
 
 
@@ -32,9 +33,9 @@ class Options:
     """The .png file."""
     labels: tuple[str, ...] = ()
     """What to call each run; the names of their folders when not given."""
-    steps_per_epoch: float | None = None
+    steps_per_epoch: Positive | None = None
     """Count in epochs of so many steps."""
-    lowest: float | None = None
+    lowest: Finite | None = None
     """Lower end of the vertical axis."""
 
 
@@ -81,8 +82,6 @@ def plot(options: Options) -> Path:
         raise ValueError("name at least one run directory")
     if options.labels and len(options.labels) != len(options.runs):
         raise ValueError(f"--labels must be one a run, {len(options.runs)}, got {len(options.labels)}")
-    if options.steps_per_epoch is not None and options.steps_per_epoch <= 0:
-        raise ValueError(f"--steps-per-epoch must be above 0, got {options.steps_per_epoch}")
     sweeps = [results.is_sweep(directory) for directory in options.runs]
     if any(sweeps) and not all(sweeps):
         other = options.runs[sweeps.index(False)]

@@ -23,6 +23,7 @@ from jaxgen.training import loop, machine, manifest, processes
 from jaxgen.training.checkpoint import Checkpoints
 from jaxgen.training.files import exclusive
 from jaxgen.training.monitor import Monitor, read_rows
+from jaxgen.training.population import check_memory
 from jaxgen.training.run import Run, Spec, State, differences, init_state, to_plain
 from jaxgen.training.run_data import Data, dataset_name, load_data
 from jaxgen.training.session import Session, Start
@@ -146,6 +147,8 @@ def train(options: Options) -> Path:
         key = jax.random.key(options.seed)
         trained = f"trained on {dataset_name(options.dataset)}, seed {options.seed}"
         pictures = Pictures(spec, loaded.test, key, trained, loaded.class_names)
+        held_images = {} if isinstance(loaded.train, data.Source) else loaded.train
+        check_memory(spec, loaded.example, 1, held_images, options.batch_size)
         training = build_loop(options, spec, loaded, mesh)
         held.callback(training.close)
         state = initial_state(options, spec, loaded, training, None if run is None else run.steps())

@@ -7,6 +7,7 @@ jaxgen sample runs/gan-001 --num 1000 --label bag --out bags
 
 import dataclasses
 import itertools
+import math
 import re
 import sys
 import tempfile
@@ -20,15 +21,19 @@ import tyro
 from tqdm import tqdm
 
 from jaxgen.cli.exit_status import command
-from jaxgen.cli.options import check_least, check_seed, checkpoint
+from jaxgen.cli.options import check_numbers, checkpoint
+from jaxgen.data.limits import check_disk, check_memory, check_pixels
 from jaxgen.evaluation.during_training import COLUMNS, class_rows, class_titles, how_drawn, of_the_classes
 from jaxgen.evaluation.figures import Picture, named, save_image, save_picture
+from jaxgen.intervals import Count, Seed
 from jaxgen.trained import Trained, class_number, load
-from jaxgen.training.files import replacing
+from jaxgen.training.files import check_place, replacing
 from jaxgen.training.monitor import image_grid, not_seen, titled_grid
 from jaxgen.training.run import Run
 
 CHUNK = 500
+SIDE = 56  # pixels of an enlarged image, at least
+SMALLEST_FILE = 4096  # bytes that a file takes of a disk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Options:
 
     run: Annotated[Path, tyro.conf.Positional]
     """The run directory that jaxgen train wrote."""
-    num: int = 64
+    num: Count = 64
     """Number of samples."""
     out: Path = Path("samples.png")
     """A .png file for a grid; a .npz file: `images` [N, H, W, C], floats in [0, 1] (and `labels` [N]), or vectors
@@ -47,7 +52,7 @@ class Options:
     label: str | None = None
     """The class to draw, of a conditional model, by its name or number; when not given, all of them in turn, one a row
     of 8."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the latents."""
 
 
@@ -117,12 +122,23 @@ def write_pictures(folder: Path, drawn: Iterable[np.ndarray], names: Sequence[st
         whole.replace(folder)  # an empty folder gives way
 
 
+def check_room(model: Trained, options: Options) -> None:
+    """Refuse more samples than the memory, the disk or a picture has room for, before any is drawn."""
+    name, pixels = f"--num {options.num}", math.prod(model.image_shape)
+    if options.out.suffix == "":
+        check_disk(options.num * SMALLEST_FILE, options.out, f"{name}: as many pictures")
+    else:
+        check_memory(2 * 4 * options.num * pixels, name)  # the pieces, and what they are joined to
+    if options.out.suffix == ".png":
+        check_pixels(options.num * max(4 * pixels, SIDE**2), 1)  # of the file, in which images are enlarged
+
+
 def sample(options: Options) -> Path:
     """Draw the samples and write them, whole or not at all; returns the file or folder."""
     if options.out.suffix not in (".png", ".npz", ""):
         raise ValueError(f"--out must be a folder, or end in .png or .npz, got {options.out}")
-    check_least(options, {"num": 1})
-    check_seed(options.seed)
+    check_place(options.out / "one.png" if options.out.suffix == "" else options.out)
+    check_numbers(options)
     which = checkpoint(options.checkpoint)
     Run.open(options.run)  # refuses what is no run
     model = load(options.run, which)
@@ -130,6 +146,7 @@ def sample(options: Options) -> Path:
         raise ValueError(f"{options.run} holds a {model.family.title}, which has no prior to draw from")
     if options.out.suffix != ".npz" and len(model.image_shape) != 3:
         raise ValueError(f"{options.run} makes vectors, which are no pictures: give --out a file ending in .npz")
+    check_room(model, options)
     labels = choose_labels(model, options)
     names = None if labels is None or model.class_names is None else [model.class_names[label] for label in labels]
     drawn = draws(model, options, labels)

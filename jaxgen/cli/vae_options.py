@@ -1,11 +1,14 @@
 """The options of a VAE, and the VAE that they describe."""
 
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import jaxgen  # whose parts are imported when a model is built: a command line is read before anything slow is
+from jaxgen import intervals
 from jaxgen.cli.options import Activation, DType, Options, classes, option
+from jaxgen.intervals import Count, CountOrNone, Finite, Interval, NotNegative, Positive, Rate
 
+Epsilon = Annotated[float, Interval(0.0, 1.0, "(]")]
 _LIKELIHOODS: dict[str, Any] = {
     "gaussian": lambda options: jaxgen.losses.gaussian(scale=options.scale),
     "gaussian_learned_variance": lambda options: jaxgen.losses.gaussian_learned_variance(),
@@ -20,26 +23,26 @@ class VAEOptions(Options):
     family: ClassVar[str] = "vae"
     architectures: ClassVar[dict[str, type[Options]]] = {}
 
-    steps: int = option(6000, "basics", least=1)
+    steps: Count = option(6000, "basics")
     """Number of steps in all."""
-    batch_size: int = option(128, "basics", least=1)
+    batch_size: Count = option(128, "basics")
     """Number of images in a batch."""
     architecture: Literal["mlp", "conv"] = option("mlp", "basics")
     """Fully connected, or convolutions (the DCGAN's); each has options of its own."""
     binarization: Literal["none", "static", "dynamic"] = option("none", "data")
     """Binarise images once (static) or anew at every step (dynamic)."""
-    latent_dim: int = option(16)
+    latent_dim: Count = option(16)
     """Number of latent dimensions."""
     conditional: bool = option(default=False)
     """Condition encoder and decoder on the label."""
     prior: Literal["standard", "vamp"] = option("standard")
     """The standard normal, or a mixture of the posteriors of learnt pseudo-inputs."""
-    num_pseudo_inputs: int = option(500, least=1, needs="--prior vamp", where=lambda o: o.prior == "vamp")
+    num_pseudo_inputs: Count = option(500, needs="--prior vamp", where=lambda o: o.prior == "vamp")
     """Components of the prior vamp."""
-    upper_latent_dims: tuple[int, ...] = option((), least=1)
+    upper_latent_dims: tuple[Count, ...] = option(())
     """Latent dimensions of further stochastic layers, from below (a deep latent Gaussian model)."""
-    upper_hidden: tuple[int, ...] = option(
-        (100, 100), least=1, needs="--upper-latent-dims", where=lambda o: bool(o.upper_latent_dims)
+    upper_hidden: tuple[Count, ...] = option(
+        (100, 100), needs="--upper-latent-dims", where=lambda o: bool(o.upper_latent_dims)
     )
     """Sizes of the hidden layers between stochastic layers."""
     likelihood: Literal[
@@ -51,11 +54,10 @@ class VAEOptions(Options):
         "discretized_logistic_mixture",
     ] = option("bernoulli")
     """What the decoder's output means."""
-    scale: float = option(0.1, needs="--likelihood gaussian", where=lambda o: o.likelihood == "gaussian")
+    scale: Positive = option(0.1, needs="--likelihood gaussian", where=lambda o: o.likelihood == "gaussian")
     """Standard deviation of the Gaussian likelihood."""
-    num_components: int = option(
+    num_components: Count = option(
         5,
-        least=1,
         needs="--likelihood discretized_logistic_mixture",
         where=lambda o: o.likelihood == "discretized_logistic_mixture",
     )
@@ -64,27 +66,27 @@ class VAEOptions(Options):
     """Compute type of the networks; parameters stay float32."""
     objective: Literal["elbo", "sampled_elbo", "iwae", "stl", "dreg"] = option("elbo", "optimisation")
     """What is maximised; iwae and dreg want --num-samples above 1."""
-    beta: float = option(1.0, "optimisation")
+    beta: NotNegative = option(1.0, "optimisation")
     """Weight of the KL divergence."""
-    beta_warmup: int = option(0, "optimisation", least=0)
+    beta_warmup: CountOrNone = option(0, "optimisation")
     """Steps over which the weight of the KL divergence rises from 0."""
-    free_bits: float | None = option(None, "optimisation")
+    free_bits: NotNegative | None = option(None, "optimisation")
     """Nats of KL divergence that each latent dimension has for free."""
-    num_samples: int = option(1, "optimisation")
+    num_samples: Count = option(1, "optimisation")
     """Latent samples per image in training."""
     optimizer: Literal["adam", "rmsprop"] = option("adam", "optimisation")
     """Adam, or RMSprop with a decay of 0.99."""
-    learning_rate: float = option(1e-3, "optimisation")
+    learning_rate: NotNegative = option(1e-3, "optimisation")
     """The optimizer's learning rate."""
-    learning_rate_boundaries: tuple[int, ...] = option((), "optimisation")
+    learning_rate_boundaries: tuple[Count, ...] = option((), "optimisation")
     """Steps at which the learning rate changes, to those of --later-learning-rates."""
-    later_learning_rates: tuple[float, ...] = option((), "optimisation")
+    later_learning_rates: tuple[NotNegative, ...] = option((), "optimisation")
     """The learning rate from each of the boundaries on."""
-    b1: float = option(0.9, "optimisation", needs="--optimizer adam", where=lambda o: o.optimizer == "adam")
+    b1: Rate = option(0.9, "optimisation", needs="--optimizer adam", where=lambda o: o.optimizer == "adam")
     """Adam's decay of the first moment."""
-    epsilon: float = option(1e-8, "optimisation")
+    epsilon: Epsilon = option(1e-8, "optimisation")
     """What is added to the root of the second moment."""
-    log_likelihood_samples: int | None = option(None, "training", least=1)
+    log_likelihood_samples: Count | None = option(None, "training")
     """At each evaluation also estimate log p(x), by so many importance samples per image."""
 
     def networks(
@@ -180,16 +182,21 @@ class VAEOptions(Options):
 class MLPVAEOptions(VAEOptions):
     """Train a variational autoencoder of fully connected networks."""
 
-    hidden: tuple[int, ...] = option((128, 128), least=1)
+    hidden: tuple[Count, ...] = option((128, 128))
     """Sizes of the encoder's hidden layers; the decoder has them in reverse."""
     activation: Activation = option("leaky_relu")
     """Activation of the hidden layers; glu for gated ones, of two linear maps each."""
     initialization: Literal["lecun", "he", "pytorch"] = option("lecun")
     """Variance of the initial weights: 1 (lecun), 2 (he) or 1/3 (pytorch, uniform) over the number of inputs."""
-    logvar_bounds: tuple[float, float] | None = option(None)
+    logvar_bounds: tuple[Finite, Finite] | None = option(None)
     """What the encoder's log-variances are clipped to."""
     covariance: Literal["diagonal", "rank_one"] = option("diagonal")
     """Posterior covariance of every stochastic layer."""
+
+    def check(self) -> None:
+        """Refuse numbers that make no sense, and bounds in the wrong order."""
+        super().check()
+        intervals.check_order(self.logvar_bounds, "--logvar-bounds")
 
     def mlp(self) -> dict[str, Any]:
         return {"initialization": None if self.initialization == "lecun" else self.initialization}
@@ -210,7 +217,7 @@ class ConvVAEOptions(VAEOptions):
     """Train a variational autoencoder of convolutions."""
 
     architecture: Literal["mlp", "conv"] = option("conv", "basics")
-    width: int = option(64, least=1)
+    width: Count = option(64)
     """Channels next to the image."""
     activation: Activation = option(
         "leaky_relu", needs="--upper-latent-dims", where=lambda o: bool(o.upper_latent_dims)

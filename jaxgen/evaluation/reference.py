@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxgen import data
 from jaxgen.data import spread
+from jaxgen.data.limits import check_archive
 from jaxgen.data.standardization import of_plain
 from jaxgen.evaluation import extractors
 from jaxgen.evaluation.during_training import choose_extractor
@@ -256,6 +257,7 @@ def load_statistics(path: Path, extractor_name: str, shape: tuple[int, ...]) -> 
     They are of the extractor by its ``extractor_name``; ``"auto"`` is one that ships and that they are of.
     """
     try:
+        check_archive(path)
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         meta = parse(str(arrays["meta"]), "meta")

@@ -2,19 +2,22 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen import intervals
 from jaxgen.evaluation.extractors import Extractor
 from jaxgen.evaluation.records import Parameter
 from jaxgen.families import Family, Spec, family_of
+from jaxgen.intervals import INT32_MAX, Count, Interval, Positive
 from jaxgen.keys import named_key
 
 Progress = Callable[[int, int], None]
 BATCH = 500  # images at a time
+Two = Annotated[int, Interval(2, INT32_MAX)]  # of what has a spread
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,24 +37,21 @@ class Settings:
         the images' range, under which GANs and VAEs have comparable likelihoods.
 
     Raises:
-      ValueError: a number is not above 0.
+      ValueError: a number is outside of its interval.
     """
 
-    num_neighbours: int = 5
-    kernel_subsets: int = 100
-    kernel_subset_size: int = 1000
-    importance_samples: int = 500
-    likelihood_images: int = 1000
-    annealed_images: int = 16
-    annealed_chains: int = 16
-    annealed_temperatures: int = 1000
-    observation_scale: float = 0.1
+    num_neighbours: Count = 5
+    kernel_subsets: Two = 100
+    kernel_subset_size: Two = 1000
+    importance_samples: Count = 500
+    likelihood_images: Count = 1000
+    annealed_images: Count = 16
+    annealed_chains: Two = 16
+    annealed_temperatures: Count = 1000
+    observation_scale: Positive = 0.1
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if not value > 0:
-                raise ValueError(f"{field.name} must be above 0, got {value!r}")
+        intervals.check(self, lambda name: f"{name} (--{name.replace('_', '-')})")
 
 
 @dataclasses.dataclass(frozen=True)

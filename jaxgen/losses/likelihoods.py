@@ -7,10 +7,13 @@ and ``parameters_per_value``. ``parameters`` is the decoder's output, its first 
 
 import dataclasses
 import math
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
+from jaxgen import intervals
+from jaxgen.intervals import Count, Interval, Positive
 from jaxgen.losses._checks import check_batched, check_float, sum_event
 
 # Images have 256 levels 0, 1/255, ..., 1; a level's bin reaches half of this to either side.
@@ -76,9 +79,8 @@ def _(primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array
     return _bernoulli_log_prob(logits, x), sum_event(tangent)
 
 
-def _check_range(name: str, bounds: tuple[float, float]) -> None:
-    if len(bounds) != 2 or not -80 <= bounds[0] < bounds[1] <= 80:
-        raise ValueError(f"{name} must be (low, high) with -80 <= low < high <= 80, got {bounds!r}")
+# Of logarithms whose exponentials float32 holds, (low, high).
+Range = tuple[Annotated[float, Interval(-80.0, 80.0)], Annotated[float, Interval(-80.0, 80.0)]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,13 +122,12 @@ class Gaussian:
     The standard deviation ``scale`` is in units of the image, whose range is 1.
     """
 
-    scale: float = 1.0
+    scale: Positive = 1.0
 
     parameters_per_value = 1
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.scale) and self.scale > 0):
-            raise ValueError(f"gaussian scale must be a finite number above 0, got {self.scale!r}")
+        intervals.check(self)
 
     def log_prob(self, parameters: jax.Array, x: jax.Array) -> jax.Array:
         """Log-density in nats [B] of images x given their means ``parameters``, both [B, ...].
@@ -211,13 +212,14 @@ class GaussianLearnedVariance:
       unit_mean: whether the mean is the sigmoid of its parameter, for images in [0, 1]; otherwise it is the parameter.
     """
 
-    logvar_range: tuple[float, float] = (-12.5, 12.5)
+    logvar_range: Range = (-12.5, 12.5)
     unit_mean: bool = False
 
     parameters_per_value = 2
 
     def __post_init__(self) -> None:
-        _check_range("logvar_range", self.logvar_range)
+        intervals.check(self)
+        intervals.check_order(self.logvar_range, "logvar_range")
 
     def log_prob(self, parameters: jax.Array, x: jax.Array) -> jax.Array:
         """Log-density in nats [B] of images x [B, ..., C] given ``parameters`` [B, ..., 2 C].
@@ -280,12 +282,13 @@ class DiscretizedLogistic:
     bounds of ``log_scale_range`` smoothly.
     """
 
-    log_scale_range: tuple[float, float] = (-8.0, 8.0)
+    log_scale_range: Range = (-8.0, 8.0)
 
     parameters_per_value = 2
 
     def __post_init__(self) -> None:
-        _check_range("log_scale_range", self.log_scale_range)
+        intervals.check(self)
+        intervals.check_order(self.log_scale_range, "log_scale_range")
 
     def _parts(self, parameters: jax.Array) -> tuple[jax.Array, jax.Array]:
         mean, log_scale = _split(parameters, 2)
@@ -323,13 +326,12 @@ class DiscretizedLogisticMixture:
     each [M, C], components first. M is ``num_components``; log s approaches the bounds of ``log_scale_range`` smoothly.
     """
 
-    num_components: int
-    log_scale_range: tuple[float, float] = (-8.0, 8.0)
+    num_components: Count
+    log_scale_range: Range = (-8.0, 8.0)
 
     def __post_init__(self) -> None:
-        if self.num_components < 1:
-            raise ValueError(f"num_components must be at least 1, got {self.num_components}")
-        _check_range("log_scale_range", self.log_scale_range)
+        intervals.check(self)
+        intervals.check_order(self.log_scale_range, "log_scale_range")
 
     @property
     def parameters_per_value(self) -> int:

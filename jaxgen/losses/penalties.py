@@ -9,13 +9,14 @@ with BatchNorm mixes the examples, and its penalty is that of the mixed gradient
 """
 
 import dataclasses
-import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from jaxgen import intervals
+from jaxgen.intervals import NotNegative, Positive
 from jaxgen.keys import AxisName
 from jaxgen.losses._checks import check_batched, check_float, check_same_shape
 
@@ -79,13 +80,12 @@ class GradientPenalty:
     """
 
     one_sided: bool = False
-    target: float = 1.0
+    target: NotNegative = 1.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.one_sided, bool):
             raise TypeError(f"GradientPenalty.one_sided must be True or False, got {self.one_sided!r}")
-        if not (math.isfinite(self.target) and self.target >= 0):
-            raise ValueError(f"GradientPenalty.target must be a finite number of at least 0, got {self.target!r}")
+        intervals.check(self)
 
     def __call__(
         self,
@@ -167,11 +167,10 @@ class DRAGAN:
       Kodali et al. 2017, "On Convergence and Stability of GANs" (its penalty).
     """
 
-    scale: float = 0.5
+    scale: Positive = 0.5
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.scale) and self.scale > 0):
-            raise ValueError(f"DRAGAN.scale must be a finite number above 0, got {self.scale!r}")
+        intervals.check(self)
 
     def __call__(
         self,

@@ -4,6 +4,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxgen.intervals import Count
+from jaxgen.networks.network import Network
+
 
 def one_hot(network: nn.Module, label: jax.Array | None, num_classes: int) -> jax.Array:
     """The label of a conditional network, int [B], as zeros and a one: floats [B, K] for K = ``num_classes``.
@@ -20,7 +23,7 @@ def one_hot(network: nn.Module, label: jax.Array | None, num_classes: int) -> ja
     return jax.nn.one_hot(label, num_classes)
 
 
-class Projection(nn.Module):
+class Projection(Network):
     """What a conditional discriminator adds to its logit: how well the features fit one of ``num_classes`` classes.
 
     <embedding(y), h>
@@ -31,7 +34,7 @@ class Projection(nn.Module):
       Miyato & Koyama 2018, "cGANs with Projection Discriminator", equation 3.
     """
 
-    num_classes: int
+    num_classes: Count
 
     @nn.compact
     def __call__(self, h: jax.Array, label: jax.Array | None) -> jax.Array:

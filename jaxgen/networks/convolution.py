@@ -17,9 +17,11 @@ from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 from jax import lax
 
+from jaxgen.intervals import Count, Integer
 from jaxgen.networks.layers import SpectralNorm
+from jaxgen.networks.network import Network
 
-Padding = str | Sequence[tuple[int, int]]
+Padding = str | Sequence[tuple[Integer, Integer]]
 Initializer = Callable[..., jax.Array]
 
 _lecun_normal = nn.initializers.lecun_normal()
@@ -228,7 +230,7 @@ def conv_transpose(
     return _choose(_conv_transpose_by_products, _conv_transpose_by_platform, x, kernel, *sides)
 
 
-class Conv(nn.Module):
+class Conv(Network):
     """A convolution with the parameters, the initialisation and the result of Flax's, fast on the CPU as well.
 
     Args:
@@ -245,9 +247,9 @@ class Conv(nn.Module):
     Called as ``layer(x [B, H, W, I], train=False)``; returns [B, H', W', O].
     """
 
-    features: int
-    kernel_size: tuple[int, int]
-    strides: tuple[int, int] = (1, 1)
+    features: Count
+    kernel_size: tuple[Count, Count]
+    strides: tuple[Count, Count] = (1, 1)
     padding: Padding = "SAME"
     use_bias: bool = True
     dtype: Any = None

@@ -11,10 +11,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxgen.intervals import Count, Rate
 from jaxgen.networks.conditioning import Projection, one_hot
 from jaxgen.networks.convolution import Conv, ConvTranspose
 from jaxgen.networks.layers import BatchNorm, Dropout, MinibatchStandardDeviation
 from jaxgen.networks.mlp import leaky_relu
+from jaxgen.networks.network import Network
 
 _KERNEL, _STRIDES = (4, 4), (2, 2)
 _INIT = nn.initializers.normal(0.02)  # Radford et al. 2016, section 4
@@ -55,7 +57,7 @@ def label_planes(network: nn.Module, x: jax.Array, label: jax.Array | None, num_
     return jnp.concatenate([x, jnp.broadcast_to(planes, (*x.shape[:3], num_classes))], axis=-1)
 
 
-class DCGANGenerator(nn.Module):
+class DCGANGenerator(Network):
     """Latents to images through fractionally strided convolutions.
 
     Args:
@@ -73,16 +75,16 @@ class DCGANGenerator(nn.Module):
       Radford et al. 2016, section 3 and figure 1.
     """
 
-    image_shape: tuple[int, ...]
-    width: int = 64
+    image_shape: tuple[Count, ...]
+    width: Count = 64
     output_activation: Callable[[jax.Array], jax.Array] | None = jax.nn.sigmoid
-    num_classes: int | None = None
+    num_classes: Count | None = None
     dtype: str = "float32"
     axis_name: Any = None
 
     def __post_init__(self) -> None:
-        num_halvings(self.image_shape)
         super().__post_init__()
+        num_halvings(self.image_shape)
 
     @nn.compact
     def __call__(self, z: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
@@ -144,7 +146,7 @@ class _Trunk(nn.Module):
         return x
 
 
-class DCGANDiscriminator(nn.Module):
+class DCGANDiscriminator(Network):
     """Images to one logit each through strided convolutions.
 
     The logit has no bias of its own: relativistic and Wasserstein losses do not see it, and the features have theirs.
@@ -165,12 +167,12 @@ class DCGANDiscriminator(nn.Module):
       Radford et al. 2016, section 3.
     """
 
-    width: int = 64
+    width: Count = 64
     batch_norm: bool = True
     spectral_norm: bool = False
-    dropout_rate: float = 0.0
+    dropout_rate: Rate = 0.0
     minibatch_stddev: bool = False
-    num_classes: int | None = None
+    num_classes: Count | None = None
     dtype: str = "float32"
     axis_name: Any = None
 
@@ -191,7 +193,7 @@ class DCGANDiscriminator(nn.Module):
         return Judgement(self.num_classes, self.spectral_norm, self.axis_name, name="output")(x, label, train=train)
 
 
-class Judgement(nn.Module):
+class Judgement(Network):
     """Features to one logit, and to the projection on the class of a conditional discriminator.
 
     logit = <w, h> + <embedding(y), h>
@@ -204,7 +206,7 @@ class Judgement(nn.Module):
     Called as ``layer(h [B, ...], label=None, train=...)``; returns logits [B], float32.
     """
 
-    num_classes: int | None = None
+    num_classes: Count | None = None
     spectral_norm: bool = False
     axis_name: Any = None
 
@@ -227,7 +229,7 @@ class Judgement(nn.Module):
         return logits + Projection(self.num_classes, name="projection")(h, label)
 
 
-class ConvEncoder(nn.Module):
+class ConvEncoder(Network):
     """Images to the mean and log-variance of a diagonal Gaussian posterior, through strided convolutions.
 
     Args:
@@ -242,10 +244,10 @@ class ConvEncoder(nn.Module):
     Called as ``encoder(x [B, H, W, C], label=None, *, train)``; returns (mean [B, D], logvar [B, D]).
     """
 
-    latent_dim: int
-    width: int = 64
+    latent_dim: Count
+    width: Count = 64
     batch_norm: bool = True
-    num_classes: int | None = None
+    num_classes: Count | None = None
     dtype: str = "float32"
     axis_name: Any = None
 

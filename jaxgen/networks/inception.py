@@ -15,6 +15,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
+from jaxgen.intervals import Count
+from jaxgen.networks.network import Network
+
 _EPSILON = 1e-3
 _Make = Callable[..., Any]
 
@@ -179,7 +182,7 @@ class _Linear(nn.Module):
         return x @ weight + self.param("bias", nn.initializers.zeros, (self.features,))[None]
 
 
-class InceptionV3(nn.Module):
+class InceptionV3(Network):
     """Images to the 2,048 features and ``num_classes`` logits of the network behind the Frechet Inception distance.
 
     features = mean over the pixels of the last block;  logits = features @ weight + bias
@@ -195,7 +198,7 @@ class InceptionV3(nn.Module):
       otherwise: the PyTorch port of the FID, https://github.com/mseitzer/pytorch-fid.
     """
 
-    num_classes: int = 1008
+    num_classes: Count = 1008
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:

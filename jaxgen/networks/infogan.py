@@ -11,18 +11,20 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxgen.intervals import Count
 from jaxgen.networks.conditioning import Projection, one_hot
 from jaxgen.networks.convolution import Conv, ConvTranspose
 from jaxgen.networks.dcgan import check_sides
 from jaxgen.networks.layers import BatchNorm
 from jaxgen.networks.mlp import leaky_relu
+from jaxgen.networks.network import Network
 
 _KERNEL, _STRIDES = (4, 4), (2, 2)
 _INIT = nn.initializers.normal(0.02)
 _UNITS = 16  # of the fully connected layer, for each channel next to the image: 1,024 of 64
 
 
-class InfoGANGenerator(nn.Module):
+class InfoGANGenerator(Network):
     """Latents to images: two fully connected layers, two transposed convolutions, BatchNorm in between.
 
     Args:
@@ -40,15 +42,15 @@ class InfoGANGenerator(nn.Module):
       Chen et al. 2016, appendix C.1. Lucic et al. 2018, "Are GANs Created Equal? A Large-Scale Study", section 5.1.
     """
 
-    image_shape: tuple[int, ...]
-    width: int = 64
-    num_classes: int | None = None
+    image_shape: tuple[Count, ...]
+    width: Count = 64
+    num_classes: Count | None = None
     dtype: str = "float32"
     axis_name: Any = None
 
     def __post_init__(self) -> None:
-        check_sides(self.image_shape, "InfoGAN's networks")
         super().__post_init__()
+        check_sides(self.image_shape, "InfoGAN's networks")
 
     @nn.compact
     def __call__(self, z: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
@@ -69,7 +71,7 @@ class InfoGANGenerator(nn.Module):
         return jax.nn.sigmoid(x.astype(jnp.float32))
 
 
-class InfoGANDiscriminator(nn.Module):
+class InfoGANDiscriminator(Network):
     """Images to one logit each: two strided convolutions and one fully connected layer.
 
     Args:
@@ -86,9 +88,9 @@ class InfoGANDiscriminator(nn.Module):
       Chen et al. 2016, appendix C.1. Lucic et al. 2018, "Are GANs Created Equal? A Large-Scale Study", section 5.1.
     """
 
-    width: int = 64
+    width: Count = 64
     batch_norm: bool = True
-    num_classes: int | None = None
+    num_classes: Count | None = None
     dtype: str = "float32"
     axis_name: Any = None
 

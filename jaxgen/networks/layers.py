@@ -9,11 +9,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxgen.intervals import Count, Rate
 from jaxgen.keys import AxisName, example_keys
 from jaxgen.networks.conditioning import one_hot
+from jaxgen.networks.network import Network
 
 
-class Dropout(nn.Module):
+class Dropout(Network):
     """Dropout whose mask depends on the example's global index, not on how the batch is laid out over devices.
 
     y = x * mask / (1 - rate),  mask ~ Bernoulli(1 - rate), drawn per example,  rate in [0, 1)
@@ -24,13 +26,11 @@ class Dropout(nn.Module):
       Srivastava et al. 2014, "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", section 4.
     """
 
-    rate: float
+    rate: Rate
     axis_name: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        if not 0 <= self.rate < 1:
-            raise ValueError(f"dropout rate must be in [0, 1), got {self.rate}")
         if not train or self.rate == 0:
             return x
         axis_name: AxisName = self.axis_name
@@ -77,7 +77,7 @@ class _Normalization(nn.Module):
         return y.astype(self.dtype)
 
 
-class BatchNorm(nn.Module):
+class BatchNorm(Network):
     """Batch normalisation over the global batch, its scale and shift learnt for all images or for each class.
 
     y = scale_c (x - mean) / sqrt(var + 1e-5) + shift_c
@@ -97,7 +97,7 @@ class BatchNorm(nn.Module):
     """
 
     axis_name: Any = None
-    num_classes: int | None = None
+    num_classes: Count | None = None
     dtype: str = "float32"
 
     @nn.compact

@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxgen.intervals import Count
 from jaxgen.networks.convolution import Conv
 from jaxgen.networks.mlp import leaky_relu
+from jaxgen.networks.network import Network
 
 
 def _halve(x: jax.Array) -> jax.Array:
@@ -14,7 +16,7 @@ def _halve(x: jax.Array) -> jax.Array:
     return jnp.maximum(x[:, :, 0::2], x[:, :, 1::2])
 
 
-class LeNet(nn.Module):
+class LeNet(Network):
     """Images to features and to the logits of classes: two convolutions, two fully connected layers.
 
     twice: 5x5 convolution without padding, leaky ReLU, maximum over 2x2; dense, leaky ReLU: features; dense: logits
@@ -32,9 +34,9 @@ class LeNet(nn.Module):
       activations and widths, and one fully connected layer less.
     """
 
-    num_classes: int = 10
-    channels: tuple[int, int] = (24, 48)
-    num_features: int = 64
+    num_classes: Count = 10
+    channels: tuple[Count, Count] = (24, 48)
+    num_features: Count = 64
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -14,11 +14,14 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxgen import intervals
+from jaxgen.intervals import Count, Finite, Positive, Rate
 from jaxgen.networks.conditioning import Projection, one_hot
 from jaxgen.networks.layers import BatchNorm, Dropout
+from jaxgen.networks.network import Network
 
 Activation = Callable[[jax.Array], jax.Array]
-Initialization = Literal["he", "pytorch"] | tuple[Literal["normal", "uniform"], float] | None
+Initialization = Literal["he", "pytorch"] | tuple[Literal["normal", "uniform"], Positive] | None
 
 
 def leaky_relu(x: jax.Array) -> jax.Array:
@@ -47,7 +50,7 @@ def _kernel_init(initialization: Initialization, usual: Any = nn.linear.default_
         return nn.initializers.he_normal()
     if initialization == "pytorch":
         return nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-    if isinstance(initialization, tuple) and len(initialization) == 2 and initialization[1] > 0:
+    if isinstance(initialization, tuple) and len(initialization) == 2:
         kind, width = initialization
         if kind == "normal":
             return nn.initializers.normal(width)
@@ -83,7 +86,7 @@ class _MLP(nn.Module):
         return x
 
 
-class MLPGenerator(nn.Module):
+class MLPGenerator(Network):
     """Latents to images through fully connected layers.
 
     Args:
@@ -102,11 +105,11 @@ class MLPGenerator(nn.Module):
     Called as ``generator(z [B, D], label=None, *, train)``; returns images [B, *image_shape].
     """
 
-    image_shape: tuple[int, ...]
-    hidden: tuple[int, ...] = (128, 128)
+    image_shape: tuple[Count, ...]
+    hidden: tuple[Count, ...] = (128, 128)
     activation: Activation = leaky_relu
     output_activation: Activation | None = jax.nn.sigmoid
-    num_classes: int | None = None
+    num_classes: Count | None = None
     dtype: str = "float32"
     # None by default, so that a config written before these fields were there is of the same network.
     initialization: Initialization = None
@@ -136,7 +139,7 @@ class MLPGenerator(nn.Module):
         return x.reshape(z.shape[0], *self.image_shape)
 
 
-class MLPDiscriminator(nn.Module):
+class MLPDiscriminator(Network):
     """Images to one logit each through fully connected layers.
 
     Args:
@@ -149,11 +152,11 @@ class MLPDiscriminator(nn.Module):
     Called as ``discriminator(x [B, ...], label=None, *, train)``; returns logits [B].
     """
 
-    hidden: tuple[int, ...] = (128, 128)
+    hidden: tuple[Count, ...] = (128, 128)
     activation: Activation = leaky_relu
-    dropout_rate: float = 0.0
+    dropout_rate: Rate = 0.0
     axis_name: Any = None
-    num_classes: int | None = None
+    num_classes: Count | None = None
     dtype: str = "float32"
 
     @nn.compact
@@ -166,7 +169,7 @@ class MLPDiscriminator(nn.Module):
         return logits + Projection(self.num_classes, name="projection")(h, label)
 
 
-class Maxout(nn.Module):
+class Maxout(Network):
     """Units that are the largest of several linear functions.
 
     h_i(x) = max_j (x W_ij + b_ij),  i = 1 ... features,  j = 1 ... pieces
@@ -182,8 +185,8 @@ class Maxout(nn.Module):
       Goodfellow et al. 2013, "Maxout Networks", section 2.
     """
 
-    features: int
-    pieces: int
+    features: Count
+    pieces: Count
     dtype: str = "float32"
     initialization: Initialization = None
 
@@ -194,7 +197,7 @@ class Maxout(nn.Module):
         return jnp.max(x.reshape(*x.shape[:-1], self.features, self.pieces), axis=-1)
 
 
-class MaxoutDiscriminator(nn.Module):
+class MaxoutDiscriminator(Network):
     """The discriminator of 2014: maxout units with dropout on the image and on every layer.
 
     Args:
@@ -214,12 +217,12 @@ class MaxoutDiscriminator(nn.Module):
       units and a fifth of the pixels dropped, as in the code published with it.
     """
 
-    hidden: tuple[int, ...] = (240, 240)
-    pieces: int = 5
-    dropout_rate: float = 0.5
-    input_dropout_rate: float = 0.2
+    hidden: tuple[Count, ...] = (240, 240)
+    pieces: Count = 5
+    dropout_rate: Rate = 0.5
+    input_dropout_rate: Rate = 0.2
     axis_name: Any = None
-    num_classes: int | None = None
+    num_classes: Count | None = None
     dtype: str = "float32"
     initialization: Initialization = None
 
@@ -236,7 +239,7 @@ class MaxoutDiscriminator(nn.Module):
         return logits + Projection(self.num_classes, name="projection")(h, label)
 
 
-class MLPEncoder(nn.Module):
+class MLPEncoder(Network):
     """Images, or the latents below, to the parameters of a Gaussian over latents.
 
     Args:
@@ -256,14 +259,18 @@ class MLPEncoder(nn.Module):
       4.3.
     """
 
-    latent_dim: int
-    hidden: tuple[int, ...] = (128, 128)
+    latent_dim: Count
+    hidden: tuple[Count, ...] = (128, 128)
     activation: Activation = leaky_relu
     covariance: Literal["diagonal", "rank_one"] = "diagonal"
-    num_classes: int | None = None
+    num_classes: Count | None = None
     dtype: str = "float32"
     initialization: Initialization = None
-    logvar_bounds: tuple[float, float] | None = None
+    logvar_bounds: tuple[Finite, Finite] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        intervals.check_order(self.logvar_bounds, f"{type(self).__name__}.logvar_bounds")
 
     @nn.compact
     def __call__(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> tuple[jax.Array, ...]:

@@ -4,8 +4,11 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxgen.intervals import Count, Finite, NotNegative
+from jaxgen.networks.network import Network
 
-class VampPrior(nn.Module):
+
+class VampPrior(Network):
     """The pseudo-inputs of a VampPrior: images, learnt with the rest, whose posteriors are the prior's components.
 
     p(z) = (1/K) sum_k q(z | u_k),  u_k = clip(v_k, low, high),  v_k ~ N(mean, std^2) at first
@@ -26,16 +29,14 @@ class VampPrior(nn.Module):
       it.
     """
 
-    image_shape: tuple[int, ...]
-    num_pseudo_inputs: int = 500
-    mean: float = 0.05
-    std: float = 0.01
-    bounds: tuple[float, float] | None = (0.0, 1.0)
+    image_shape: tuple[Count, ...]
+    num_pseudo_inputs: Count = 500
+    mean: Finite = 0.05
+    std: NotNegative = 0.01
+    bounds: tuple[Finite, Finite] | None = (0.0, 1.0)
 
     @nn.compact
     def __call__(self, *, train: bool) -> jax.Array:
-        if self.num_pseudo_inputs < 1:
-            raise ValueError(f"num_pseudo_inputs must be at least 1, got {self.num_pseudo_inputs}")
         if self.bounds is not None and not self.bounds[0] <= self.mean <= self.bounds[1]:
             raise ValueError(f"the mean of pseudo-inputs must be within their bounds {self.bounds}, got {self.mean}")
         shape = (self.num_pseudo_inputs, *self.image_shape)

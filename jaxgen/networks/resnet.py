@@ -11,11 +11,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxgen.intervals import Count
 from jaxgen.networks.conditioning import one_hot
 from jaxgen.networks.convolution import Conv
 from jaxgen.networks.dcgan import Judgement, num_halvings
 from jaxgen.networks.layers import BatchNorm
 from jaxgen.networks.mlp import leaky_relu
+from jaxgen.networks.network import Network
 
 _HE = nn.initializers.he_normal()
 _ZEROS = nn.initializers.zeros
@@ -79,7 +81,7 @@ class _Block(nn.Module):
         return self.resize(x) + (h if self.enlarges else self.resize(h))
 
 
-class ResNetGenerator(nn.Module):
+class ResNetGenerator(Network):
     """Latents to images through residual blocks, each of which doubles the size.
 
     Args:
@@ -98,19 +100,19 @@ class ResNetGenerator(nn.Module):
       Miyato et al. 2018, appendix B.4, table 3. Huang et al. 2024, section 3.2.
     """
 
-    image_shape: tuple[int, ...]
-    width: int = 64
+    image_shape: tuple[Count, ...]
+    width: Count = 64
     normalization: Literal["batch"] | None = "batch"
     output_activation: Callable[[jax.Array], jax.Array] | None = jax.nn.sigmoid
-    num_classes: int | None = None
+    num_classes: Count | None = None
     dtype: str = "float32"
     axis_name: Any = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         num_halvings(self.image_shape)
         if self.normalization not in ("batch", None):
             raise ValueError(f"ResNetGenerator.normalization must be 'batch' or None, got {self.normalization!r}")
-        super().__post_init__()
 
     @nn.compact
     def __call__(self, z: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
@@ -141,7 +143,7 @@ class ResNetGenerator(nn.Module):
         return x if self.output_activation is None else self.output_activation(x)
 
 
-class ResNetDiscriminator(nn.Module):
+class ResNetDiscriminator(Network):
     """Images to one logit each through residual blocks, each of which halves the size.
 
     Args:
@@ -158,18 +160,18 @@ class ResNetDiscriminator(nn.Module):
       Miyato et al. 2018, appendix B.4, table 3. Huang et al. 2024, section 3.2.
     """
 
-    width: int = 64
+    width: Count = 64
     normalization: Literal["spectral"] | None = "spectral"
-    num_classes: int | None = None
+    num_classes: Count | None = None
     dtype: str = "float32"
     axis_name: Any = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.normalization not in ("spectral", None):
             raise ValueError(
                 f"ResNetDiscriminator.normalization must be 'spectral' or None, got {self.normalization!r}"
             )
-        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:

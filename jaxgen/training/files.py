@@ -25,6 +25,17 @@ def naming(path: Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
+def check_place(path: Path) -> None:
+    """Refuse, before any work is done for it, a path where no file can be written; its folder need not be there yet."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: give the name of a file")
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"{path} cannot be written: {there} is no folder")
+    if not os.access(there, os.W_OK):
+        raise PermissionError(f"{path} cannot be written: {there} may not be changed")
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Write a file whole or not at all: what is there stays until the new one is complete and on the disk.
@@ -39,6 +50,10 @@ def replacing(path: Path) -> Iterator[Path]:
             with partial.open("rb") as written:
                 os.fsync(written.fileno())
             partial.replace(path)
+        except OSError as error:
+            if error.filename != str(partial):
+                raise
+            raise OSError(error.errno, error.strerror, str(path)) from error  # which was asked for
         finally:
             partial.unlink(missing_ok=True)
 

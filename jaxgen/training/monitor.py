@@ -176,7 +176,7 @@ def _lines(path: Path) -> list[tuple[bytes, dict[str, Any] | None]]:
     if not path.exists():
         return []
     lines: list[tuple[bytes, dict[str, Any] | None]] = []
-    with path.open("rb") as log:
+    with naming(path), path.open("rb") as log:
         for number, line in enumerate(log, 1):
             row = None
             try:

@@ -21,8 +21,6 @@ from jaxgen.training.loop import Loop, Totals
 from jaxgen.training.run import Optimizer, Spec, init_state
 
 _STATES = 2  # the one that a chunk begins with is kept until the one after it is seen to be finite
-_LEARNING_RATE = "learning_rate"
-_SHARES = ("b1", "b2", "momentum")
 
 
 def dynamic_values(spec: Spec) -> dict[str, float]:
@@ -62,19 +60,8 @@ def static_differences(spec: Spec, other: Spec) -> list[str]:
     return [field.name for field in dataclasses.fields(spec) if getattr(spec, field.name) != getattr(other, field.name)]
 
 
-def _check_number(name: str, value: float) -> None:
-    """Refuse what an optimizer would take and a run would not survive; the spec checks its own fields."""
-    argument = name.rpartition(".")[2]
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number, got {value}")
-    if argument == _LEARNING_RATE and value < 0:
-        raise ValueError(f"{name} must be at least 0, got {value}")
-    if argument in _SHARES and not 0 <= value < 1:
-        raise ValueError(f"{name} must be in [0, 1), got {value}")
-
-
 def check_members(specs: Sequence[Spec], latent_sizes: Sequence[int] | None = None) -> None:
-    """Refuse specs that are no members of one population, and numbers that make no sense.
+    """Refuse specs that are no members of one population.
 
     ``specs`` and ``latent_sizes`` are as of `init`. The error says which fields may differ.
     """
@@ -88,8 +75,6 @@ def check_members(specs: Sequence[Spec], latent_sizes: Sequence[int] | None = No
                 f"members 0 and {specs.index(spec)} differ in {', '.join(fields)}, which the compiled step is made of: "
                 f"members may differ in {dynamic}; train the others as runs of their own"
             )
-        for name, value in dynamic_values(spec).items():
-            _check_number(name, value)
     if latent_sizes is None:
         return
     if len(latent_sizes) != len(specs):
@@ -160,26 +145,35 @@ def member(tree: Any, number: int) -> Any:
     return jax.tree.map(lambda leaf: leaf[number], tree)
 
 
-def check_memory(spec: Spec, batch: Mapping[str, Any], num_members: int, dataset: Mapping[str, Any]) -> None:
-    """Refuse a population that cannot fit the memory it would train in, before it is made; says how many members would.
+def check_memory(
+    spec: Spec, batch: Mapping[str, Any], num_members: int, dataset: Mapping[str, Any], batch_size: int = 1
+) -> None:
+    """Refuse a run or a population that the memory cannot hold, before it is made; says how many members it would.
 
-    bytes = 2 M state + data: the states before and after a chunk, and the data set; what a step needs comes on top
+    bytes = 2 M state + data + batch: the states before and after a chunk, the data set, and a step's images, as many
+    times as the spec has samples of each; what else a step needs comes on top
 
-    M is ``num_members``, each of the ``spec``; ``dataset`` is what is held on the device, arrays [N, ...].
+    M is ``num_members``, 1 of a run, each of the ``spec``, which sees batches of ``batch_size``; ``batch`` is an
+    example of one, and ``dataset`` is what is held on the device, arrays [N, ...].
     """
-    shapes = jax.eval_shape(lambda batch: init_state(spec, jax.random.key(0), batch), batches.select(batch))
+    try:
+        shapes = jax.eval_shape(lambda batch: init_state(spec, jax.random.key(0), batch), batches.select(batch))
+    except (OverflowError, MemoryError) as error:
+        raise ValueError(f"the model has more numbers than can be counted ({error}): use a smaller model") from error
     state = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
-    data = sum(array.nbytes for array in dataset.values())
+    images = 4 * batch_size * getattr(spec, "num_samples", 1) * math.prod(batch["image"].shape[1:])
+    data = sum(array.nbytes for array in dataset.values()) + images
     device = jax.local_devices()[0]
     there = (device.memory_stats() or {}).get("bytes_limit") if device.platform != "cpu" else None
     there = memory() if there is None else there
     needed = _STATES * num_members * state + data
     if needed > there:
         most = max(0, (there - data) // (_STATES * state))
+        what = "the run" if num_members == 1 else f"a population of {num_members} members"
+        remedy = f"train at most {most} at a time, or a smaller model" if num_members > 1 else "use a smaller model"
         raise ValueError(
-            f"a population of {num_members} members needs at least {needed / 1e9:,.3g} GB ({_STATES} states of "
-            f"{state / 1e6:,.3g} MB each, and {data / 1e6:,.3g} MB of data), and {device.platform} has "
-            f"{there / 1e9:,.3g} GB: train at most {most} at a time, or a smaller model"
+            f"{what} needs at least {needed / 1e9:,.4g} GB ({_STATES} states of {state / 1e6:,.4g} MB each, and "
+            f"{data / 1e6:,.4g} MB of images), and {device.platform} has {there / 1e9:,.4g} GB: {remedy}"
         )
 
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxgen.data.limits import check_archive
 from jaxgen.families import family_of
 from jaxgen.modules import taken
 from jaxgen.training.checkpoint import Checkpoints
@@ -171,6 +172,7 @@ def load(directory: Path, shapes: Any) -> BadStep:
         raise FileNotFoundError(f"{directory} holds no bad step: nothing went wrong in this run, expected {folder}")
     with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
         kept = checkpoints.restore_newest({"state": shapes})
+    check_archive(folder / "batch.npz")
     with np.load(folder / "batch.npz", allow_pickle=False) as archive:
         batch = dict(archive)
     key = jax.random.wrap_key_data(jnp.array(kept.manifest["key"], jnp.uint32), impl="threefry2x32")

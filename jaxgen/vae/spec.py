@@ -8,7 +8,8 @@ import jax
 import optax
 
 from jaxgen import batches, losses, modules
-from jaxgen.spec import Schedule, check_number, check_spec, names_in, shown
+from jaxgen.intervals import Count, NotNegative
+from jaxgen.spec import Schedule, check_spec, names_in, shown
 
 Batch = Mapping[str, Any]
 
@@ -51,12 +52,12 @@ class VAE:
     encoder: Any
     decoder: Any
     optimizer: optax.GradientTransformation
-    latent_dim: Any  # a whole number or a tuple of them
+    latent_dim: Count | tuple[Count, ...]
     likelihood: losses.Likelihood = losses.bernoulli
     objective: Callable[[jax.Array], jax.Array] = losses.elbo
-    num_samples: int = 1
-    beta: float | Schedule = 1.0
-    free_bits: float | Schedule | None = None
+    num_samples: Count = 1
+    beta: NotNegative | Schedule = 1.0
+    free_bits: NotNegative | Schedule | None = None
     prior: Any = None
 
     def __post_init__(self) -> None:
@@ -81,8 +82,6 @@ class VAE:
                 f"jaxgen.losses: {names}"
             )
         modules.check_conditional("VAE", {"encoder": self.encoders, "decoder": self.decoders})
-        check_number(self, "beta", "at least 0", lambda value: value >= 0)
-        check_number(self, "free_bits", "at least 0", lambda value: value >= 0)
         if self.free_bits is not None and getattr(self.objective, "path_weights", None) is not None:
             raise ValueError(
                 "VAE.free_bits does not go with an objective that has path_weights (dreg): where a dimension's KL is "

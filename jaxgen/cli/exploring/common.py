@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,15 +14,19 @@ import tyro
 
 import jaxgen
 from jaxgen import data
-from jaxgen.cli.options import check_data, check_least, check_seed, checkpoint
+from jaxgen.cli.options import check_data, checkpoint
 from jaxgen.cli.parsing import saved_options
+from jaxgen.cli.pictures import SIDE
+from jaxgen.data.limits import check_memory
 from jaxgen.evaluation.figures import named
+from jaxgen.intervals import Count, Interval, Seed
 from jaxgen.trained import Trained, class_number
 from jaxgen.training.files import replacing, write_text
 from jaxgen.training.run import Run
 from jaxgen.training.run_data import load_data
 
 Images = dict[str, np.ndarray]
+Steps = Annotated[int, Interval(1, 100_000)]  # of a search, all in one program that says nothing meanwhile
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,7 +37,7 @@ class Options:
     """A run directory, a .safetensors file, or the name of a pretrained model."""
     out: Path
     """Folder of the results."""
-    num: int = 8
+    num: Count = 8
     """Number of images, or rows of them."""
     images: str | None = None
     """Where the images come from: as --dataset of jaxgen train (fashion_mnist_small, a TFDS name, folder:PATH,
@@ -41,15 +46,17 @@ class Options:
     """Of a run: newest, best, or the step of a checkpoint."""
     label: str | None = None
     """Class of the samples of a conditional model; all in turn when not given."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of all that is drawn."""
 
     def check(self) -> None:
         """Refuse what makes no sense, before anything is loaded."""
-        check_seed(self.seed)
-        names = ("num", "num_samples", "temperatures", "num_restarts", "steps", "frames")
-        check_least(self, dict.fromkeys(names, 1))
         checkpoint(self.checkpoint)
+
+    @property
+    def made(self) -> int:
+        """How many images are made and held, about."""
+        return self.num
 
     @property
     def key(self) -> jax.Array:
@@ -64,6 +71,9 @@ def load_model(options: Options) -> Trained:
         raise ValueError(f"{options.model} makes vectors {list(model.image_shape)}: pictures need images")
     if options.label is not None and model.num_classes is None:
         raise ValueError(f"--label is for conditional models: {options.model} has learnt no classes")
+    # Each as floats, twice, and in a picture.
+    check_memory(options.made * (8 * math.prod(model.image_shape) + 6 * SIDE**2), f"{options.made:,} images to be made")
+    print(f"{model.name}: {options.made:,} images to be made", flush=True)
     return model
 
 

@@ -12,6 +12,7 @@ from jaxgen import losses
 from jaxgen.batches import to_float
 from jaxgen.cli.exploring.common import (
     Options,
+    Steps,
     class_names_of,
     labels_of,
     load_images,
@@ -24,6 +25,7 @@ from jaxgen.cli.exploring.common import (
 from jaxgen.cli.pictures import show
 from jaxgen.evaluation.records import mean_and_error
 from jaxgen.evaluation.sample_measures import nearest
+from jaxgen.intervals import Count, Inside, Positive
 from jaxgen.keys import named_key
 
 HIDDEN = {
@@ -42,23 +44,19 @@ class Complete(Options):
     """Folder of the results."""
     hide: Hide = "bottom"
     """What is hidden: a half, the centre, or single pixels at random."""
-    share: float = 0.5
+    share: Inside = 0.5
     """Share of the image that is hidden; of the centre, of each side."""
-    num_samples: int = 4
+    num_samples: Count = 4
     """Completions of each image."""
-    temperatures: int = 300
+    temperatures: Steps = 300
     """Steps of the drawn completions from the prior to the posterior: more are better draws, and take longer."""
-    noise: float | None = None
+    noise: Positive | None = None
     """Standard deviation of Gaussian noise around the model's images, in units of their range; when not given, 0.3 for
     a GAN, and a VAE's own likelihood."""
 
-    def check(self) -> None:
-        """Refuse what makes no sense, before anything is loaded."""
-        super().check()
-        if not 0 < self.share < 1:
-            raise ValueError(f"--share must lie between 0 and 1, got {self.share}")
-        if self.noise is not None and not self.noise > 0:
-            raise ValueError(f"--noise must be above 0, got {self.noise}")
+    @property
+    def made(self) -> int:
+        return self.num * (self.num_samples + 1)
 
 
 def make_mask(hide: Hide, share: float, image_shape: tuple[int, ...], key: jax.Array) -> np.ndarray:

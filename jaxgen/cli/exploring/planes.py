@@ -17,9 +17,10 @@ from jaxgen.cli.exploring.common import (
     spread,
     write_results,
 )
-from jaxgen.cli.options import check_least
 from jaxgen.cli.pictures import floats
 from jaxgen.evaluation.figures import enlargement, named, new_figure, save_figure, save_picture, shortened
+from jaxgen.evaluation.subject import Two
+from jaxgen.intervals import Count, CountOrNone
 from jaxgen.keys import named_key
 from jaxgen.trained import Trained, class_number
 from jaxgen.training.monitor import titled_grid
@@ -35,13 +36,13 @@ _MARKERS = "osv^DPX<>*"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Plane(Options):
-    dims: tuple[int, int] | None = None
+    dims: tuple[CountOrNone, CountOrNone] | None = None
     """Numbers of two latents, from 0 on."""
 
     def check(self) -> None:
         """Refuse what makes no sense, before anything is loaded."""
         super().check()
-        if self.dims is not None and (min(self.dims) < 0 or self.dims[0] == self.dims[1]):
+        if self.dims is not None and self.dims[0] == self.dims[1]:
             raise ValueError(f"--dims must be two different latents, from 0 on, got {self.dims[0]} {self.dims[1]}")
 
     def check_model(self, model: Trained) -> None:
@@ -58,18 +59,17 @@ class Manifold(_Plane):
 
     out: Path = Path("manifold")
     """Folder of the results."""
-    num: int = 20
+    num: Two = 20
     """Images along each side."""
     label: str | None = None
     """Class of the images of a conditional model; the first one when not given."""
-    dims: tuple[int, int] | None = None
+    dims: tuple[CountOrNone, CountOrNone] | None = None
     """Numbers of two latents, from 0 on, across and upwards; the others are 0. When not given, both where there are
     two, and of a VAE with more the two that say most of held-out images, by their KL."""
 
-    def check(self) -> None:
-        """Refuse what makes no sense, before anything is loaded."""
-        super().check()
-        check_least(self, {"num": 2})
+    @property
+    def made(self) -> int:
+        return self.num**2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,11 +78,11 @@ class Scatter(_Plane):
 
     out: Path = Path("scatter")
     """Folder of the results."""
-    num: int = 2000
+    num: Count = 2000
     """Number of images."""
     label: str | None = None
     """Class of the images that are drawn; all when not given."""
-    dims: tuple[int, int] | None = None
+    dims: tuple[CountOrNone, CountOrNone] | None = None
     """Numbers of two latents, from 0 on. When not given, both where there are two, or the two principal components."""
 
 

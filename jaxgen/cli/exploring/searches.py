@@ -12,6 +12,7 @@ from jaxgen import latents, metrics
 from jaxgen.batches import to_float
 from jaxgen.cli.exploring.common import (
     Options,
+    Steps,
     drawn_labels,
     labels_of,
     load_images,
@@ -23,6 +24,7 @@ from jaxgen.cli.exploring.common import (
 from jaxgen.cli.pictures import floats, show
 from jaxgen.evaluation.during_training import COLUMNS
 from jaxgen.evaluation.sample_measures import nearest
+from jaxgen.intervals import Count
 from jaxgen.keys import named_key
 
 GOOD = 30.0  # dB
@@ -35,12 +37,16 @@ class Invert(Options):
 
     out: Path = Path("inversions")
     """Folder of the results."""
-    num: int = 64
+    num: Count = 64
     """Number of samples, and of held-out images."""
-    num_restarts: int = 8
+    num_restarts: Count = 8
     """Starts of each image."""
-    steps: int = 300
+    steps: Steps = 300
     """Steps of each start."""
+
+    @property
+    def made(self) -> int:
+        return self.num * self.num_restarts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +55,7 @@ class Neighbours(Options):
 
     out: Path = Path("neighbours")
     """Folder of the results."""
-    num: int = 500
+    num: Count = 500
     """Number of samples, and of held-out images to compare with."""
 
 
@@ -130,7 +136,8 @@ def neighbours(options: Neighbours) -> dict[str, Any]:
     found = np.asarray(to_float(train["image"][places]))
     write_results(options.out, {"samples": samples, "neighbours": found, "distances": distances}, numbers)
     order = np.argsort(distances)
-    closest, some = order[:COLUMNS], order[np.linspace(0, len(order) - 1, COLUMNS).astype(int)]
+    rows = min(COLUMNS, len(order))
+    closest, some = order[:rows], order[np.linspace(0, len(order) - 1, rows).astype(int)]
     columns = [
         ("closest samples", samples[closest]),
         ("nearest training images", found[closest]),

@@ -9,10 +9,13 @@ import numpy as np
 import tyro
 
 from jaxgen.cli.exploring.common import write_results
-from jaxgen.cli.options import check_least
+from jaxgen.cli.options import check_numbers
 from jaxgen.evaluation.figures import Picture, save_animation, titled
+from jaxgen.evaluation.subject import Two
+from jaxgen.intervals import Interval
 from jaxgen.training.run import Run
 
+Shown = Annotated[float, Interval(0.02, 60.0)]
 HELD = 2.0  # seconds for which the last frame stays
 
 
@@ -26,16 +29,14 @@ class Training:
     """Folder of the results."""
     pictures: Literal["samples", "reconstructions"] = "samples"
     """Which grids of the run."""
-    frames: int = 100
+    frames: Two = 100
     """At most so many grids, spread over the training."""
-    frame_seconds: float = 0.2
+    frame_seconds: Shown = 0.2
     """How long each is shown."""
 
     def check(self) -> None:
         """Refuse what makes no sense, before anything is loaded."""
-        check_least(self, {"frames": 2})
-        if not 0.02 <= self.frame_seconds <= 60:
-            raise ValueError(f"--frame-seconds must be from 0.02 to 60, got {self.frame_seconds}")
+        check_numbers(self)
 
 
 def grids_of(options: Training) -> dict[int, Path]:

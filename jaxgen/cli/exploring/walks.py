@@ -23,6 +23,7 @@ from jaxgen.cli.exploring.common import (
 from jaxgen.cli.pictures import animate, floats, show
 from jaxgen.evaluation.figures import named
 from jaxgen.evaluation.records import mean_and_error
+from jaxgen.intervals import Count, CountOrNone, Finite, Positive
 from jaxgen.keys import named_key
 from jaxgen.trained import Trained
 
@@ -35,12 +36,16 @@ class Interpolate(Options):
     """Folder of the results."""
     between: Literal["samples", "images"] = "samples"
     """Between drawn latents, or those of held-out images."""
-    steps: int = 10
+    steps: Count = 10
     """Images of a row, the ends among them."""
-    frames: int = 24
+    frames: Count = 24
     """Images of the animation from one end to the other."""
     linear: bool = False
     """Along straight lines instead of arcs."""
+
+    @property
+    def made(self) -> int:
+        return self.num * max(self.steps, self.frames)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,16 +54,20 @@ class Attribute(Options):
 
     out: Path = Path("attribute")
     """Folder of the results."""
-    with_label: int
+    with_label: CountOrNone
     """Class of the images that have the attribute."""
-    without_label: int
+    without_label: CountOrNone
     """Class of the images that do not have it, which are moved."""
-    num_examples: int = 200
+    num_examples: Count = 200
     """Training images of each class whose mean latents make the direction."""
-    steps: int = 7
+    steps: Count = 7
     """Images of a row, from the image to beyond the attribute."""
-    strength: float = 1.5
+    strength: Finite = 1.5
     """How far the last image is moved; 1 is from one mean to the other."""
+
+    @property
+    def made(self) -> int:
+        return self.num * self.steps
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,14 +76,12 @@ class Truncate(Options):
 
     out: Path = Path("truncated")
     """Folder of the results."""
-    thresholds: tuple[float, ...] = (2.0, 1.0, 0.5, 0.25)
+    thresholds: tuple[Positive, ...] = (2.0, 1.0, 0.5, 0.25)
     """Largest absolute value of a latent, a column each; the first column is not truncated."""
 
-    def check(self) -> None:
-        """Refuse what makes no sense, before anything is loaded."""
-        super().check()
-        if not all(threshold > 0 for threshold in self.thresholds):
-            raise ValueError(f"--thresholds must be above 0, got {self.thresholds}")
+    @property
+    def made(self) -> int:
+        return self.num * (len(self.thresholds) + 1)
 
 
 def _ends(model: Trained, options: Interpolate) -> tuple[jax.Array, np.ndarray | None]:

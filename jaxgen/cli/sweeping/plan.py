@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxgen import recipes
-from jaxgen.cli.options import Options, check_least, check_seed, flag
+from jaxgen import intervals, recipes
+from jaxgen.cli.options import Options, check_numbers, check_seeds, flag
 from jaxgen.cli.parsing import parse, value_of
+from jaxgen.intervals import Count
 
 if TYPE_CHECKING:
     import jax
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from jaxgen.training.loop import Members
     from jaxgen.training.run import Spec
 
+MOST_MEMBERS = 100_000  # who means more means something else
 JOINT = "+"  # between the names of options that have one value
 MEMBERS = ("together", "in_turn")  # as `jaxgen.training.loop.Members`
 LATENT = "latent_dim"  # swept by masking: the model has the largest
@@ -104,6 +106,8 @@ def draw_settings(over: dict[str, Range | tuple[float, ...]], num: int, seed: in
     """
     if num < 1 or not over:
         raise ValueError(f"--random needs at least 1 setting and an --over, got {num} settings of {len(over)} options")
+    if num > MOST_MEMBERS:
+        raise ValueError(f"--random {num} are more than {MOST_MEMBERS} settings: give fewer")
     import jax  # slow
 
     from jaxgen.keys import named_key, step_key
@@ -158,7 +162,7 @@ class Plan:
 
     options: Options
     over: dict[str, tuple[float, ...]]
-    seeds: int
+    seeds: Count
     how: "Members | None" = None
     listed: tuple[dict[str, float], ...] = ()
 
@@ -170,8 +174,20 @@ class Plan:
     def check(self) -> None:
         """Refuse what no data set could make right."""
         self.options.check()
-        check_least(self, {"seeds": 1})
-        check_seed(self.options.seed, self.seeds)
+        check_numbers(self)
+        check_seeds(self.options.seed, self.seeds)
+        settings = len(self.listed) or math.prod(map(len, self.over.values()))
+        if settings * self.seeds > MOST_MEMBERS:
+            raise ValueError(
+                f"{settings} settings with --seeds {self.seeds} each are more than {MOST_MEMBERS} runs: give fewer"
+            )
+        kind: Any = type(self.options)
+        takes = intervals.declared(kind)
+        for names, values in [*self.over.items(), *((k, (v,)) for each in self.listed for k, v in each.items())]:
+            for name in set(names.split(JOINT)) & takes.keys():
+                for value in values:
+                    number = int(value) if takes[name].whole and value == int(value) else value
+                    intervals.check_value(number, takes[name], f"--over {name}")
         if self.listed and (self.over or any(setting.keys() != self.listed[0].keys() for setting in self.listed)):
             raise ValueError(
                 "a list of settings stands for a grid, and each names the same options: leave out the grid"
@@ -345,7 +361,6 @@ def parse_plan(arguments: Sequence[str], known: Mapping[str, str] = recipes.FILE
         print(USAGE)
     taken, rest = _take(arguments, ("--over", "--seeds", "--members", "--random"))
     options = parse(rest, "jaxgen sweep", known)
-    check_seed(options.seed)
     saved: dict[str, Any] | None = None
     if options.goes_on and options.workdir is not None and (options.workdir / "config.json").is_file():
         from jaxgen.training.run import Run  # slow to import
@@ -369,6 +384,7 @@ def parse_plan(arguments: Sequence[str], known: Mapping[str, str] = recipes.FILE
         raise ValueError(f"--members must be {' or '.join(MEMBERS)}, got {how!r}")
     asked = [value_of(rest, flag) for flag in ("--latent-dim", "--latent_dim")]
     plan = Plan(options, over, seeds, how, listed)
+    plan.check()
     sizes = [setting[LATENT] for setting in plan.settings() if LATENT in setting]
     if sizes and saved is None and asked == [None, None]:
         plan = dataclasses.replace(plan, options=dataclasses.replace(options, latent_dim=int(max(sizes))))

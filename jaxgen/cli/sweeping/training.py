@@ -92,7 +92,7 @@ def check(members: Sequence[Member], loaded: Data) -> None:
         )
     specs, sizes = [member.spec for member in members], latent_sizes(members)
     population.check_members(specs, sizes)
-    population.check_memory(specs[0], loaded.example, len(members), loaded.train)
+    population.check_memory(specs[0], loaded.example, len(members), loaded.train, members[0].options.batch_size)
 
 
 def latent_sizes(members: Sequence[Member]) -> list[int] | None:

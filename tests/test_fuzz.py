@@ -1,0 +1,77 @@
+"""Commands at random find no fault: some of them today, all of them as slow tests. And the script finds faults."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import fuzz
+
+PARTS = 15
+
+
+def run(part: int) -> None:
+    environment = {**os.environ, "XLA_FLAGS": fuzz.FLAGS}
+    words = ["--count", "300", "--part", f"{part}/{PARTS}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz", *words],
+        cwd=Path(__file__).parents[1],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{300 // PARTS} commands of seed 0" in done.stdout
+
+
+def test_some_commands_at_random() -> None:
+    run(int(os.environ["JAXGEN_TEST_DAY"]) % PARTS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(PARTS))
+def test_commands_at_random(part: int) -> None:
+    run(part)
+
+
+def test_the_commands_of_a_seed_are_what_they_were() -> None:
+    found = fuzz.kinds()
+    commands = [fuzz.command(found, 3, number) for number in range(200)]
+    assert commands == [fuzz.command(found, 3, number) for number in range(200)]
+    assert len(set(commands)) > 190
+    begun = {command.words[:2] if command.program == "jaxgen" else command.program for command in commands}
+    assert {("train", "vae"), ("train", "gan"), ("explore", "complete"), "experiments.augment"} <= begun
+
+
+FAULTY: dict[str, tuple[str, str]] = {
+    "a traceback": ("raise KeyError('width')", "traceback"),
+    "two lines": ("print('error: one\\ntwo', file=sys.stderr); sys.exit(1)", "2 lines"),
+    "nothing said": ("sys.exit(1)", "0 lines"),
+    "something left behind": (
+        "open('left', 'w').close(); print('error: no', file=sys.stderr); sys.exit(1)",
+        "left behind or changed: left",
+    ),
+    "silence": ("while True: pass", "s of processor time"),
+    "memory": ("held = b'x' * 2_000_000_000; time.sleep(30)", " GB"),
+    "a crash": ("import os; os.kill(os.getpid(), 11)", "died of signal 11"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTY)
+def test_the_script_finds_faults(name: str, tmp_path: Path, monkeypatch: Any) -> None:
+    program, fault = FAULTY[name]
+    (tmp_path / "faulty.py").write_text(
+        f"import sys, time\ndef main(words):\n    {program}\nif __name__ == '__main__':\n    main([])\n"
+    )
+    monkeypatch.setattr(fuzz, "SECONDS", 1.0)
+    monkeypatch.setattr(fuzz, "MOST_BYTES", 1.5e9)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    ended = fuzz.outcome(fuzz.Command("faulty", ()), folder, processes=True)
+    assert ended.what == "fault"
+    assert fault in "; ".join(ended.faults)
