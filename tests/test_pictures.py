@@ -21,7 +21,7 @@ from experiments import corruptions, gaussians
 from experiments.augmentation import cell as cells
 from experiments.augmentation import results as augmentation_results
 from experiments.augmentation.generated_images import Filtered
-from jaxgen import data, networks
+from jaxgen import data, metrics, networks
 from jaxgen.cli import sample
 from jaxgen.cli.comparing import charts
 from jaxgen.cli.comparing import pictures as comparison
@@ -474,6 +474,24 @@ def test_gaussians(tmp_path: Path) -> None:
         "25 of 25 modes, 100% good. Across: first coordinate seed 1.",
     ):
         assert text in said, text
+
+
+def test_few_steps_on_gaussians_are_said_to_be_too_few(tmp_path: Path) -> None:
+    """Points scattered evenly find most modes by chance: 20.7 of 25 by the formula, counted here."""
+    options = gaussians.Options(steps=300)
+    modes, good = gaussians.by_chance(options.num_samples)
+    points = np.random.default_rng(0).uniform(-gaussians.EXTENT, gaussians.EXTENT, (20, options.num_samples, 2))
+    counted = [metrics.mode_coverage(jnp.asarray(each), metrics.gaussian_grid(), gaussians.SCALE) for each in points]
+    assert modes == pytest.approx(np.mean([float(each[0]) for each in counted]), abs=1.0)
+    assert good == pytest.approx(np.mean([float(each[1]) for each in counted]), abs=0.002)
+    found = {name: (np.array([19.0]), np.array([share]), points[:1]) for name, share in (("plain", 0.02), ("R1", 0.3))}
+    short = gaussians.too_short(found, options)
+    assert short is not None
+    assert short.startswith("too short to tell (plain): fewer than 10% of the samples are good, and points scattered")
+    assert "find 20.7 modes with 2% good; take more --steps than 300" in short
+    assert gaussians.too_short({"R1": found["R1"]}, options) is None
+    gaussians.draw(tmp_path / "g.png", found, dataclasses.replace(options, seeds=1))
+    assert "too short to tell (plain)" in words(tmp_path / "g.png")
 
 
 def test_corruptions(tmp_path: Path) -> None:
