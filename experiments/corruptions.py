@@ -1,10 +1,12 @@
 """See whether distances between real and generated images rise with what is wrong: five corruptions of real images.
 
     uv run experiments/corruptions.py --dataset mnist --extractor lenet_mnist --out corruptions.png
+    uv run experiments/corruptions.py --dataset folder:held_out --extractor lenet_color --split all --out color.png
 
 A training split is cut into two halves. One stands for the real images, the other for a generator's: as it is (level 0,
-real against real), and blurred, noisy, occluded, without some of its classes, or made of few images again and again.
-Every distance is between equally many images. The numbers go to a JSON file beside the picture.
+real against real), and blurred, noisy, occluded, without some of its classes, or made of few images again and again;
+in colour also swirled, mixed with each other, and of other hues. Every distance is between equally many images. The
+numbers go to a JSON file beside the picture.
 """
 
 import dataclasses
@@ -44,6 +46,15 @@ UNITS = {
     "occlusion": "side of a grey square in sides of the image",
     "missing classes": "share of them",
     "copies": "number of each image",
+    "swirl": "radians in the middle",
+    "mixtures": "share of another image",
+    "hue": "turn of the colour wheel",
+}
+# Of colour images also:
+COLOR_LEVELS: dict[str, tuple[float, ...]] = {
+    "swirl": (0.0, 0.5, 1.0, 2.0, 4.0),
+    "mixtures": (0.0, 0.05, 0.1, 0.2, 0.4),
+    "hue": (0.0, 0.025, 0.05, 0.1, 0.2),
 }
 
 
@@ -62,7 +73,7 @@ class Options:
     split: str = "train"
     """The split that is cut into two halves."""
     extractor: str = "pixels"
-    """What the distances are computed on: pixels, lenet_mnist, lenet_fashion_mnist or inception:PATH."""
+    """What the distances are computed on: pixels, lenet_mnist, lenet_fashion_mnist, lenet_color or inception:PATH."""
     num_images: Images = 5000
     """Images on either side of a distance; as many as a fifth of the classes have where those are fewer."""
     seed: Seed = 0
@@ -134,6 +145,52 @@ def occlude(images: jax.Array, key: jax.Array, share: float) -> jax.Array:
     return jnp.where(rows[:, :, None, None] & columns[:, None, :, None], 0.5, images)
 
 
+def swirl(images: jax.Array, angle: float) -> jax.Array:
+    """Turn images about their middle, the less the further outside.
+
+    Args:
+      images: uint8, bool or floats in [0, 1], [N, H, W, C].
+      angle: radians in the middle; a quarter of the image's side away e^(-1/2) of it.
+
+    Returns:
+      Floats in [0, 1], [N, H, W, C].
+    """
+    images = to_float(images)
+    height, width = images.shape[1:3]
+    down, across = jnp.meshgrid(
+        jnp.arange(height) - (height - 1) / 2, jnp.arange(width) - (width - 1) / 2, indexing="ij"
+    )
+    turn = angle * jnp.exp(-0.5 * (down**2 + across**2) / (min(height, width) / 4) ** 2)
+    rows = jnp.cos(turn) * down - jnp.sin(turn) * across + (height - 1) / 2
+    columns = jnp.sin(turn) * down + jnp.cos(turn) * across + (width - 1) / 2
+
+    def one(plane: jax.Array) -> jax.Array:
+        return jax.scipy.ndimage.map_coordinates(plane, [rows, columns], order=1, mode="nearest")
+
+    return jnp.moveaxis(jax.vmap(jax.vmap(one))(jnp.moveaxis(images, 3, 1)), 1, 3)
+
+
+def mix(images: jax.Array, share: float) -> jax.Array:
+    """Lay over each image [N, ...] a share of the next one, the last meeting the first: floats in [0, 1], [N, ...]."""
+    images = to_float(images)
+    return (1.0 - share) * images + share * jnp.roll(images, 1, axis=0)
+
+
+def turn_hue(images: jax.Array, turn: float) -> jax.Array:
+    """Turn the colours of images about the axis of the greys, and clip.
+
+    Args:
+      images: uint8, bool or floats in [0, 1], [N, H, W, 3].
+      turn: share of the whole circle.
+
+    Returns:
+      Floats in [0, 1], [N, H, W, 3].
+    """
+    cos, sin = np.cos(2 * np.pi * turn), np.sin(2 * np.pi * turn) / np.sqrt(3)
+    matrix = cos * np.eye(3) + (1 - cos) / 3 + sin * np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]])
+    return jnp.clip(jnp.einsum("nhwc,dc->nhwd", to_float(images), matrix, precision="highest"), 0.0, 1.0)
+
+
 def fewer_classes(images: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
     """The images of the first classes.
 
@@ -170,7 +227,7 @@ def corrupt(images: np.ndarray, labels: np.ndarray | None, num: int, name: str, 
       images: the half that they are made from, [M, H, W, C].
       labels: of these, int [M], or None.
       num: number of images wanted, N.
-      name: one of `LEVELS`.
+      name: one of `LEVELS` or `COLOR_LEVELS`.
       level: how much, in its own units.
       key: the run's typed key, [].
 
@@ -195,6 +252,9 @@ def corrupt(images: np.ndarray, labels: np.ndarray | None, num: int, name: str, 
         "blur": lambda: blur(jnp.asarray(images), level),
         "noise": lambda: add_noise(jnp.asarray(images), key, level),
         "occlusion": lambda: occlude(jnp.asarray(images), key, level),
+        "swirl": lambda: swirl(jnp.asarray(images), level),
+        "mixtures": lambda: mix(jnp.asarray(images), level),
+        "hue": lambda: turn_hue(jnp.asarray(images), level),
     }
     return np.asarray(functions[name]())
 
@@ -255,7 +315,7 @@ def measure(
     real, subsets_key = features(images[first[:num]]), named_key(key, "subsets")
     untouched = compare(real, features(images[second[:num]]), subsets_key)
     curves: dict[str, list[dict[str, float]]] = {}
-    for name, levels in LEVELS.items():
+    for name, levels in {**LEVELS, **(COLOR_LEVELS if images.shape[3] == 3 else {})}.items():
         if name == "missing classes" and labels is None:
             continue
         curves[name] = [{"level": levels[0], "num_images": num, **untouched}]

@@ -64,6 +64,21 @@ def test_copies_and_classes_by_hand(key: jax.Array) -> None:
     assert set(fewer.tolist()) <= set(few.tolist())
 
 
+def test_swirls_mixtures_and_hues_by_hand() -> None:
+    """Nothing of each is nothing; the middle pixel of a swirl stays; a third of a turn passes the channels on."""
+    images = jnp.asarray(np.random.default_rng(0).uniform(size=(4, 9, 9, 3)).astype(np.float32))
+    for function in (corruptions.swirl, corruptions.mix, corruptions.turn_hue):
+        np.testing.assert_allclose(function(images, 0.0), images, atol=1e-6)
+    quarter = corruptions.swirl(images, np.pi / 2)
+    np.testing.assert_allclose(quarter[:, 4, 4], images[:, 4, 4], atol=1e-5)
+    assert float(jnp.abs(quarter - images)[:, 3:6, 3:6].mean()) > 0.1
+    assert float(jnp.abs(quarter - images)[:, 0, 0].max()) < 0.25, "corners hardly move"
+    np.testing.assert_allclose(corruptions.mix(images, 1.0), images[np.array([3, 0, 1, 2])], atol=1e-6)
+    np.testing.assert_allclose(corruptions.turn_hue(images, 1 / 3)[..., 1], images[..., 0], atol=1e-5)
+    grey = jnp.full((1, 4, 4, 3), 0.3)
+    np.testing.assert_allclose(corruptions.turn_hue(grey, 0.4), grey, atol=1e-6)
+
+
 def coarse(images: jax.Array) -> jax.Array:
     """16 features: the mean of each of 4 x 2 blocks, and the mean size of the horizontal gradient there."""
     blocks = images[:, :28, :28, 0].reshape(-1, 4, 7, 2, 14).mean(axis=(2, 4)).reshape(-1, 8)

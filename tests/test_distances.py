@@ -215,3 +215,36 @@ def test_few_points_of_many_features_are_compared_in_their_span(key: jax.Array) 
     padded = metrics.frechet_estimate(widened[0], widened[1], key)
     np.testing.assert_allclose(padded.value, narrow.value, rtol=1e-6)
     np.testing.assert_allclose(padded.standard_error, narrow.standard_error, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("num_real", "num_fake"), [(40, 50), (90, 80), (40, 90), (90, 40)])
+def test_a_frechet_distance_is_the_same_in_the_span_of_the_points(num_real: int, num_fake: int, key: jax.Array) -> None:
+    """Fewer points than the 60 features on both sides, on neither, and on one: as by matrices of covariances, whole."""
+    rng = np.random.default_rng(1)
+    mixing = rng.normal(size=(60, 60)) / 8
+    real = (rng.normal(size=(num_real, 60)) @ mixing + 3.0).astype(np.float32)
+    fake = (1.3 * rng.normal(size=(num_fake, 60)) + 3.1).astype(np.float32)
+    value, error = metrics.frechet_estimate(real, fake, key)
+    assert value == pytest.approx(metrics.frechet_distance(metrics.moments(real), metrics.moments(fake)), rel=1e-6)
+    orders = [
+        np.asarray(jax.random.permutation(metrics.distances.named_key(key, name), len(points)))
+        for name, points in (("real", real), ("fake", fake))
+    ]
+    partial = []
+    for group in range(10):
+        kept = [np.delete(points, order[group::10], axis=0) for points, order in zip((real, fake), orders, strict=True)]
+        partial.append(metrics.frechet_distance(*map(metrics.moments, kept)))
+    jackknife = np.sqrt(0.9 * np.sum((np.array(partial) - np.mean(partial)) ** 2))
+    assert error == pytest.approx(jackknife, rel=1e-5)
+
+
+def test_a_kernel_distance_is_the_same_from_the_kernels_of_all(key: jax.Array, monkeypatch: Any) -> None:
+    """Few points of many features: what is computed once for all subsets, and a subset at a time."""
+    rng = np.random.default_rng(2)
+    real, fake = (
+        rng.normal(size=(40, 70)).astype(np.float32),
+        (1.1 * rng.normal(size=(45, 70))).astype(np.float32),
+    )
+    once = metrics.kernel_distance(real, fake, key, num_subsets=4, subset_size=20)
+    monkeypatch.setattr(metrics.distances, "_GRAM", 0)
+    assert once == pytest.approx(metrics.kernel_distance(real, fake, key, num_subsets=4, subset_size=20), rel=1e-9)

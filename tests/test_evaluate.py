@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,16 @@ from jaxgen.cli import evaluate, train
 from jaxgen.cli.evaluating import Options, data_of
 from jaxgen.cli.parsing import saved_options
 from jaxgen.cli.progress import Bars
-from jaxgen.evaluation import evaluator, extractors, measures, records, reference, report
+from jaxgen.evaluation import (
+    costs,
+    evaluator,
+    extractors,
+    measures,
+    records,
+    reference,
+    report,
+    sample_measures,
+)
 from jaxgen.evaluation.sample_measures import SAMPLE_MEASURES, Side, Sides
 from jaxgen.evaluation.subject import Settings
 from jaxgen.training.run import Run
@@ -352,3 +362,117 @@ def test_a_run_against_other_images_keeps_its_classes_and_its_tests(runs: list[P
     assert evaluate.main([*command, "--measures", "frechet", "elbo"]) == 0
     found = {record.protocol.metric for record in records.read(tmp_path / "out" / "records.json")}
     assert len(found) > 2
+
+
+# -- What it costs ----------------------------------------------------------------------------------------------------
+
+
+def test_multiplications_are_counted() -> None:
+    """A product, a convolution of either kind, a loop, and one of two branches: against what each is by hand."""
+    x, w = jax.ShapeDtypeStruct((3, 5), np.float32), jax.ShapeDtypeStruct((5, 7), np.float32)
+    assert costs.multiplications(lambda x, w: x @ w, x, w) == 3 * 5 * 7
+    assert costs.multiplications(jax.jit(lambda x, w: jax.nn.relu(x @ w) @ w.T), x, w) == 2 * 3 * 5 * 7
+    images, kernel = jax.ShapeDtypeStruct((2, 8, 8, 3), np.float32), jax.ShapeDtypeStruct((4, 4, 3, 6), np.float32)
+
+    def convolution(x: jax.Array, k: jax.Array) -> jax.Array:
+        return jax.lax.conv_general_dilated(x, k, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    assert costs.multiplications(convolution, images, kernel) == (2 * 4 * 4 * 6) * 4 * 4 * 3
+
+    def loop(x: jax.Array) -> jax.Array:
+        return jax.lax.scan(lambda c, _: (c @ c, None), x, None, length=4)[0]
+
+    def branch(x: jax.Array) -> jax.Array:
+        return jax.lax.cond(x[0, 0] > 0, lambda x: x @ x @ x, lambda x: x, x)
+
+    square = jax.ShapeDtypeStruct((5, 5), np.float32)
+    assert costs.multiplications(loop, square) == 4 * 125
+    assert costs.multiplications(branch, square) == 2 * 125
+
+
+def test_what_would_take_minutes_is_made_of_fewer_images(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless it is asked for by name; where hardly any are left it is left out, and says what to give."""
+    vae = evaluator.load_model(runs[0], "newest", 0, Settings()).subject
+    decoding = costs.of_decoding(vae)
+    assert decoding == 2 * 8 + 8 * 784, "a decoder of 2 latents and 8 hidden units"
+    assert costs.likelihood_images(vae) == 1000
+    assert costs.tested_images(vae, 10_000) == 10_000
+    monkeypatch.setattr(costs, "LIKELIHOOD", 500 * 100 * decoding)
+    monkeypatch.setattr(costs, "TESTED", 2 * 100 * decoding)
+    assert costs.likelihood_images(vae) == 64
+    assert costs.tested_images(vae, 10_000) == 64
+    given = dataclasses.replace(vae, settings=Settings(likelihood_images=300))
+    assert costs.likelihood_images(given) == 300
+    monkeypatch.setattr(costs, "LIKELIHOOD", 500 * 5 * decoding)
+    with pytest.raises(ValueError, match=r"500 importance samples of 1000 images .* --likelihood-images 4"):
+        costs.likelihood_images(vae)
+
+
+def test_wide_pixels_are_compared_at_fewer_images() -> None:
+    """What compares each with each on more than 1,024 values, and on features that are pixels; on others all are."""
+    names = [name for name in SAMPLE_MEASURES if sample_measures.takes(name, 5000, 12_288, 12_288) == 1000]
+    assert names == ["frechet", "kernel", "precision_recall", "duplicates", "parzen"]
+    assert sample_measures.takes("frechet", 5000, 0, 12_288) == 5000, "features of an extractor"
+    assert sample_measures.takes("parzen", 5000, 0, 784) == 5000
+    assert sample_measures.takes("parzen", 600, 0, 12_288) == 600
+
+
+def test_fewer_images_are_said(runs: list[Path], monkeypatch: Any, tmp_path: Path, capsys: Any) -> None:
+    """In a line, and in the record; by name it is made of all."""
+    monkeypatch.setattr(sample_measures, "WIDE", 700)
+    monkeypatch.setattr(sample_measures, "SOME", 30)
+    for more, num in (([], 30), (["--measures", "frechet"], 60)):
+        command = [str(runs[1]), "--out", str(tmp_path / str(num)), "--num", "60", "--extractor", "pixels", *more]
+        assert evaluate.main(command) == 0
+        found = {r.protocol.metric: r.protocol for r in records.read(tmp_path / str(num) / "records.json")}
+        assert (found["FD-pixels"].num_real, found["FD-pixels"].num_generated) == (num, num)
+        said = capsys.readouterr()
+        line = "frechet: of 30 of 60 images; of all where it is asked for by name (--measures)"
+        assert (line in said.out + said.err) == (num == 30)
+
+
+def test_how_long_it_takes_is_said_at_first(runs: list[Path], tmp_path: Path, capsys: Any) -> None:
+    """One line where nobody watches, before anything else; and no more where it is quick."""
+    command = [str(runs[1]), "--out", str(tmp_path), "--num", "60", "--measures", "sliced_wasserstein"]
+    assert evaluate.main(command) == 0
+    first, *rest = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    assert first == f"measuring {runs[1]}: about a few seconds"
+    assert not rest
+
+
+def test_what_is_left_is_said_as_it_goes(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    """A plan of 20 s of which a half is done in no time: less than the other half is left, and it is said again."""
+    monkeypatch.setattr("jaxgen.cli.progress.SELDOM", 0.05)
+    monkeypatch.setattr("jaxgen.cli.progress.OFTEN", 0.01)
+    with Bars() as bars:
+        bars.plan({"one": 100.0, "two": 100.0}, "measuring x")
+        bars.begin("one")(1, 1)
+        two = bars.begin("two")
+        two(1, 2)
+        time.sleep(0.3)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "measuring x: about 3 min"
+    assert "75% done, about a few seconds left: two" in lines
+
+
+@pytest.mark.slow
+def test_two_runs_of_600_color_pictures_are_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Their features are those of colour pictures, and nothing takes long: 590 s went by in silence."""
+    rng = np.random.default_rng(0)
+    hues, places = rng.integers(0, 256, (600, 1, 1, 3)), np.linspace(0, 255, 32)[None, :, None, None]
+    images = np.clip(hues + places * rng.uniform(-0.5, 0.5, (600, 1, 1, 1)) + 0 * np.zeros((1, 32, 32, 3)), 0, 255)
+    np.savez(tmp_path / "pictures.npz", image=images.astype(np.uint8))
+    common = ["--dataset", f"npz:{tmp_path / 'pictures.npz'}", "--steps", "2", "--batch-size", "16"]
+    runs = [str(tmp_path / name) for name in ("gan", "vae")]
+    gan = ["gan", "--architecture", "dcgan", "--width", "8", *common]
+    assert train.main([*gan, "--workdir", runs[0]]) == 0
+    assert train.main(["vae", "--architecture", "conv", "--width", "8", *common, "--workdir", runs[1]]) == 0
+    capsys.readouterr()
+    began = time.process_time()
+    assert evaluate.main([*runs, "--out", str(tmp_path / "out")]) == 0
+    assert time.process_time() - began < 240
+    assert capsys.readouterr().err.startswith(f"measuring {runs[0]}, {runs[1]}: about ")
+    found = {(r.model, r.protocol.metric): r.protocol for r in records.read(tmp_path / "out" / "records.json")}
+    for run in runs:
+        assert found[run, "FD-LeNet-Color"].resizing == "bilinear to 32x32, half-pixel centres, antialiased"
+    assert (runs[1], "log-likelihood") in found

@@ -1,5 +1,6 @@
 """Feature extractors: the shipped classifiers, pieces and devices, Inception against PyTorch, and what is refused."""
 
+import colorsys
 import hashlib
 import importlib.util
 import json
@@ -13,13 +14,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import unflatten_dict
+from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from sklearn.datasets import load_digits
 
 from experiments import convert_inception, train_classifier
+from experiments.color import train_classifier as train_color_classifier
 from jaxgen import data, networks
 from jaxgen.evaluation import extractors
+from jaxgen.evaluation.during_training import choose_extractor
+from jaxgen.weights import read_arrays
 from tests import torch_inception
 
 PACKAGE = Path(extractors.__file__).parent
@@ -141,17 +147,148 @@ def test_a_classifier_cannot_be_trained_on(tmp_path: Path, capsys: pytest.Captur
     assert not (tmp_path / "x.safetensors").exists()
 
 
+# -- The colour classifier --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stock() -> dict[str, jax.Array]:
+    """What composed pictures are made of where there are no emoji: other people's digits, and clothes of the test."""
+    digits = load_digits()
+    large = jax.image.resize(jnp.asarray(digits.images[:500] / 16.0 * 255.0), (500, 20, 20), "bilinear")
+    test = data.load(split="test")
+    return jax.device_put(
+        {
+            "digits": np.asarray(jnp.pad(large, ((0, 0), (4, 4), (4, 4)))).astype(np.uint8),
+            "digits_label": digits.target[:500],
+            "clothes": test["image"][..., 0],
+            "clothes_label": test["label"],
+            "emoji": np.zeros((1, 64, 64, 4), np.uint8),
+            "emoji_label": np.zeros(1, np.int32),
+        }
+    )
+
+
+def test_the_color_lenet_answers_what_it_has_learnt(stock: dict[str, jax.Array]) -> None:
+    """Protects: the shipped file, its scale and its colours; on pictures composed here, half of them spoilt."""
+    arrays, record, sha256 = read_arrays(PACKAGE / "lenet_color.safetensors")
+    params = unflatten_dict({name: jnp.asarray(array, jnp.float32) for name, array in arrays.items()}, sep=".")
+    network, sizes = extractors.color_lenet(), train_color_classifier.tasks(9)
+    found = train_color_classifier.accuracies(network, params, sizes, stock, jax.random.key(5), 1000)
+    floors = {"texture": 0.5, "ground hue": 0.6, "object hue": 0.5, "done": 0.6, "shapes": 0.5, "clothes": 0.4}
+    assert {name: share for name, share in found.items() if share < floors.get(name, 0.0)} == {}
+    assert record["tasks"] == sizes
+    assert extractors.find("lenet_color").sha256 == sha256
+    assert (PACKAGE / "lenet_color.safetensors").stat().st_size < 350_000
+    table = (PACKAGE.parents[1] / "docs" / "evaluation.md").read_text()
+    for name, share in record["test_accuracy"].items():
+        assert f"| {name} | {share:.1%} |".replace("%", " %") in table, "docs/evaluation.md has other accuracies"
+
+
+def test_the_color_lenet_takes_pictures_of_any_size(stock: dict[str, jax.Array]) -> None:
+    """Protects: what is enlarged without change has nearly the same features; grey is three equal channels."""
+    images, _ = train_color_classifier.compose(stock, jax.random.key(0), 8)
+    extractor = extractors.lenet("color")
+    made = extractors.extract(extractor, np.asarray(images))
+    assert made.features.shape == (8, 64)
+    assert made.probabilities is None
+    larger = extractors.extract(extractor, np.asarray(images.repeat(2, axis=1).repeat(2, axis=2)))
+    gap = np.linalg.norm(larger.features - made.features, axis=1) / np.linalg.norm(made.features, axis=1)
+    assert gap.max() < 0.25, gap
+    grey = np.asarray(images[..., :1])
+    of_grey, of_three = (extractors.extract(extractor, each).features for each in (grey, grey.repeat(3, axis=-1)))
+    np.testing.assert_allclose(of_grey, of_three, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match=r"LeNet-Color takes images \[N, H, W, 3\], or grey ones"):
+        extractors.extract(extractor, np.zeros((2, 8, 8, 2), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "shape", "name"),
+    [
+        ("folder:x", (64, 48, 3), "LeNet-Color"),
+        ("cifar10", (32, 32, 3), "LeNet-Color"),
+        ("folder:x", (64, 64, 1), "pixels"),
+        ("npz:x", (8,), "pixels"),
+        ("npz:x", (32, 32, 4), "pixels"),
+        ("mnist", (28, 28, 1), "LeNet-MNIST"),
+        ("fashion_mnist_small", (28, 28, 1), "LeNet-FashionMNIST"),
+    ],
+)
+def test_what_auto_chooses(dataset: str, shape: tuple[int, ...], name: str) -> None:
+    assert choose_extractor("auto", dataset, shape).name == name
+
+
+def test_composed_pictures_are_what_their_labels_say(stock: dict[str, jax.Array]) -> None:
+    """Protects: labels in range, known where they should be; plain grounds of the hue that is their label."""
+    pictures, labels = train_color_classifier.compose(stock, jax.random.key(1), 400)
+    images, found = np.asarray(pictures), {name: np.asarray(label) for name, label in labels.items()}
+    assert images.shape == (400, 32, 32, 3)
+    assert 0.0 <= images.min() <= images.max() <= 1.0
+    for name, num in train_color_classifier.tasks(9).items():
+        assert found[name].min() >= (-1 if name == "object hue" else 0)
+        assert found[name].max() < num
+    assert np.all(found["object hue"][300:] == -1), "emoji have their own colours"
+    assert np.all(found["object"][:100] < 10), "shapes come first"
+    plain = (found["texture"] == 0) & (found["done"] == 0) & (found["ground hue"] < 12)
+    for corner, hue in zip(images[plain][:, 0, 0], found["ground hue"][plain], strict=True):
+        assert int(colorsys.rgb_to_hsv(*corner.tolist())[0] * 12 + 1e-4) % 12 == hue
+
+
+def test_training_the_color_classifier(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Protects: that the script refuses what it cannot read, before anything is trained."""
+    arguments = ["--emoji", str(tmp_path), "--out", str(tmp_path / "x.safetensors")]
+    for more, message in (
+        ([], "holds no emoji.json: unpack emoji-datasource-google there"),
+        (["--batch-size", "6"], "--batch-size must be a multiple of 4, got 6"),
+        (["--steps", "0"], "--steps must be at least 1"),
+    ):
+        assert train_color_classifier.main([*arguments, *more]) == 1
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_the_color_classifier_is_made_by_one_command(tmp_path: Path, stock: dict[str, jax.Array]) -> None:
+    """Protects: the same options give the same file to the bit; an emoji is on one side, with all its variations."""
+    folder = tmp_path / "package" / "img" / "google" / "64"
+    folder.mkdir(parents=True)
+    listed = []
+    for i in range(40):
+        pixels = np.random.default_rng(i).integers(0, 256, (64, 64, 4), dtype=np.uint8)
+        for name in (f"{i}.png", f"{i}-1.png"):
+            Image.fromarray(pixels).save(folder / name)
+        category = "Objects" if i % 2 else "Food & Drink"
+        variations = {"1": {"image": f"{i}-1.png"}}
+        listed.append({"unified": str(i), "image": f"{i}.png", "category": category, "skin_variations": variations})
+    (tmp_path / "package" / "emoji.json").write_text(json.dumps(listed))
+    for name in ("digits", "clothes"):
+        images, labels = stock[name], stock[f"{name}_label"]
+        np.savez(tmp_path / f"{name}.npz", train_image=images, train_label=labels, test_image=images, test_label=labels)
+    arguments = ["--emoji", str(tmp_path / "package"), "--held-out", str(tmp_path / "held"), "--steps", "3"]
+    arguments += [f"--{name}=npz:{tmp_path / name}.npz" for name in ("digits", "clothes")]
+    files = [tmp_path / "first.safetensors", tmp_path / "second.safetensors"]
+    for file in files:
+        assert train_color_classifier.main([*arguments, "--out", str(file)]) == 0
+    assert files[0].read_bytes() == files[1].read_bytes()
+    record = read_arrays(files[0]).record
+    held = {path.stem for path in (tmp_path / "held").rglob("*.png")}
+    assert 0 < len(held) < 40
+    assert all((f"{name}-1" in held) == (name in held) for name in map(str, range(40)))
+    assert record["num_images"]["emoji"] + len(held) == 80
+
+
 # -- Names ------------------------------------------------------------------------------------------------------------
 
 
 def test_names_of_metrics() -> None:
     """Protects: nothing but Inception's usual weights makes an FID."""
-    names = {name: extractors.find(name).name for name in ("pixels", "lenet_mnist", "lenet_fashion_mnist")}
+    names = {name: extractors.find(name).name for name in extractors.SHIPPED}
     assert names == {
         "pixels": "pixels",
         "lenet_mnist": "LeNet-MNIST",
         "lenet_fashion_mnist": "LeNet-FashionMNIST",
+        "lenet_color": "LeNet-Color",
     }
+    assert extractors.find("lenet_color").metric_name("FD") == "FD-LeNet-Color"
     assert extractors.pixels().metric_name("FD") == "FD-pixels"
     assert extractors.lenet("mnist").metric_name("KD") == "KD-LeNet-MNIST"
     assert extractors.custom("mine", sums).metric_name("FD") == "FD-mine"
@@ -161,9 +298,11 @@ def test_names_of_metrics() -> None:
 
 def test_an_unknown_extractor() -> None:
     for text in ("lenet", "inception", "inception:", ""):
-        with pytest.raises(ValueError, match="choose from pixels, lenet_mnist, lenet_fashion_mnist and inception:PATH"):
+        with pytest.raises(
+            ValueError, match="choose from pixels, lenet_mnist, lenet_fashion_mnist, lenet_color and in"
+        ):
             extractors.find(text)
-    with pytest.raises(ValueError, match="no LeNet of 'cifar10': choose from mnist, fashion_mnist"):
+    with pytest.raises(ValueError, match="no LeNet of 'cifar10': choose from mnist, fashion_mnist, color"):
         extractors.lenet("cifar10")  # type: ignore[arg-type]
     with pytest.raises(FileNotFoundError, match="nowhere"):
         extractors.find("inception:/nowhere.safetensors")

@@ -1,6 +1,7 @@
 """Runs are measured by a command: its options, and what it leaves in a folder."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -10,9 +11,11 @@ import tyro
 from jaxgen.cli.options import check_data, check_numbers, checkpoint
 from jaxgen.cli.parsing import saved_options
 from jaxgen.cli.progress import Bars
-from jaxgen.evaluation import measures, records, report
+from jaxgen.evaluation import costs, measures, records, report
+from jaxgen.evaluation.during_training import choose_extractor
 from jaxgen.evaluation.evaluator import GROUPS, Evaluator, Model, chosen, load_model
 from jaxgen.evaluation.reference import (
+    MOST,
     Drawn,
     Reference,
     is_statistics,
@@ -22,11 +25,13 @@ from jaxgen.evaluation.reference import (
     save_statistics,
     without_images,
 )
+from jaxgen.evaluation.sample_measures import SAMPLE_MEASURES
 from jaxgen.evaluation.subject import Settings, Two
 from jaxgen.intervals import Seed
 from jaxgen.training.run import Run
 from jaxgen.training.run_data import DataChoice
 
+FEATURES, READING = 64, 3e-4  # of an extractor that is not open yet; seconds of a picture
 KINDS = ("folder", "zip", "npz", "npy", "idx", "fashion_mnist_small")
 
 
@@ -45,14 +50,16 @@ class Options:
     """Folder of the results; the folder evaluation of the first run when not given."""
     measures: tuple[str, ...] = ("standard",)
     """Which measures to make, by name; standard are all that apply but annealed, which takes minutes an image where
-    the decoder is convolutional and the machine a CPU; all are all that apply."""
+    the decoder is convolutional and the machine a CPU; all are all that apply. What would take minutes is made of fewer
+    images, and says so, unless it is named."""
     checkpoint: str = "newest"
     """newest, best, or the step of a checkpoint."""
     num: Two | None = None
-    """Number of real and of generated images that are compared; half of the test images when not given, at most 10,000,
+    """Number of real and of generated images that are compared; half of the test images when not given, at most 5,000,
     so that the other half shows what real images reach."""
     extractor: str = "auto"
-    """What makes the features: lenet_mnist, lenet_fashion_mnist, pixels, inception:PATH; auto goes by the data."""
+    """What makes the features: lenet_mnist, lenet_fashion_mnist, lenet_color, pixels, inception:PATH; auto goes by
+    the data."""
     dataset: str | None = None
     """Where the data are, if they are no longer where the run had them."""
     seed: Seed = 0
@@ -106,10 +113,11 @@ class Task(NamedTuple):
         return chosen(asked, self.what.name, None, self.shape, self.what.name, classifies)
 
 
-def tasks_of(options: Options) -> list[Task]:
-    """Open the runs and read the images; what cannot be made of them is refused here."""
-    tasks = []
+def tasks_of(options: Options, bars: Bars) -> list[Task]:
+    """Open the runs and read the images; what cannot be made of them is refused here. Says how long it all takes."""
+    tasks: list[Task] = []
     for name in options.runs:
+        bars.begin(f"opening {name}")
         if is_drawn(name):
             if options.reference in ("test", "train"):
                 raise ValueError(f"{name} are images: say with --reference what they are held against, as folder:PATH")
@@ -120,7 +128,51 @@ def tasks_of(options: Options) -> list[Task]:
             shape = tuple(model.run.config["identity"]["data"]["image_shape"])
             tasks.append(Task(model, data_of(model.run, options), shape))
         tasks[-1].measures(options.measures)
+        if len(tasks) == 1:  # the others as long as the first, until their data are read
+            first, seconds = tasks[0].what.name, expected(tasks[0], options, None)
+            plan = {what.replace(first, other): each for other in options.runs for what, each in seconds.items()}
+            bars.plan(plan, f"measuring {', '.join(options.runs)}")
     return tasks
+
+
+def expected(task: Task, options: Options, reference: Reference | None) -> dict[str, float]:
+    """Seconds that a task is expected to take, by what the progress is told; of its data by a guess until these are
+    read."""
+    what, slow, asked = task.what, costs.slowness(), options.measures
+    values, seconds = math.prod(task.shape), {}
+    if reference is None:
+        extractor = choose_extractor(
+            options.extractor, what.name if task.choice is None else task.choice.dataset, task.shape
+        )
+        pixels = extractor.name == "pixels"
+        features = values if pixels else FEATURES
+        known = what.run.config["identity"]["data"]["num_examples"] if isinstance(what, Model) else len(what.images)
+        tests = known // 8
+        num = min(max(tests // 2, 2), MOST) if options.num is None else options.num
+        seconds = {f"{what.name}: data": (known + tests) * READING, "features of real images": 0.5 * slow}
+        names, _ = task.measures(asked)
+    else:
+        pixels, features = reference.extractor.name == "pixels", reference.real.features.shape[1]
+        num, known = len(reference.real.features), len(reference.known)
+        tests = len(reference.test["image"]) if reference.test else 0
+        names, _ = task.measures(asked, reference.real.probabilities is not None)
+    for name in names:
+        if name in SAMPLE_MEASURES:
+            each = costs.of_samples(name, num, values, features, known, pixels, name in asked) * slow
+            seconds |= {
+                f"{what.name}: {name}": each + costs.COMPILING,
+                f"real images: {name}": each + costs.COMPILING / 2,
+            }
+    if isinstance(what, Model):
+        decoding = costs.of_decoding(what.subject)
+        seconds[f"{what.name}: samples"] = (num * decoding / costs.SINGLE + 2 * costs.COMPILING) * slow
+        for name in names:
+            if name not in SAMPLE_MEASURES:
+                each = costs.of_model(name, what.subject, decoding, tests, name in asked) * slow
+                seconds[f"{what.name}: {name}"] = each + 2 * costs.COMPILING
+        if "active_units" in names:
+            seconds[f"{what.name}: KL of latents"] = seconds[f"{what.name}: active_units"]
+    return seconds
 
 
 def reference_for(task: Task, options: Options, bars: Bars, most: int) -> Reference:
@@ -144,9 +196,9 @@ def evaluate(options: Options) -> Path:
     options.check()
     first = Path("evaluation") if is_drawn(options.runs[0]) else Path(options.runs[0]) / "evaluation"
     out = first if options.out is None else options.out
-    tasks = tasks_of(options)
-    most = min((len(task.what.images) for task in tasks if isinstance(task.what, Drawn)), default=0)
     with Bars() as bars:
+        tasks = tasks_of(options, bars)
+        most = min((len(task.what.images) for task in tasks if isinstance(task.what, Drawn)), default=0)
         references: dict[str, Reference] = {}
         plan = []
         for task in tasks:
@@ -154,6 +206,7 @@ def evaluate(options: Options) -> Path:
             identity = task.what.run.config["identity"]["data"] if isinstance(task.what, Model) else list(task.shape)
             same = records.sha256_of([identity, kept])
             if same not in references:
+                bars.begin(f"{task.what.name}: data")
                 references[same] = reference_for(task, options, bars, most)
             names, left_out = task.measures(options.measures, references[same].real.probabilities is not None)
             names, without = without_images(names, references[same])
@@ -164,6 +217,10 @@ def evaluate(options: Options) -> Path:
             if len(references) > 1:
                 raise ValueError("--save-statistics keeps one reference, and these are of several data sets")
             save_statistics(options.save_statistics, next(iter(references.values())))
+        seconds: dict[str, float] = {}
+        for task, (_, reference, _) in zip(tasks, plan, strict=True):
+            seconds |= expected(task, options, reference)
+        bars.plan(seconds)
         evaluator, found = Evaluator(options.seed, options.settings, bars.begin), []
         for what, reference, names in plan:
             found += evaluator.measure(what, reference, names, options.measures)

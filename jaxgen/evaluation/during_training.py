@@ -39,8 +39,8 @@ def class_rows(spec: Spec, columns: int = COLUMNS, rows: int = ROWS) -> np.ndarr
 
 
 def choose_extractor(text: str, dataset: str, image_shape: tuple[int, ...]) -> Extractor:
-    """The extractor of features that is asked for; with auto, the classifier of the data where there is one, or the
-    pixels."""
+    """The extractor of features that is asked for; with auto, the classifier of the data where there is one, that of
+    colour pictures for such, or the pixels."""
     if text != "auto":
         found = extractors.find(text)
         if found.image_shape not in (None, image_shape):
@@ -49,6 +49,8 @@ def choose_extractor(text: str, dataset: str, image_shape: tuple[int, ...]) -> E
                 "use pixels or auto"
             )
         return found
+    if len(image_shape) == 3 and image_shape[2] == 3:
+        return extractors.lenet("color")
     if image_shape != (28, 28, 1) or "mnist" not in dataset:
         return extractors.pixels()
     return extractors.lenet("fashion_mnist" if "fashion" in dataset else "mnist")

@@ -1,5 +1,6 @@
 """Runs are measured: on one protocol, beside what real images reach."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,10 +10,10 @@ import numpy as np
 
 import jaxgen
 from jaxgen.data import spread
-from jaxgen.evaluation import extractors, measures, records, report
+from jaxgen.evaluation import costs, extractors, measures, records, report
 from jaxgen.evaluation.during_training import class_rows
 from jaxgen.evaluation.reference import Bar, Drawn, Reference
-from jaxgen.evaluation.sample_measures import SAMPLE_MEASURES, Side, Sides
+from jaxgen.evaluation.sample_measures import OF_SOME, SAMPLE_MEASURES, Side, Sides
 from jaxgen.evaluation.subject import Number, Settings, Subject
 from jaxgen.families import Spec
 from jaxgen.keys import named_key
@@ -84,17 +85,21 @@ class Evaluator:
         # Of each model, with the images that neighbours are sought among, and what these are.
         self.samples: dict[str, tuple[np.ndarray, np.ndarray, str]] = {}
         self.latents: dict[str, list[np.ndarray]] = {}
-        self.left_out: list[str] = []  # why measures were not made
+        self.left_out: list[str] = []  # why measures were not made, or of fewer images
         self._drawn: tuple[Model | Drawn, Reference, Side] | None = None
 
     def measure(
         self, model: Model | Drawn, reference: Reference, names: Sequence[str], asked: Sequence[str] = ()
     ) -> list[records.Record]:
-        """The records of a model, or of images; what cannot be made of so few is left out, unless it was asked for."""
+        """The records of a model, or of images, held against a reference: of measures by their names.
+
+        Of those that are not ``asked`` for by name, what cannot be made of so few images is left out, and what would
+        take minutes is made of fewer.
+        """
         found: list[records.Record] = []
         for name in names:
             try:
-                found += self._measure(model, reference, name)
+                found += self._measure(model, reference, name, name in asked)
             except ValueError as error:
                 if name in asked:
                     raise
@@ -102,23 +107,53 @@ class Evaluator:
         subject = model.subject if isinstance(model, Model) and "active_units" in names else None
         if subject is not None and subject.family.standard_prior(subject.spec):
             progress = self._bar(f"{model.name}: KL of latents")
-            self.latents[model.name] = measures.latent_kl(subject, reference.test, progress)
+            test = self._tested(subject, reference, "active_units" in asked)
+            self.latents[model.name] = measures.latent_kl(subject, test, progress)
         return found
 
-    def _measure(self, model: Model | Drawn, reference: Reference, name: str) -> list[records.Record]:
+    def _say_less(self, what: str, num: int, of: int) -> None:
+        if num < of:
+            self.left_out.append(
+                f"{what}: of {num:,} of {of:,} images; of all where it is asked for by name (--measures)"
+            )
+
+    def _tested(self, subject: Subject, reference: Reference, asked: bool) -> dict[str, np.ndarray]:
+        """The images that a model is tested on: fewer of a slow one."""
+        test, num = reference.test, len(reference.test["image"])
+        places = spread(num, num if asked else costs.tested_images(subject, num))
+        return test if len(places) == num else {name: array[places] for name, array in test.items()}
+
+    def _of_model(self, model: Model, reference: Reference, name: str, asked: bool) -> list[Number]:
+        subject, test, num = model.subject, reference.test, len(reference.test["image"])
+        what = f"{model.name}: {name}"
+        if name == "log_likelihood" and not asked:
+            num = min(num, subject.settings.likelihood_images)
+            images = costs.likelihood_images(subject)
+            self._say_less(what, images, num)
+            subject = dataclasses.replace(
+                subject, settings=dataclasses.replace(subject.settings, likelihood_images=images)
+            )
+        elif name in ("elbo", "reconstructions", "active_units"):
+            test = self._tested(subject, reference, asked)
+            self._say_less(what, len(test["image"]), num)
+        return measures.MODEL_MEASURES[name](subject, test, self._bar(what))
+
+    def _measure(self, model: Model | Drawn, reference: Reference, name: str, asked: bool) -> list[records.Record]:
         calibrations: dict[str, Number] = {}
         warnings: tuple[str, ...] = ()
         if name in SAMPLE_MEASURES:
             fake = self._fake(model, reference)
             self._bar(f"{model.name}: {name}")(0, 1)
-            numbers = SAMPLE_MEASURES[name](self._sides(reference, fake))
-            calibrations = {number.metric: number for number in self._calibrate(name, reference)}
+            sides = self._sides(reference, fake, name, asked)
+            if name in OF_SOME:
+                self._say_less(f"{model.name}: {name}", len(sides.fake.features), len(fake.features))
+            numbers = SAMPLE_MEASURES[name](sides)
+            calibrations = {number.metric: number for number in self._calibrate(name, reference, asked)}
             same = len(fake.images) > 1 and bool(np.all(fake.images == fake.images[:1]))
             warnings = ("all generated images are the same",) * same
         else:
             assert isinstance(model, Model)
-            progress = self._bar(f"{model.name}: {name}")
-            numbers = measures.MODEL_MEASURES[name](model.subject, reference.test, progress)
+            numbers = self._of_model(model, reference, name, asked)
         return [self._record(n, calibrations.get(n.metric), model, reference, warnings) for n in numbers]
 
     def _fake(self, model: Model | Drawn, reference: Reference) -> Side:
@@ -148,15 +183,17 @@ class Evaluator:
         progress = self._bar(f"{model.name}: features of samples")
         return Side(images, *extractors.extract(reference.extractor, images, progress=progress))
 
-    def _sides(self, reference: Reference, fake: Side) -> Sides:
+    def _sides(self, reference: Reference, fake: Side, name: str, asked: bool) -> Sides:
         key = named_key(jax.random.key(self._seed), "measures")
-        return Sides(reference.real, fake, reference.known, reference.among, reference.extractor, key, self._settings)
+        known, among, extractor = reference.known, reference.among, reference.extractor
+        sides = Sides(reference.real, fake, known, among, extractor, key, self._settings)
+        return sides if asked else sides.of_some(name)
 
-    def _calibrate(self, name: str, reference: Reference) -> list[Number]:
+    def _calibrate(self, name: str, reference: Reference, asked: bool) -> list[Number]:
         place = (id(reference), name)
         if place not in self._calibrations:
             self._bar(f"real images: {name}")(0, 1)
-            self._calibrations[place] = SAMPLE_MEASURES[name](self._sides(reference, reference.other))
+            self._calibrations[place] = SAMPLE_MEASURES[name](self._sides(reference, reference.other, name, asked))
         return self._calibrations[place]
 
     def _record(

@@ -11,7 +11,8 @@ The two LeNets have learnt all 60,000 training images each, and tell right 99.44
     uv run experiments/train_classifier.py --dataset fashion_mnist --epochs 18 --shift 1 --flip --out wear.safetensors
 
 The shipped files were made from the sets' original files in their order (``--dataset idx:DIR --name mnist``); TFDS
-shuffles the images, so that from it these commands make other weights.
+shuffles the images, so that from it these commands make other weights. That of colour pictures has learnt composed
+ones, by experiments/color/train_classifier.py: docs/evaluation.md says from what, how well, and what it cannot see.
 """
 
 import dataclasses
@@ -37,7 +38,10 @@ from jaxgen.parallel import make_mesh
 from jaxgen.training import manifest
 from jaxgen.weights import read_arrays
 
-_LENETS = {"mnist": "LeNet-MNIST", "fashion_mnist": "LeNet-FashionMNIST"}
+_LENETS = {"mnist": "LeNet-MNIST", "fashion_mnist": "LeNet-FashionMNIST", "color": "LeNet-Color"}
+SHIPPED = ("pixels", *(f"lenet_{name}" for name in _LENETS))  # what `find` finds without a file
+COLOR_SIDE = 32  # pixels that the LeNet of colour pictures sees
+_COLOR_ANSWERS = 78  # of its five tasks together
 _INCEPTION = "Inception"
 # Of pt_inception-2015-12-05-6726825d.pth, the weights that the PyTorch implementations of the FID share.
 _USUAL_INCEPTION = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
@@ -101,14 +105,18 @@ def pixels() -> Extractor:
     return Extractor("pixels", _text_sha256("jaxgen.evaluation.extractors.pixels"), "none", _flatten, None)
 
 
-def lenet(name: Literal["mnist", "fashion_mnist"]) -> Extractor:
-    """A small classifier of grey images of 28 x 28 pixels, and the 64 features before its last layer.
+def lenet(name: Literal["mnist", "fashion_mnist", "color"]) -> Extractor:
+    """A small classifier, of grey images of 28 x 28 pixels or of colour pictures, and its 64 features.
+
+    They are those before its last layer. That of colour pictures is for images that no other has learnt: of any size,
+    they are resized to 32 x 32, and grey ones repeated to three channels. The classes are its own, so it gives none.
 
     Args:
-      name: the data set that it has learnt.
+      name: the data set that it has learnt; ``"color"`` are composed pictures, see above.
 
     Returns:
-      The extractor called LeNet-MNIST or LeNet-FashionMNIST, for images [B, 28, 28, 1].
+      The extractor called LeNet-MNIST or LeNet-FashionMNIST, for images [B, 28, 28, 1], or LeNet-Color, for images
+      [B, H, W, 1] and [B, H, W, 3].
 
     Raises:
       ValueError: there is none of that name.
@@ -116,6 +124,11 @@ def lenet(name: Literal["mnist", "fashion_mnist"]) -> Extractor:
     if name not in _LENETS:
         raise ValueError(f"there is no LeNet of {name!r}: choose from {', '.join(_LENETS)}")
     path = Path(__file__).parent / f"lenet_{name}.safetensors"
+    if name == "color":
+        side = COLOR_SIDE
+        weights, _, sha256 = _read(path, color_lenet(), (side, side, 3), "float16")
+        resizing = f"bilinear to {side}x{side}, half-pixel centres, antialiased"
+        return Extractor(_LENETS[name], sha256, resizing, Partial(_apply_color_lenet, weights), None)
     shape = (28, 28, 1)
     weights, _, sha256 = _read(path, LeNet(), shape, "float16")
     return Extractor(_LENETS[name], sha256, "none", Partial(_apply_lenet, weights), shape)
@@ -187,7 +200,7 @@ def find(text: str) -> Extractor:
     """The extractor that an option of a command names.
 
     Args:
-      text: ``"pixels"``, ``"lenet_mnist"``, ``"lenet_fashion_mnist"``, or ``"inception:PATH"``.
+      text: ``"pixels"``, ``"lenet_mnist"``, ``"lenet_fashion_mnist"``, ``"lenet_color"``, or ``"inception:PATH"``.
 
     Returns:
       The extractor.
@@ -202,12 +215,12 @@ def find(text: str) -> Extractor:
         return lenet("mnist")
     if text == "lenet_fashion_mnist":
         return lenet("fashion_mnist")
+    if text == "lenet_color":
+        return lenet("color")
     kind, _, path = text.partition(":")
     if kind == "inception" and path:
         return inception(Path(path).expanduser())
-    raise ValueError(
-        f"there is no extractor {text!r}: choose from pixels, lenet_mnist, lenet_fashion_mnist and inception:PATH"
-    )
+    raise ValueError(f"there is no extractor {text!r}: choose from {', '.join(SHIPPED)} and inception:PATH")
 
 
 def extract(
@@ -310,20 +323,35 @@ def _network_outputs(network: nn.Module, weights: Any, images: jax.Array) -> Out
     return outputs
 
 
+def color_lenet(num_classes: int = _COLOR_ANSWERS) -> LeNet:
+    """The network of the extractor LeNet-Color, for images [B, 32, 32, 3], with logits of so many answers in all."""
+    return LeNet(num_classes, channels=(32, 64))
+
+
 def _apply_lenet(weights: Any, images: jax.Array) -> Outputs:
     return _network_outputs(LeNet(), weights, images)
 
 
-def _resize(images: jax.Array, side: int) -> jax.Array:
-    """Bilinear, half-pixel centres, no antialiasing: [B, H, W, C] -> [B, side, side, C]."""
-    return jax.image.resize(images, (images.shape[0], side, side, images.shape[3]), "bilinear", antialias=False)
+def _resize(images: jax.Array, side: int, antialias: bool = False) -> jax.Array:
+    """Bilinear, half-pixel centres, no antialiasing if not said: [B, H, W, C] -> [B, side, side, C]."""
+    return jax.image.resize(images, (images.shape[0], side, side, images.shape[3]), "bilinear", antialias=antialias)
+
+
+def _in_color(name: str, images: jax.Array, side: int, antialias: bool = False) -> jax.Array:
+    """Images [B, H, W, 1] or [B, H, W, 3] as the network of a name takes them, [B, side, side, 3]."""
+    if images.ndim != 4 or images.shape[3] not in (1, 3):
+        raise ValueError(f"{name} takes images [N, H, W, 3], or grey ones [N, H, W, 1], got {list(images.shape)}")
+    images = _resize(images, side, antialias)
+    return jnp.broadcast_to(images, (*images.shape[:3], 3))
+
+
+def _apply_color_lenet(weights: Any, images: jax.Array) -> Outputs:
+    features, _ = _network_outputs(color_lenet(), weights, _in_color(_LENETS["color"], images, COLOR_SIDE, True))
+    return features, None
 
 
 def _apply_inception(weights: Any, images: jax.Array) -> Outputs:
-    if images.ndim != 4 or images.shape[3] not in (1, 3):
-        raise ValueError(f"Inception takes images [N, H, W, 3], or grey ones [N, H, W, 1], got {list(images.shape)}")
-    images = _resize(images, _INCEPTION_SIDE)
-    return _network_outputs(InceptionV3(), weights, jnp.broadcast_to(images, (*images.shape[:3], 3)))
+    return _network_outputs(InceptionV3(), weights, _in_color(_INCEPTION, images, _INCEPTION_SIDE))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -64,11 +64,14 @@ def _log_likelihood(subject: Subject, test: Mapping[str, np.ndarray], progress: 
     samples = subject.settings.importance_samples
     places = spread(len(test["image"]), subject.settings.likelihood_images)
     some = {name: array[places] for name, array in test.items()}
+    # As many at a time as take no more memory than those of 28 x 28 pixels.
+    pixels = math.prod(test["image"].shape[1:])
+    chunk_size = max(1, min(CHUNK, CHUNK * 784 // pixels))
     values, effective = [], []
     for i in range(0, len(places), CHUNK):
         batch = {name: array[i : i + CHUNK] for name, array in some.items()}
         key = jax.random.fold_in(named_key(subject.key, "log likelihood"), i)
-        found = subject.family.importance_sampling(subject.spec, subject.state, batch, key, samples)
+        found = subject.family.importance_sampling(subject.spec, subject.state, batch, key, samples, chunk_size)
         values.append(np.asarray(found.log_likelihood))
         effective.append(np.asarray(found.effective_samples))
         progress(min(i + CHUNK, len(places)), len(places))

@@ -23,7 +23,7 @@ from jaxgen.training.run_data import DataChoice, dataset_name, load_data
 from jaxgen.untrusted import ImageType, check, one_line, parse
 
 _FORMAT = 1  # of kept statistics
-MOST = 10_000  # images of each side, where nothing is said
+MOST = 5_000  # images of each side, where nothing is said
 OTHER_DATA = ("the data are not those that the run was trained on",)
 Bar = Callable[[str], Progress]  # says what is begun, and gives what its progress is told
 
@@ -267,7 +267,7 @@ def load_statistics(path: Path, extractor_name: str, shape: tuple[int, ...]) -> 
         raise ValueError(one_line(path, f"holds no statistics ({error}): write it with --save-statistics")) from error
     extractor = choose_extractor(extractor_name, meta["dataset"], shape)
     if extractor_name == "auto":
-        shipped = (extractors.pixels(), extractors.lenet("mnist"), extractors.lenet("fashion_mnist"))
+        shipped = map(extractors.find, extractors.SHIPPED)
         extractor = next((each for each in shipped if each.sha256 == meta["extractor_sha256"]), extractor)
     wanted = {"format": _FORMAT, "extractor_sha256": extractor.sha256, "image_shape": list(shape)}
     differing = [f"its {name} is {meta[name]}, wanted {value}" for name, value in wanted.items() if meta[name] != value]

@@ -20,6 +20,8 @@ from jaxgen.evaluation.subject import Number, Settings
 from jaxgen.keys import named_key
 
 SOME = 1000  # images, of measures that compare each with each or are slow
+WIDE = 1024  # values of an image, above which measures in `OF_SOME` take so few images unless asked for by name
+KNOWN = 20_000  # images, likewise, that nearest neighbours are sought among
 
 
 class Side(NamedTuple):
@@ -57,6 +59,16 @@ class Sides(NamedTuple):
     key: jax.Array
     settings: Settings
 
+    def of_some(self, measure: str) -> "Sides":
+        """The sides as a measure takes them that nobody has asked for by name: fewer images where all take minutes."""
+        features, values = self.real.features.shape[1], int(np.prod(self.real.images.shape[1:]))
+        features = features if self.extractor.name == "pixels" else 0
+        num = takes(measure, len(self.real.features), features, values)
+        known = self.known[spread(len(self.known), KNOWN)] if measure == "nearest" and values > WIDE else self.known
+        if num == len(self.real.features):
+            return self._replace(known=known)
+        return self._replace(real=_spread(self.real, num), fake=_spread(self.fake, num), known=known)
+
     def number(self, metric: str, value: Any, error: Any, unit: str, better: str, **others: Any) -> Number:
         """A number of all images of both sides."""
         error = None if error is None else float(error)
@@ -67,6 +79,21 @@ class Sides(NamedTuple):
         """A number of the features of both sides, named after their extractor."""
         name = self.extractor.metric_name(metric)
         return self.number(name, value, error, unit, better, extractor=self.extractor, **others)
+
+
+def takes(measure: str, num: int, features: int, values: int) -> int:
+    """How many of ``num`` images of each side a ``measure`` takes that nobody has asked for by name.
+
+    On more than `WIDE` ``features``, which are an image's pixels, or ``values`` of an image, `SOME`.
+    """
+    wide = values if measure in OF_IMAGES else features
+    return min(num, SOME) if measure in OF_SOME and wide > WIDE else num
+
+
+def _spread(side: Side, num: int) -> Side:
+    places = spread(len(side.features), num)
+    probabilities = None if side.probabilities is None else side.probabilities[places]
+    return Side(side.images[places], side.features[places], probabilities)
 
 
 def _frechet(sides: Sides) -> list[Number]:
@@ -216,6 +243,7 @@ def _parzen(sides: Sides) -> list[Number]:
 
 
 OF_IMAGES = ("sliced_wasserstein", "diversity", "duplicates", "nearest", "parzen")  # of which features say nothing
+OF_SOME = ("frechet", "kernel", "precision_recall", "duplicates", "parzen")  # whose time is the square of the images'
 SAMPLE_MEASURES: dict[str, Callable[[Sides], list[Number]]] = {
     "frechet": _frechet,
     "kernel": _kernel,

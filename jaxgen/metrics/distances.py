@@ -9,8 +9,11 @@ import jax.numpy as jnp
 
 from jaxgen.batches import to_float
 from jaxgen.keys import check_key, named_key
-from jaxgen.metrics._features import Rows, check_features, check_pair, chunks, in_double
+from jaxgen.metrics._features import Rows, check_features, check_pair, chunks, in_double, map_rows
 from jaxgen.metrics.estimates import Estimate, from_repetitions
+
+_VALUES = 2**23  # of points whose products with others are made at a time: 67 MB
+_GRAM = 2048  # points of each side, at most, whose kernels are all made where features are more than points
 
 
 def sliced_wasserstein_distance(
@@ -145,21 +148,61 @@ def frechet_distance(first: Moments, second: Moments) -> float:
     return float(gap @ gap + traces - 2.0 * _trace_of_root(first.covariance, second.covariance))
 
 
+def _inner(rows: Rows, others: jax.Array, centre: jax.Array) -> jax.Array:
+    """Products of rows and others about a centre, [C, N]."""
+    return (rows.values - centre[None]) @ (others.astype(rows.values.dtype) - centre[None]).T
+
+
+def _inner_products(points: Any, others: Any, centre: Any) -> Any:
+    """(x_i - c) . (y_j - c) of points [N, D] and others [M, D], float64 [N, M] on the host."""
+    return map_rows(_inner, points, others, centre, size=max(64, _VALUES // points.shape[1]))
+
+
 @in_double
-def _frechet_of_few(*sides: Sequence[jax.Array]) -> jax.Array:
-    """`frechet_distance` of groups of points, [N, D] and [M, D] together, by an [N, M] matrix: for few points.
+def _nuclear_norm(products: jax.Array, first: jax.Array, second: jax.Array, left_out: jax.Array) -> jax.Array:
+    """The sum of the singular values of the products [N, M] of centred points, but those of a group, int [N], [M]."""
+    kept, others = ((groups != left_out).astype(products.dtype) for groups in (first, second))
+    rows, columns = (products @ others) / jnp.sum(others), (kept @ products) / jnp.sum(kept)
+    centred = products - rows[:, None] - columns[None] + (kept @ rows) / jnp.sum(kept)
+    centred = centred * kept[:, None] * others[None]
+    # Roots of eigenvalues, as of covariances: the singular values themselves take ten times as long.
+    small = centred @ centred.T if centred.shape[0] <= centred.shape[1] else centred.T @ centred
+    return jnp.sum(_roots(jnp.linalg.eigvalsh(small)))
+
+
+class _Few:
+    """`frechet_distance` of few points of many features, with and without groups of them.
 
     With C = A^T A / (N - 1), A the centred points, tr (C_1^(1/2) C_2 C_1^(1/2))^(1/2) is the sum of the singular values
-    of A_1 A_2^T / ((N - 1) (M - 1))^(1/2).
+    of A_1 A_2^T / ((N - 1) (M - 1))^(1/2), an [N, M] matrix: whatever the number of features, which cost once.
     """
-    first, second = (jnp.concatenate(groups).astype(jnp.float64) for groups in sides)
-    means = [points.mean(0) for points in (first, second)]
-    gap = means[0] - means[1]
-    first, second = (
-        (points - mean[None]) / jnp.sqrt(len(points) - 1.0) for points, mean in zip((first, second), means, strict=True)
-    )
-    root = jnp.sum(jnp.linalg.svd(first @ second.T, compute_uv=False))
-    return gap @ gap + jnp.sum(jnp.square(first)) + jnp.sum(jnp.square(second)) - 2.0 * root
+
+    def __init__(self, real: Any, fake: Any, groups: Sequence[Any], num_groups: int) -> None:
+        # About their common centre little cancels where what is kept is centred anew.
+        centre = (real.mean(0, dtype="float64") + fake.mean(0, dtype="float64")) / 2.0
+        self._products, self._groups = _inner_products(real, fake, centre), groups
+        self._sums = [
+            [_sums(points[of_side == g] - centre) for g in range(num_groups)]
+            for points, of_side in zip((real, fake), groups, strict=True)
+        ]
+
+    def distance(self, left_out: int | None) -> float:
+        """d^2 without a group of both sides."""
+        means, total, freedom = [], 0.0, 1.0
+        for side in self._sums:
+            counts, points, squares = zip(*(each for g, each in enumerate(side) if g != left_out), strict=True)
+            count, mean = sum(counts), sum(points) / sum(counts)
+            total += (sum(squares) - count * (mean @ mean)) / (count - 1)
+            freedom *= count - 1
+            means.append(mean)
+        gap = means[0] - means[1]
+        root = _nuclear_norm(self._products, *self._groups, -1 if left_out is None else left_out)
+        return float(gap @ gap + total - 2.0 * root / freedom**0.5)
+
+
+def _sums(points: Any) -> tuple[int, Any, Any]:
+    """(number, sum [D], sum of squares []) of points [N, D]."""
+    return len(points), points.sum(0), (points**2).sum()
 
 
 def frechet_estimate(real: Any, fake: Any, key: jax.Array, num_groups: int = 10) -> Estimate:
@@ -179,18 +222,21 @@ def frechet_estimate(real: Any, fake: Any, key: jax.Array, num_groups: int = 10)
         raise ValueError(f"num_groups must be at least 2, got {num_groups}")
     real, fake = check_pair(real, fake, 2 * num_groups)
     check_key(key)
-    sides = []
-    for name, points in (("real", real), ("fake", fake)):
-        order = jax.device_get(jax.random.permutation(named_key(key, name), len(points)))
-        sides.append([points[order[g::num_groups]] for g in range(num_groups)])
-    few = min(len(real), len(fake)) < real.shape[1]
-    groups = [[moments(points) for points in side] for side in ([] if few else sides)]
+    orders = [
+        jax.device_get(jax.random.permutation(named_key(key, name), len(points)))
+        for name, points in (("real", real), ("fake", fake))
+    ]
+    if min(len(real), len(fake)) < real.shape[1]:
+        # Groups in turn along the order: which each point is in.
+        distance = _Few(real, fake, [order.argsort() % num_groups for order in orders], num_groups).distance
+    else:
+        sides = [
+            [moments(points[order[g::num_groups]]) for g in range(num_groups)]
+            for points, order in zip((real, fake), orders, strict=True)
+        ]
 
-    def distance(left_out: int | None) -> float:
-        if few:
-            kept = ([points for g, points in enumerate(side) if g != left_out] for side in sides)
-            return float(_frechet_of_few(*kept))
-        return frechet_distance(*(_together(side, left_out) for side in groups))
+        def distance(left_out: int | None) -> float:
+            return frechet_distance(*(_together(side, left_out) for side in sides))
 
     partial = [distance(g) for g in range(num_groups)]
     return Estimate(distance(None), from_repetitions(partial).standard_error * (num_groups - 1))
@@ -200,28 +246,40 @@ def _together(groups: Sequence[Moments], left_out: int | None) -> Moments:
     return functools.reduce(merge_moments, [m for g, m in enumerate(groups) if g != left_out])
 
 
+def _kernel(products: Any, dim: int) -> Any:
+    return (products / dim + 1.0) ** 3
+
+
 @in_double
 def _mean_discrepancy(real: Rows, fake: Rows) -> jax.Array:
     """The unbiased estimate of MMD^2 of two pieces of rows."""
-
-    def kernel(x: jax.Array, y: jax.Array) -> jax.Array:
-        return (x @ y.T / x.shape[1] + 1.0) ** 3
+    dim = real.values.shape[1]
 
     def within(rows: Rows) -> jax.Array:
         count = jnp.sum(rows.weights)
-        diagonal = (jnp.sum(jnp.square(rows.values), axis=1) / rows.values.shape[1] + 1.0) ** 3
-        total = rows.weights @ kernel(rows.values, rows.values) @ rows.weights - rows.weights @ diagonal
+        diagonal = _kernel(jnp.sum(jnp.square(rows.values), axis=1), dim)
+        total = rows.weights @ _kernel(rows.values @ rows.values.T, dim) @ rows.weights - rows.weights @ diagonal
         return total / (count * (count - 1.0))
 
-    across = real.weights @ kernel(real.values, fake.values) @ fake.weights
+    across = real.weights @ _kernel(real.values @ fake.values.T, dim) @ fake.weights
     across = across / (jnp.sum(real.weights) * jnp.sum(fake.weights))
     return within(real) + within(fake) - 2.0 * across
 
 
-def _draw(points: Any, num: int, key: jax.Array) -> Rows:
-    """Rows drawn without replacement."""
-    places = jax.device_get(jax.random.permutation(key, len(points))[:num])
-    return next(chunks(points[places], num))
+def _discrepancies_of_few(real: Any, fake: Any, subsets: Sequence[tuple[Any, Any]]) -> list[float]:
+    """The same of subsets of few points of many features, from the kernels of all of them, which cost once."""
+    origin = real[0] * 0.0
+    pairs = ((real, real), (fake, fake), (real, fake))
+    kernels = [_kernel(_inner_products(*pair, origin), real.shape[1]) for pair in pairs]
+
+    def within(kernel: Any, places: Any) -> Any:
+        chosen = kernel[places[:, None], places[None]]
+        return (chosen.sum() - chosen.trace()) / (len(places) * (len(places) - 1.0))
+
+    return [
+        float(within(kernels[0], x) + within(kernels[1], y) - 2.0 * kernels[2][x[:, None], y[None]].mean())
+        for x, y in subsets
+    ]
 
 
 def kernel_distance(real: Any, fake: Any, key: jax.Array, num_subsets: int = 100, subset_size: int = 1000) -> Estimate:
@@ -250,13 +308,19 @@ def kernel_distance(real: Any, fake: Any, key: jax.Array, num_subsets: int = 100
         if size < 2:
             raise ValueError(f"{name} must be at least 2, got {size}")
     real, fake = check_pair(real, fake, subset_size + 1)
-    values = []
+    subsets = []
     for subset in range(num_subsets):
         subset_key = jax.random.fold_in(key, subset)
-        drawn = [
-            _draw(points, subset_size, named_key(subset_key, name)) for name, points in (("real", real), ("fake", fake))
-        ]
-        values.append(float(_mean_discrepancy(*drawn)))
+        drawn = (
+            jax.device_get(jax.random.permutation(named_key(subset_key, name), len(points))[:subset_size])
+            for name, points in (("real", real), ("fake", fake))
+        )
+        subsets.append(tuple(drawn))
+    if real.shape[1] > subset_size and max(len(real), len(fake)) <= _GRAM:
+        values = _discrepancies_of_few(real, fake, subsets)
+    else:
+        pairs = ([next(chunks(side, subset_size)) for side in (real[x], fake[y])] for x, y in subsets)
+        values = [float(_mean_discrepancy(*pair)) for pair in pairs]
     share = subset_size / min(len(real), len(fake))
     estimate = from_repetitions(values)
     return Estimate(estimate.value, estimate.standard_error * (1.0 + num_subsets * share / (1.0 - share)) ** 0.5)

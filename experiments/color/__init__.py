@@ -1,0 +1,1 @@
+"""The classifier of colour pictures, and what it learns from."""
