@@ -31,6 +31,7 @@ from jaxgen.evaluation import figures, report
 from jaxgen.evaluation.during_training import Pictures, class_titles
 from jaxgen.trained import Trained
 from jaxgen.training.monitor import Monitor, image_grid, interleaved, titled_grid
+from jaxgen.training.run_data import dataset_title
 from tests import models
 from tests.pictures import grids, words
 from tests.test_architecture import ROOT, house
@@ -306,6 +307,12 @@ def test_samples_of_a_run(key: jax.Array, tmp_path: Path) -> None:
     assert words(path).startswith("Sample 1 of pets-001, a GAN, step 0: dog\n")
     with Image.open(path) as bare:  # for programs: nothing but the image
         np.testing.assert_array_equal(np.asarray(bare), image_grid(images[1:2], padding=0))
+
+
+def test_data_are_called_by_their_file_or_folder() -> None:
+    names = ("mnist", "folder:my/pets", "folder:my/pets/", "npz:/a/b/some.npz", "stacked:mnist", "stacked:idx:some")
+    expected = ["mnist", "pets", "pets", "some.npz", "stacked mnist", "stacked some"]
+    assert [dataset_title(name) for name in names] == expected
 
 
 def test_the_rows_of_many_classes_are_named() -> None:

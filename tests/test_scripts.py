@@ -250,7 +250,7 @@ def test_conditional_models_draw_one_class_a_row(family: str, npz: str, tmp_path
     picture = workdir / "samples" / "samples_00000004.png"
     (grid,) = grids(picture)
     assert grid.shape == (2 * (10 * 30 + 2), 2 * (8 * 30 + 2), 3)  # small pictures are shown twice as large
-    assert f"Samples of a {family.upper()} trained on npz, seed 0, step 4\n" in words(picture)
+    assert f"Samples of a {family.upper()} trained on some.npz, seed 0, step 4\n" in words(picture)
     assert "Rows, from above: class 0, class 1, class 2, class 3, class 4, class 5," in words(picture)
     drawn = tmp_path / "drawn.npz"
     assert sample.main([str(workdir), "--num", "24", "--out", str(drawn)]) == 0

@@ -25,7 +25,7 @@ from jaxgen.training.files import exclusive
 from jaxgen.training.monitor import Monitor, read_rows
 from jaxgen.training.population import check_memory
 from jaxgen.training.run import Run, Spec, State, differences, init_state, to_plain
-from jaxgen.training.run_data import Data, dataset_name, load_data
+from jaxgen.training.run_data import Data, dataset_name, dataset_title, load_data
 from jaxgen.training.session import Session, Start
 from jaxgen.training.stopping import StopRequest
 
@@ -145,7 +145,7 @@ def train(options: Options) -> Path:
         if run is not None:
             run.check_identity(run_identity)
         key = jax.random.key(options.seed)
-        trained = f"trained on {dataset_name(options.dataset)}, seed {options.seed}"
+        trained = f"trained on {dataset_title(options.dataset)}, seed {options.seed}"
         pictures = Pictures(spec, loaded.test, key, trained, loaded.class_names)
         held_images = {} if isinstance(loaded.train, data.Source) else loaded.train
         check_memory(spec, loaded.example, 1, held_images, options.batch_size)

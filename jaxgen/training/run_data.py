@@ -86,6 +86,14 @@ def dataset_name(dataset: str) -> str:
     return f"stacked:{dataset_name(rest)}" if kind == "stacked" else kind
 
 
+def dataset_title(dataset: str) -> str:
+    """What pictures call a data set: its name, or that of its file or folder."""
+    kind, _, rest = dataset.partition(":")
+    if kind == "stacked":
+        return f"stacked {dataset_title(rest)}"
+    return Path(rest).absolute().name or kind if rest else kind
+
+
 def why_stream(streaming: Streaming, source: data.Source, blocks: int) -> str | None:
     """Why the training split is to be streamed to a mesh of so many blocks of data; None when it is to be loaded."""
     if streaming != "auto":

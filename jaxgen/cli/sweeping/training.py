@@ -25,7 +25,7 @@ from jaxgen.training import loop, machine, population
 from jaxgen.training.files import write_text
 from jaxgen.training.monitor import Monitor
 from jaxgen.training.run import Run
-from jaxgen.training.run_data import Data, dataset_name, load_data
+from jaxgen.training.run_data import Data, dataset_title, load_data
 from jaxgen.training.session import Start
 from jaxgen.training.stopping import StopRequest
 
@@ -160,7 +160,7 @@ def watch(
         key = jax.random.key(member.options.seed)
         samples = getattr(plan.options, "log_likelihood_samples", None)
         evaluation = Evaluation(members[0].spec, loaded.test, key, samples, stop.check, extractor)
-        trained = f"trained on {dataset_name(plan.options.dataset)}, {member}"
+        trained = f"trained on {dataset_title(plan.options.dataset)}, {member}"
         pictures = Pictures(members[0].spec, loaded.test, key, trained, loaded.class_names)
         watched.append(Watched(member, own, monitor, evaluation, pictures))
     return watched
@@ -172,7 +172,7 @@ def report(plan: Plan, directory: Path, steps: int, members: list[dict[str, Any]
     found = {"steps": steps, "settings": rows, "members": members}
     write_text(directory / "results.json", json.dumps(found, indent=2) + "\n")
     title = named_family(plan.family).title
-    of = f"{title} on {dataset_name(plan.options.dataset)}, {steps:,} steps"
+    of = f"{title} on {dataset_title(plan.options.dataset)}, {steps:,} steps"
     sweep_results.draw({"": rows}, directory / "sweep.png", of=of)
     diverged = [f"{m['member']} (finite for {m['finite_steps']} steps)" for m in members if m["diverged"]]
     if diverged:
