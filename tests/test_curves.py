@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from jaxgen.cli import plot
 from jaxgen.cli.main import main
 from jaxgen.evaluation import curves
 from jaxgen.training.run import Run
+from jaxgen.training.session import Session
 from tests import models
 from tests.pictures import words
 
@@ -109,6 +111,9 @@ def test_what_cannot_be_drawn_is_refused_in_a_line(tmp_path: Path, capsys: Any) 
         run = make_run(tmp_path / str(len(list(tmp_path.iterdir()))), rows)
         assert plot.main([str(whole), str(run), "--out", str(tmp_path / "out.png")]) == 1
         assert message in capsys.readouterr().err
+    other = make_run(tmp_path / "words", [{"step": 3, "elbo": "much"}])
+    assert plot.main([str(other), "--out", str(tmp_path / "out.png")]) == 1
+    assert "metrics.jsonl: elbo of step 3 is no number: 'much'" in capsys.readouterr().err
     for arguments, message in (
         (["--lowest", "1"], "--lowest is the end of the axis of a metric: name it with --metric"),
         (["--metric", "elbo"], f"{whole} has no metric 'elbo': use one of discriminator_loss, fake_logit, "),
@@ -150,3 +155,10 @@ def test_a_training_leaves_its_curves_and_never_ends_for_them(
     assert f"picture: {picture}" not in said.out
     assert picture.read_bytes() == before
     assert Run.open(tmp_path / "run").steps()[-1] == 8
+
+
+def test_a_run_that_ends_before_its_first_row_has_no_curves_and_says_nothing(tmp_path: Path, with_curves: None) -> None:
+    run = Run.open(make_run(tmp_path / "run", []))
+    session: Any = SimpleNamespace(monitor=object(), run=run, bar=None)  # which nothing can be written to
+    assert Session.draw(session) == []
+    assert not (tmp_path / "run" / "curves.png").exists()

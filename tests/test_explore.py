@@ -248,8 +248,8 @@ def test_an_animation_of_a_training(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert f"{directory} has no grids of reconstructions: use --pictures samples" in said(
         "--pictures", "reconstructions"
     )
-    assert "--frames must be at least 2, got 1" in said("--frames", "1")
-    assert "--frame-seconds must be from 0.02 to 60, got 0.0" in said("--frame-seconds", "0")
+    assert "--frames must be from 2 to 1000, got 1" in said("--frames", "1")
+    assert "--frame-seconds must be in [0.02, 60], got 0.0" in said("--frame-seconds", "0")
     assert not (tmp_path / "out").exists()
     assert explore.main([*command, "--frames", "4"]) == 0
     assert json.loads((tmp_path / "out" / "numbers.json").read_text()) == {
@@ -284,7 +284,11 @@ def test_an_animation_of_a_training(tmp_path: Path, capsys: pytest.CaptureFixtur
         (["complete", "missing"], "no pretrained model"),
         (["manifold", "gan"], "as it is a GAN nothing says which two matter most: choose them, as with --dims 0 1"),
         (["manifold", "gan", "--num", "1"], "--num must be at least 2, got 1"),
-        (["manifold", "gan", "--num", "1000000000"], "and 8192 are the most: use at most 146"),
+        (["manifold", "gan", "--num", "1000000000"], "this machine has"),
+        (
+            ["manifold", "gan", "--num", "147"],
+            "--num 147: images 56 pixels wide make a picture of 8232, and 8192 are the most: use at most 146",
+        ),
         (["manifold", "gan", "--dims", "0", "3"], "has the latents 0 to 2, got 3"),
         (["manifold", "gan", "--dims", "1", "1"], "--dims must be two different latents, from 0 on, got 1 1"),
         (["manifold", "gan", "--dims", "0", "1"], "--images would have no effect"),

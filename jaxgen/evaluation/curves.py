@@ -74,6 +74,10 @@ class Log(NamedTuple):
         return max(steps[-1] for steps, _ in self.curves.values())
 
 
+class NothingLoggedError(ValueError):
+    """A log without a number."""
+
+
 def read_log(directory: Path, name: str | None = None) -> Log:
     """Read the log of a run directory, which is called ``name``, or by its folder's name; times are left out."""
     path = directory / "metrics.jsonl"
@@ -86,11 +90,18 @@ def read_log(directory: Path, name: str | None = None) -> Log:
             elif key != "step" and not key.startswith("time_"):
                 steps, values = curves.setdefault(key, ([], []))
                 steps.append(row["step"])
-                values.append(float(value))  # what is not finite is there as a word
+                values.append(_number(value, f"{path}: {key} of step {row['step']}"))
     if not curves:
         what = "holds no numbers yet" if path.exists() else "is not there"
-        raise ValueError(f"{path} {what}: train the run for at least --log-every steps")
+        raise NothingLoggedError(f"{path} {what}: train the run for at least --log-every steps")
     return Log(name or directory.resolve().name, curves, tuple(warnings))
+
+
+def _number(value: Any, what: str) -> float:
+    try:
+        return float(value)  # what is not finite is there as a word
+    except (TypeError, ValueError):
+        raise ValueError(f"{what} is no number: {str(value)[:40]!r}") from None
 
 
 class Panel(NamedTuple):

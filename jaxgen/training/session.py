@@ -225,6 +225,8 @@ class Session:
         began, drawn = time.perf_counter(), []
         try:
             drawn.append(curves.draw_run(self.run.directory))
+        except curves.NothingLoggedError:
+            pass
         except Exception as error:
             self.bar.write(f"curves.png was not drawn: {' '.join(str(error).split())}", file=sys.stderr)
         self.drawn = time.perf_counter()

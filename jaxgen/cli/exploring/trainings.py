@@ -11,10 +11,10 @@ import tyro
 from jaxgen.cli.exploring.common import write_results
 from jaxgen.cli.options import check_numbers
 from jaxgen.evaluation.figures import Picture, save_animation, titled
-from jaxgen.evaluation.subject import Two
 from jaxgen.intervals import Interval
 from jaxgen.training.run import Run
 
+Frames = Annotated[int, Interval(2, 1000)]
 Shown = Annotated[float, Interval(0.02, 60.0)]
 HELD = 2.0  # seconds for which the last frame stays
 
@@ -29,7 +29,7 @@ class Training:
     """Folder of the results."""
     pictures: Literal["samples", "reconstructions"] = "samples"
     """Which grids of the run."""
-    frames: Two = 100
+    frames: Frames = 100
     """At most so many grids, spread over the training."""
     frame_seconds: Shown = 0.2
     """How long each is shown."""
