@@ -123,27 +123,25 @@ def open_record(config: Config, directory: Path) -> Record:
 
 
 class stopped_at:  # noqa: N801 - it reads as what it does
-    """Asks the training inside to stop when the time has come, as a scheduler would: by a signal."""
+    """Asks the training inside to stop when the time has come, as a scheduler would: by a signal, once it listens."""
 
     def __init__(self, deadline: float | None) -> None:
-        self._timer = None
-        if deadline is not None:
-            seconds = max(0.0, deadline - time.monotonic())
-            self._timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM))
+        self._deadline, self._over = deadline, threading.Event()
 
     def __enter__(self) -> None:
-        if self._timer is not None:
-            self._before = signal.signal(signal.SIGTERM, _stop)  # until the training listens itself
-            self._timer.start()
+        if self._deadline is not None:
+            self._deaf = signal.getsignal(signal.SIGTERM)
+            threading.Thread(target=self._ask, args=(self._deadline,), daemon=True).start()
+
+    def _ask(self, deadline: float) -> None:
+        late = self._over.wait(max(0.0, deadline - time.monotonic()))
+        while not late and signal.getsignal(signal.SIGTERM) is self._deaf:
+            late = self._over.wait(0.1)
+        if not late:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def __exit__(self, *error: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            signal.signal(signal.SIGTERM, self._before)
-
-
-def _stop(signum: int, _: object) -> None:
-    raise Stopped(signum)
+        self._over.set()
 
 
 def advance(config: Config, options: Options, directory: Path, epoch: float) -> bool:

@@ -262,7 +262,7 @@ def test_what_an_experiment_refuses(images: Path, tmp_path: Path, capsys: pytest
     np.savez(tmp_path / "bare.npz", image=np.random.default_rng(0).integers(0, 256, (30, 16, 16, 1), np.uint8))
     set_of_three = ["--dataset", f"npz:{images}"]
     for arguments, message in (
-        (["--seeds", "1"], "--seeds must be at least 2"),
+        (["--seeds", "1"], "--seeds must be from 2 to 10000, got 1"),
         (["--labels", "0"], "--labels must be at least 1"),
         (["--thresholds", "1.2"], "--thresholds are probabilities in [0, 1]"),
         (["--shares", "1.0"], "--shares must be inside (0, 1)"),

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
@@ -19,9 +19,8 @@ from jaxgen.cli.options import check_seeds
 from jaxgen.cli.parsing import FAMILIES
 from jaxgen.data.batch_feeds import batch_at
 from jaxgen.evaluation.figures import Picture, enlarged, enlargement, named, titled
-from jaxgen.evaluation.subject import Two
 from jaxgen.families import family_of
-from jaxgen.intervals import Count, CountOrNone, Inside, Positive, Seed, Share
+from jaxgen.intervals import Count, CountOrNone, Inside, Interval, Positive, Seed, Share
 from jaxgen.keys import named_key
 from jaxgen.networks import LeNet
 from jaxgen.plain import Spec, init_state
@@ -30,6 +29,7 @@ from jaxgen.training.monitor import image_grid, not_seen
 from jaxgen.training.run_data import dataset_name
 
 Dataset = dict[str, np.ndarray]
+Seeds = Annotated[int, Interval(2, 10_000)]  # error bars need two
 Family = Literal["gan", "vae"]
 Record = dict[str, Any]  # of one classifier: see `train_and_measure`
 
@@ -59,7 +59,7 @@ class Options:
     labelled ones."""
     labels: tuple[Count, ...] = (10, 50, 200)
     """Numbers of labelled images of each class."""
-    seeds: Two = 5
+    seeds: Seeds = 5
     """Number of seeds; each draws its own labelled images, fewer labels being some of more."""
     first_seed: Seed = 0
     """The first of them."""

@@ -18,6 +18,8 @@ from jaxgen.keys import named_key
 Progress = Callable[[int, int], None]
 BATCH = 500  # images at a time
 Two = Annotated[int, Interval(2, INT32_MAX)]  # of what has a spread
+Repeats = Annotated[int, Interval(2, 100_000)]  # of what is done again and again
+Draws = Annotated[int, Interval(1, 1_000_000)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,13 +43,13 @@ class Settings:
     """
 
     num_neighbours: Count = 5
-    kernel_subsets: Two = 100
+    kernel_subsets: Repeats = 100
     kernel_subset_size: Two = 1000
-    importance_samples: Count = 500
+    importance_samples: Draws = 500
     likelihood_images: Count = 1000
     annealed_images: Count = 16
-    annealed_chains: Two = 16
-    annealed_temperatures: Count = 1000
+    annealed_chains: Repeats = 16
+    annealed_temperatures: Draws = 1000
     observation_scale: Positive = 0.1
 
     def __post_init__(self) -> None:

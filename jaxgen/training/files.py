@@ -55,7 +55,8 @@ def replacing(path: Path) -> Iterator[Path]:
                 raise
             raise OSError(error.errno, error.strerror, str(path)) from error  # which was asked for
         finally:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # of it is told what went wrong first
+                partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -69,7 +69,7 @@ class Manifold(_Plane):
 
     @property
     def made(self) -> int:
-        return self.num**2
+        return COMPARED  # how wide a picture may be bounds the others
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
