@@ -69,9 +69,9 @@ def test_the_log_of_a_gan_has_both_players_in_one_panel(tmp_path: Path) -> None:
     title, *panels = drawn(tmp_path / "out.png", make_run(tmp_path / "gan-001", GAN_ROWS)).split("\n")
     assert title == "Log of gan-001, 20 steps"
     assert panels == [
-        "Losses of both players they need not fall, neither may vanish; 1 points are not finite. Across: step. "
+        "Losses of both players they need not fall, neither may vanish; not finite: 1. Across: step. "
         "Up: loss. Legend: generator (0.8), discriminator (nan).",
-        "What the discriminator says far apart: it tells them apart; 1 points are not finite. Across: step. Up: logit. "
+        "What the discriminator says far apart: it tells them apart; not finite: 1. Across: step. Up: logit. "
         "Legend: real images (1.5), generated images (-inf).",
         "Sliced Wasserstein distance lower is better. Across: step. Up: share of the pixels' range. "
         "Legend: samples to test images (0.125).",
@@ -95,6 +95,9 @@ def test_runs_of_both_families_are_colours_in_the_panels_that_they_have(tmp_path
     text = drawn(tmp_path / "out.png", *runs, "--labels", "A", "B", "--steps-per-epoch", "10")
     assert "Legend: A, B." in text
     assert "Across: epoch." in text
+    short = make_run(tmp_path / "short", [{"step": s, "elbo": -400.0 - s} for s in (10, 20)])  # all before the tenth
+    text = drawn(tmp_path / "out.png", short, runs[0], "--metric", "elbo")
+    assert "ELBO of training images (elbo) higher is better. Across: step. Up: nats. Legend: short (-420), " in text
     many = [make_run(tmp_path / f"{i:02d}", GAN_ROWS[:1]) for i in range(12)]
     text = drawn(tmp_path / "out.png", *many, "--metric", "generator_loss", "real_logit")
     assert "loss of the generator (generator_loss). Across: step. Up: loss. Legend: 00 (0.7), 01 (0.7), " in text

@@ -253,21 +253,24 @@ def _styles(panel: Panel) -> list[Any]:
 
 def _finish(axes: Any, panel: Panel, lowest: float | None) -> None:
     """Title, labels and limits: the first steps may lie outside where the others would be a flat line."""
-    points = [(x, y) for line in axes.lines for x, y in zip(*line.get_data(), strict=True) if math.isfinite(y)]
+    every: list[float] = []
+    later: list[float] = []  # of each run, however long
+    for steps, values in (line.get_data() for line in axes.lines):
+        finite = [(step, value) for step, value in zip(steps, values, strict=True) if math.isfinite(value)]
+        every += [value for _, value in finite]
+        later += [value for step, value in finite if step > EARLY * max(steps) or len(finite) == 1]
     notes = [panel.note] * bool(panel.note)
-    lost = sum(len(line.get_data()[0]) for line in axes.lines) - len(points)
+    lost = sum(len(line.get_data()[0]) for line in axes.lines) - len(every)
     if lost:
-        notes.append(f"{lost} points are not finite")
-    if points and lowest is None:
-        begin = EARLY * max(x for x, _ in points)
-        every, later = [y for _, y in points], [y for x, y in points if x > begin]
+        notes.append(f"not finite: {lost}")
+    if later and lowest is None:
         low, high = min(later), max(later)
         if high - low < (max(every) - min(every)) / 3:
             room = 0.08 * (high - low) or 0.05 * abs(high) or 1.0
             axes.set_ylim(low - room, high + room)
             notes.append("first steps outside")
     axes.set_ylim(bottom=lowest)
-    if all(y == int(y) for _, y in points):  # a count, as of active units
+    if all(value == int(value) for value in every):  # a count, as of active units
         axes.locator_params(axis="y", integer=True)
     axes.set_title("\n".join([panel.title, *textwrap.wrap("; ".join(notes), 52)]), fontsize="small")
     axes.set_ylabel(panel.unit, fontsize="small")

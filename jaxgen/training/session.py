@@ -114,7 +114,7 @@ class Session:
                     self.look()
                 if self.saved != self.step:
                     self.save(None)
-                drawn = self.draw()  # while the checkpoint is written
+                drawn = [] if self.signum is not None else self.draw()  # while the checkpoint is written
                 self.checkpoints.wait()
             except BaseException as error:
                 self.rescue(error)
@@ -122,6 +122,7 @@ class Session:
                     self.draw()
                 raise
         if self.signum is not None:
+            self.draw()  # who asks to stop may not wait: the checkpoint comes first
             raise Stopped(self.signum)
         return [*self.written, *drawn]
 
