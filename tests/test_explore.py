@@ -284,7 +284,7 @@ def test_an_animation_of_a_training(tmp_path: Path, capsys: pytest.CaptureFixtur
         (["complete", "missing"], "no pretrained model"),
         (["manifold", "gan"], "as it is a GAN nothing says which two matter most: choose them, as with --dims 0 1"),
         (["manifold", "gan", "--num", "1"], "--num must be at least 2, got 1"),
-        (["manifold", "gan", "--num", "1000000000"], "and 8192 are the most: use at most 146"),
+        (["manifold", "gan", "--num", "1000000000"], "1,000,000,000,000,000,000 images to be made: its arrays need"),
         (
             ["manifold", "gan", "--num", "147"],
             "--num 147: images 56 pixels wide make a picture of 8232, and 8192 are the most: use at most 146",

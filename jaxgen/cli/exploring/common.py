@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import jax
 import numpy as np
@@ -33,6 +33,7 @@ Steps = Annotated[int, Interval(1, 100_000)]  # of a search, all in one program 
 class Options:
     """Options of every command."""
 
+    done: ClassVar[str] = "to be made"  # with images
     model: Annotated[str, tyro.conf.Positional]
     """A run directory, a .safetensors file, or the name of a pretrained model."""
     out: Path
@@ -72,8 +73,9 @@ def load_model(options: Options) -> Trained:
     if options.label is not None and model.num_classes is None:
         raise ValueError(f"--label is for conditional models: {options.model} has learnt no classes")
     # Each as floats, twice, and in a picture.
-    check_memory(options.made * (8 * math.prod(model.image_shape) + 6 * SIDE**2), f"{options.made:,} images to be made")
-    print(f"{model.name}: {options.made:,} images to be made", flush=True)
+    what = f"{options.made:,} images {options.done}"
+    check_memory(options.made * (8 * math.prod(model.image_shape) + 6 * SIDE**2), what)
+    print(f"{model.name}: {what}", flush=True)
     return model
 
 

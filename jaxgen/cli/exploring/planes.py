@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -69,13 +69,14 @@ class Manifold(_Plane):
 
     @property
     def made(self) -> int:
-        return COMPARED  # how wide a picture may be bounds the others
+        return self.num**2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scatter(_Plane):
     """Where held-out images lie among the latents, each a point in the colour of its class."""
 
+    done: ClassVar[str] = "to be encoded, at most"
     out: Path = Path("scatter")
     """Folder of the results."""
     num: Count = 2000
