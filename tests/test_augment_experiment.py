@@ -263,9 +263,9 @@ def test_what_an_experiment_refuses(images: Path, tmp_path: Path, capsys: pytest
     set_of_three = ["--dataset", f"npz:{images}"]
     for arguments, message in (
         (["--seeds", "1"], "--seeds must be from 2 to 10000, got 1"),
-        (["--labels", "0"], "--labels must be at least 1"),
-        (["--thresholds", "1.2"], "--thresholds are probabilities in [0, 1]"),
-        (["--shares", "1.0"], "--shares must be inside (0, 1)"),
+        (["--labels", "0"], "--labels must be sizes of at least 1"),
+        (["--thresholds", "1.2"], "--thresholds must be in [0, 1], got"),
+        (["--shares", "1.0"], "--shares must be in (0, 1), got"),
         (["--labels", "5", "5"], "--labels must be one or more different values"),
         (["--dataset", f"npz:{tmp_path / 'bare.npz'}"], "has no labels"),
         ([*set_of_three, "--labels", "4"], "--batch-size 32 is larger than the smallest labelled set, 4 of 3 classes"),

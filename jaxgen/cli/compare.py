@@ -15,7 +15,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 
@@ -40,13 +40,14 @@ from jaxgen.evaluation.records import Record
 from jaxgen.evaluation.reference import num_compared
 from jaxgen.evaluation.subject import Two
 from jaxgen.families import family_of
-from jaxgen.intervals import Count, Positive, Seed
+from jaxgen.intervals import Count, Interval, Seed
 from jaxgen.keys import named_key
 from jaxgen.training import machine
 from jaxgen.training.files import exclusive, write_text
 from jaxgen.training.run import Run, Spec, differences
 from jaxgen.training.run_data import dataset_name, load_data
 
+Scale = Annotated[float, Interval(0.0, 1000.0, "(]")]
 FEWEST = 20  # images of each side, below which distances have no errors
 _MARK = "comparison.json"  # says that a folder is a comparison, and of what
 
@@ -70,7 +71,7 @@ class Options:
     """Crop and resize images to this many pixels; keep their size when not given."""
     color: Literal["grey", "rgb"] | None = None
     """Make all images grey or RGB; keep them as they are when not given."""
-    scale: Positive = 1.0
+    scale: Scale = 1.0
     """Train for so many times the usual steps, which take about nine minutes on two cores."""
     checkpoint: str = "newest"
     """newest, best, or the step of a checkpoint, of the runs."""
@@ -167,6 +168,10 @@ def taken(options: Options) -> list[Entry]:
         chosen(options.measures, run.directory.name, run.spec, tuple(identity["image_shape"]), identity["name"])
         if isinstance(which, int) and which not in steps:
             raise FileNotFoundError(f"{run.directory} has no checkpoint of step {which}: it has {steps}")
+    if options.num is not None:
+        first = saved_options(runs[0])
+        loaded = load_data(first.data_choice(), first.batch_size)
+        num_compared(options.num, len(loaded.test["image"]), len(loaded.known()["image"]), first.dataset)
     return [Entry(path.resolve().name, path, None) for path in options.runs]
 
 

@@ -77,7 +77,7 @@ def exit_status(
         print(f"error: there is not enough memory: {printed(str(error)) or 'ask for less'}", file=sys.stderr)
         return 1
     except (RuntimeError, AssertionError) as error:
-        if "RESOURCE_EXHAUSTED" in str(error):  # as XLA says it
+        if "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error):  # as XLA says it
             print(f"error: there is not enough memory: {printed(str(error).splitlines()[0])}", file=sys.stderr)
             return 1
         missing = missing_platform()
