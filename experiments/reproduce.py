@@ -29,10 +29,12 @@ from jaxgen.cli.progress import Bars
 from jaxgen.cli.runs import train
 from jaxgen.cli.sweeping.plan import Plan
 from jaxgen.cli.sweeping.training import sweep
-from jaxgen.intervals import Count, Positive
+from jaxgen.intervals import Count, Interval, Positive
 from jaxgen.training import machine
 from jaxgen.training.run import Run
 from jaxgen.training.stopping import Stopped
+
+Minutes = Annotated[float, Interval(0.0, 100_000.0, "(]")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Options:
     """Go no further than this epoch, or part of one; all of the protocol when not given."""
     members: Count | None = None
     """Train only the first so many seeds, or settings, of the population."""
-    minutes: Positive | None = None
+    minutes: Minutes | None = None
     """Stop the training after so many minutes; the same command goes on."""
     workdir: Path | None = None
     """The run directory; runs/reproductions/NAME when not given."""

@@ -285,7 +285,7 @@ def fake_run(directory: Path, **changes: Any) -> Path:
         (["--runs", "{tmp}/a", "{tmp}/else"], "else holds no run"),
         (["--runs", "{tmp}/a", "{tmp}/b/../a"], "a is there twice"),
         (["--runs", "{tmp}/a", "--scale", "2"], "--scale: for training"),
-        (["--scale", "0"], "--scale must be in (0, 1000], got 0"),
+        (["--scale", "0"], r"--scale must be in \(0, 1000\], got 0"),
         (["--measures", "fid"], "--measures are standard, all, or some of"),
         (["--image-size", "30"], "multiples of 4"),
         (["--measures", "elbo"], "elbo cannot be made of GAN: a GAN has no encoder"),

@@ -237,7 +237,7 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
         (["--list", "--results"], "give one of"),
         (["nothing"], "unknown reproduction 'nothing': the nearest are small"),
         (["small", "--until", "5"], "small ends after 4 epochs"),
-        (["small", "--minutes", "0"], "--minutes must be above 0"),
+        (["small", "--minutes", "0"], "--minutes must be in (0, 100000], got 0"),
         (["small", "--members", "2"], "--members 2: small trains 1, give at most as many"),
     ],
 )
