@@ -383,6 +383,7 @@ def run(options: Options) -> Path:
     )
     if dataset["image"].ndim != 4:
         raise ValueError(f"{options.dataset}: images [N, H, W, C] are needed, got {list(dataset['image'].shape)}")
+    print(f"{len(dataset['image'])} images of {dataset_name(options.dataset)}, {extractor.name}", flush=True)
     key = jax.random.key(options.seed)
     curves = measure(dataset["image"], dataset.get("label"), options.num_images, extractor, key)
     record = {
