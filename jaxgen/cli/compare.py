@@ -168,6 +168,8 @@ def taken(options: Options) -> list[Entry]:
         chosen(options.measures, run.directory.name, run.spec, tuple(identity["image_shape"]), identity["name"])
         if isinstance(which, int) and which not in steps:
             raise FileNotFoundError(f"{run.directory} has no checkpoint of step {which}: it has {steps}")
+        if which == "best":
+            run.restore(which)  # an error where there is none
     if options.num is not None:
         first = saved_options(runs[0])
         loaded = load_data(first.data_choice(), first.batch_size)
