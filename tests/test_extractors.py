@@ -217,6 +217,7 @@ def test_what_auto_chooses(dataset: str, shape: tuple[int, ...], name: str) -> N
     assert choose_extractor("auto", dataset, shape).name == name
 
 
+@pytest.mark.slow
 def test_composed_pictures_are_what_their_labels_say(stock: dict[str, jax.Array]) -> None:
     """Protects: labels in range, known where they should be; plain grounds of the hue that is their label."""
     pictures, labels = train_color_classifier.compose(stock, jax.random.key(1), 400)
