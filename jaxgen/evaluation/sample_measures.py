@@ -21,7 +21,7 @@ from jaxgen.keys import named_key
 
 SOME = 1000  # images, of measures that compare each with each or are slow
 WIDE = 1024  # values of an image, above which measures in `OF_SOME` take so few images unless asked for by name
-KNOWN = 20_000  # images, likewise, that nearest neighbours are sought among
+KNOWN = 10_000  # images, likewise, that nearest neighbours are sought among
 
 
 class Side(NamedTuple):
