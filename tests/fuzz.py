@@ -12,6 +12,7 @@ starts the program itself.
 
 import argparse
 import atexit
+import contextlib
 import dataclasses
 import gc
 import importlib
@@ -365,6 +366,8 @@ def outcome(command: Command, folder: Path, processes: bool = False) -> Outcome:
     pid = os.fork()
     if pid == 0:
         child(command, folder, processes)
+    with contextlib.suppress(OSError):  # as the child does: whoever is first
+        os.setpgid(pid, pid)
     faults: list[str] = []
     asked, most, status = False, 0.0, 0
     while True:

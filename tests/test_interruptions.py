@@ -93,7 +93,7 @@ def assert_the_same_run(directory: Path, expected: Path, steps: int = STEPS, end
     last = [row for row in logged(directory) if row["step"] == ended and "test_elbo" in row]
     assert len(last) == (ended is not None)
     assert [row for row in logged(directory) if row not in last] == logged(expected)
-    evaluated = [(row["step"], name) for row in last for name in row if name != "step"]
+    evaluated = [(row["step"], f"test/{name.removeprefix('test_')}") for row in last for name in row if name != "step"]
     assert [event for event in shown(directory) if event[:2] not in evaluated] == shown(expected)
     assert set(evaluated) <= {event[:2] for event in shown(directory)}
     assert len(shown(directory)) == len({(step, tag) for step, tag, *_ in shown(directory)})

@@ -186,14 +186,14 @@ def test_penalties_do_not_depend_on_the_layout_of_the_batch(
 
 
 def test_bad_penalties_are_refused(key: jax.Array) -> None:
-    with pytest.raises(ValueError, match=r"GradientPenalty.target must be .* at least 0, got -1"):
+    with pytest.raises(ValueError, match=r"GradientPenalty.target must be at least 0, got -1"):
         losses.GradientPenalty(target=-1.0)
     with pytest.raises(ValueError, match=r"GradientPenalty.target"):
         losses.GradientPenalty(target=float("nan"))
     with pytest.raises(TypeError, match=r"GradientPenalty.one_sided must be True or False, got 1.0"):
         losses.GradientPenalty(1.0)  # type: ignore[arg-type]
     for scale in (0.0, -0.5, float("inf")):
-        with pytest.raises(ValueError, match=r"DRAGAN.scale must be a finite number above 0"):
+        with pytest.raises(ValueError, match=r"DRAGAN.scale must be (above 0|finite), "):
             losses.DRAGAN(scale)
 
 

@@ -206,7 +206,8 @@ def test_the_readmes_commands_describe_models() -> None:
         "gan --architecture resnet --discriminator-normalization none --penalty r1_r2 --final-penalty-weight 0.1 "
         "--burn-in 100 --final-b2 0.99 --final-learning-rate-factor 0.5 --ema-warmup",
         "gan --architecture maxout --packing 2 --loss least_squares --augmentation adaptive",
-        "gan --loss wasserstein --weight-clipping 0.01 --discriminator-steps 5 --no-conditional --ema-decay None",
+        "gan --loss wasserstein --weight-clipping 0.01 --discriminator-steps 5 --batch-size 60 "
+        "--no-conditional --ema-decay None",
         "gan --architecture dcgan --minibatch-stddev --discriminator-normalization spectral --dtype bfloat16",
         "gan --penalty dragan --penalty-every 4 --augmentation diffaugment --conditional",
         "vae --likelihood discretized_logistic_mixture --num-components 3 --architecture conv --conditional",
