@@ -120,6 +120,7 @@ def batch(seed: int = 0) -> dict[str, jax.Array]:
     return {"image": jnp.asarray(models.batch(16, seed)["image"])}
 
 
+@pytest.mark.slow
 def test_another_model_trains_a_discriminator_alike_in_every_regime(key: jax.Array) -> None:
     """Eager, compiled, and mapped over four parts of the batch: packs, two updates, penalty, adapted augmentation."""
     toy = make()

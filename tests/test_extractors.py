@@ -184,6 +184,7 @@ def test_the_color_lenet_answers_what_it_has_learnt(stock: dict[str, jax.Array])
         assert f"| {name} | {share:.1%} |".replace("%", " %") in table, "docs/evaluation.md has other accuracies"
 
 
+@pytest.mark.slow
 def test_the_color_lenet_takes_pictures_of_any_size(stock: dict[str, jax.Array]) -> None:
     """Protects: what is enlarged without change has nearly the same features; grey is three equal channels."""
     images, _ = train_color_classifier.compose(stock, jax.random.key(0), 8)

@@ -163,6 +163,7 @@ def options(directory: Path, **changes: object) -> reproduce.Options:
     return reproduce.Options(name="small", workdir=directory / "run", **changes)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_slices_make_the_record_of_an_unbroken_run(small: Config, tmp_path: Path) -> None:
     whole = reproduce.reproduce(options(tmp_path / "whole"))
     first = reproduce.reproduce(options(tmp_path / "sliced", until=1))
