@@ -14,6 +14,7 @@ def about() -> dict[str, Any]:
         "platform": found["platform"],
         "device_kind": found["device_kind"],
         "num_devices": found["devices"],
+        "xla_flags": found["xla_flags"],
         "versions": machine.versions(),
     }
 

@@ -30,6 +30,7 @@ from benchmarks import families, floor, ours
 from benchmarks.protocol import peak_host_bytes
 from benchmarks.turns import in_turn, ratio, seconds_of
 from jaxgen import metrics
+from jaxgen.cli.platforms import compile_rightly
 from jaxgen.training.machine import chip
 
 TEST_IMAGES = 10_000  # of MNIST: what the time is extrapolated to
@@ -180,6 +181,7 @@ TIMINGS: dict[str, tuple[Callable[[int], Any], Callable[[Any], str]]] = {
 
 def main() -> None:
     """Measure, print a line for each metric, and write the numbers where asked."""
+    compile_rightly()
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", default=",".join(TIMINGS), help="names with commas between them")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each candidate")

@@ -26,6 +26,7 @@ from benchmarks.families import Family
 from benchmarks.floor import BYTES_A_PARAMETER, num_operations
 from benchmarks.turns import ratio, seconds_of
 from jaxgen import data
+from jaxgen.cli.platforms import compile_rightly
 from jaxgen.training import loop
 from jaxgen.training.machine import chip
 
@@ -163,6 +164,7 @@ def table(found: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure, print a table, and write the numbers where asked."""
+    compile_rightly()
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--models", default=",".join(MODELS), help="names with commas between them")
     parser.add_argument("--members", default="4,32", help="numbers with commas between them")

@@ -236,7 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     before = json.loads(options.baseline.read_text()) if options.baseline else None
     machine = probe()
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    print(f"{machine['chip']}; {versions}", flush=True)
+    print(f"{machine['chip']}; {versions}; XLA_FLAGS {machine['xla_flags'] or 'unset'}", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         session = Session(options, machine, Path(scratch))
         session.run()

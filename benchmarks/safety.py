@@ -26,6 +26,7 @@ import jaxgen
 from benchmarks import families, ours
 from benchmarks.turns import in_turn
 from jaxgen import data
+from jaxgen.cli.platforms import compile_rightly
 from jaxgen.families import family_of
 from jaxgen.training import loop
 from jaxgen.training.checkpoint import Checkpoints
@@ -137,6 +138,7 @@ def measure_checkpoints(name: str, model: Any, chunk: int, seconds: float, round
 
 def main() -> None:
     """Measure, print a table, and write the numbers where asked."""
+    compile_rightly()
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=24, help="turns of each candidate, at least 20 for a verdict")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of a turn around a checkpoint")

@@ -22,6 +22,7 @@ import numpy as np
 
 from benchmarks.protocol import peak_host_bytes
 from jaxgen import data
+from jaxgen.cli.platforms import compile_rightly
 
 SIZES = {"npz": 60_000, "idx": 60_000, "folder": 2_000, "memory": 60_000}
 GROWTH = 10
@@ -150,6 +151,7 @@ def show(measured: dict[str, Any]) -> None:
 
 def main() -> int:
     """The command: returns its exit status."""
+    compile_rightly()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kind", choices=SIZES, default="npz", help="what the images are in")
     parser.add_argument("--num", type=int, help="number of images of the smaller set")

@@ -431,6 +431,21 @@ def test_fewer_images_are_said(runs: list[Path], monkeypatch: Any, tmp_path: Pat
         assert (line in said.out + said.err) == (num == 30)
 
 
+def test_fewer_known_images_are_said(runs: list[Path], monkeypatch: Any, tmp_path: Path, capsys: Any) -> None:
+    """Neighbours are sought among fewer of them, and a line says so; by name among all."""
+    monkeypatch.setattr(sample_measures, "WIDE", 700)
+    monkeypatch.setattr(sample_measures, "KNOWN", 40)
+    for more in ([], ["--measures", "nearest"]):
+        out = tmp_path / str(len(more))
+        assert evaluate.main([str(runs[1]), "--out", str(out), "--num", "60", "--extractor", "pixels", *more]) == 0
+        found = {r.protocol.metric: r for r in records.read(out / "records.json")}
+        num = found["nearest-MSE"].protocol.num_real
+        assert (num > 40) if more else (num == 40)
+        said = capsys.readouterr()
+        assert ("nearest: among 40 of " in said.out + said.err) == (not more)
+        assert "-reduce" in dict(found["nearest-MSE"].versions)["xla_flags"]
+
+
 def test_how_long_it_takes_is_said_at_first(runs: list[Path], tmp_path: Path, capsys: Any) -> None:
     """One line where nobody watches, before anything else; and no more where it is quick."""
     command = [str(runs[1]), "--out", str(tmp_path), "--num", "60", "--measures", "sliced_wasserstein"]

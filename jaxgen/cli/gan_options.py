@@ -219,7 +219,7 @@ class _FullyConnected(GANOptions):
         """How weights begin; None for each layer's usual distribution."""
         return None if self.init_scale is None else ("normal", self.init_scale)
 
-    def discriminator(self, dropout_rate: Rate, common: dict[str, Any]) -> Any:
+    def discriminator(self, dropout_rate: float, common: dict[str, Any]) -> Any:
         """The discriminator."""
         raise NotImplementedError
 
@@ -255,7 +255,7 @@ class MLPGANOptions(_FullyConnected):
     discriminator_hidden: tuple[Count, ...] = option((256, 128))
     """Sizes of the discriminator's hidden layers."""
 
-    def discriminator(self, dropout_rate: Rate, common: dict[str, Any]) -> Any:
+    def discriminator(self, dropout_rate: float, common: dict[str, Any]) -> Any:
         activation = jaxgen.plain.from_plain({"named": self.activation})
         return jaxgen.networks.MLPDiscriminator(self.discriminator_hidden, activation, dropout_rate, **common)
 
@@ -270,7 +270,7 @@ class MaxoutGANOptions(_FullyConnected):
     input_dropout_rate: Rate | None = option(None)
     """Share of the pixels that the discriminator drops in training: 0.2 when not given."""
 
-    def discriminator(self, dropout_rate: Rate, common: dict[str, Any]) -> Any:
+    def discriminator(self, dropout_rate: float, common: dict[str, Any]) -> Any:
         return jaxgen.networks.MaxoutDiscriminator(
             self.maxout_hidden,
             dropout_rate=dropout_rate,

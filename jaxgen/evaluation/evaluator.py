@@ -111,10 +111,10 @@ class Evaluator:
             self.latents[model.name] = measures.latent_kl(subject, test, progress)
         return found
 
-    def _say_less(self, what: str, num: int, of: int) -> None:
+    def _say_less(self, what: str, num: int, of: int, made: str = "of") -> None:
         if num < of:
             self.left_out.append(
-                f"{what}: of {num:,} of {of:,} images; of all where it is asked for by name (--measures)"
+                f"{what}: {made} {num:,} of {of:,} images; {made} all where it is asked for by name (--measures)"
             )
 
     def _tested(self, subject: Subject, reference: Reference, asked: bool) -> dict[str, np.ndarray]:
@@ -147,6 +147,7 @@ class Evaluator:
             sides = self._sides(reference, fake, name, asked)
             if name in OF_SOME:
                 self._say_less(f"{model.name}: {name}", len(sides.fake.features), len(fake.features))
+            self._say_less(f"{model.name}: {name}", len(sides.known), len(reference.known), "among")
             numbers = SAMPLE_MEASURES[name](sides)
             calibrations = {number.metric: number for number in self._calibrate(name, reference, asked)}
             same = len(fake.images) > 1 and bool(np.all(fake.images == fake.images[:1]))
@@ -224,6 +225,8 @@ class Evaluator:
         )
         if calibration is not None:
             warnings = (*warnings, *reference.calibration_warnings)
+        flags = machine.compiler_flags()
+        made_with = {**machine.versions(), "jaxgen": jaxgen.__version__, **({"xla_flags": flags} if flags else {})}
         return records.Record(
             value=number.value,
             standard_error=number.standard_error,
@@ -233,6 +236,6 @@ class Evaluator:
             checkpoint=model.checkpoint if isinstance(model, Model) else 0,
             model_sha256=model.sha256,
             seed=self._seed,
-            versions=tuple(sorted({**machine.versions(), "jaxgen": jaxgen.__version__}.items())),
+            versions=tuple(sorted(made_with.items())),
             warnings=(*number.warnings, *warnings, *reference.warnings),
         )

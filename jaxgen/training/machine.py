@@ -35,7 +35,7 @@ def compiler_flags() -> str:
 
 
 def described() -> str:
-    """The devices in a few words, and what they are compiled for with."""
+    """The devices in a few words, and the flags that programs are compiled with."""
     import jax  # slow
 
     device, flags = jax.devices()[0], compiler_flags()
