@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import jaxlib.version
 import pytest
@@ -14,6 +15,7 @@ from jaxgen import platform
 from jaxgen.cli import platforms
 from jaxgen.cli.options import UsageError
 
+ROOT = Path(__file__).parents[1]
 VERSION = jaxlib.version.__version__
 # What is wrong without a setting, by version of jaxlib, as in docs/reliability.md; nothing is with `platform.RIGHT`.
 WRONG = {"0.10.2": ["product with a constant", "rows times a constant"], "0.12.0.1": ["product with a constant"]}
@@ -85,6 +87,27 @@ def test_commands_set_what_compiles_rightly_unless_somebody_has_said_otherwise(m
     monkeypatch.setattr(platforms, "knows", lambda flag: False)
     platforms.compile_rightly()
     assert "XLA_FLAGS" not in os.environ  # another jaxlib would end the process
+
+
+@pytest.mark.slow
+def test_nothing_starts_jax_before_it_is_set() -> None:
+    """Scripts and benchmarks import JAX first: what computed at import would be compiled without the setting."""
+    program = """
+import importlib, pathlib
+for folder in ("experiments", "benchmarks"):
+    for path in sorted(pathlib.Path(folder).glob("*.py")):
+        if path.stem not in ("__init__", "torch_peer", "pythae_peer", "artifex_peer"):
+            importlib.import_module(f"{folder}.{path.stem}")
+import jaxgen.cli.explore, jaxgen.cli.export, jaxgen.cli.compare, jaxgen.cli.replay, jaxgen.cli.runs
+from jaxgen import platform
+from jaxgen.cli.platforms import compile_rightly
+compile_rightly()
+print(platform.wrong_programs())
+"""
+    environment = {**os.environ, "XLA_FLAGS": ""}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.stdout == "[]\n", done.stdout + done.stderr
 
 
 def test_a_flag_that_this_jaxlib_does_not_know_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
