@@ -62,7 +62,7 @@ def interpreters(given: dict[str, str | None], say: Callable[[str], None]) -> di
 
 def torch_variants(family: str, platform: str) -> tuple[str, ...]:
     """PyTorch's variants, the likely best first."""
-    convolutional, wide = FAMILIES[family].kind == "dcgan", FAMILIES[family].dtype == "bfloat16"
+    convolutional, wide = FAMILIES[family].convolutional, FAMILIES[family].dtype == "bfloat16"
     if platform == "cpu":
         plain = ("eager", "compile")
         return (*plain, "eager+channels_last", "compile+channels_last") if convolutional else plain
@@ -79,7 +79,7 @@ def of_family(family: str, platform: str, pythons: dict[str, str]) -> list[Candi
       platform: cpu, gpu or tpu.
       pythons: interpreters of the peers that are there.
     """
-    kind = FAMILIES[family].kind
+    kind, convolutional = FAMILIES[family].kind, FAMILIES[family].convolutional
 
     def ours(name: str, variant: str, flags: str = "") -> Candidate:
         environment = (("XLA_FLAGS", flags),) if flags else ()
@@ -90,24 +90,24 @@ def of_family(family: str, platform: str, pythons: dict[str, str]) -> list[Candi
             return []
         return [Candidate(f"torch {v}", "torch_peer", family, v, pythons["torch"]) for v in variants]
 
-    def flax(feed: str) -> Candidate:
-        return Candidate(f"flax {feed}", "flax_peer", family, feed)
+    def flax(feed: str) -> list[Candidate]:
+        return [] if kind == "resnet" else [Candidate(f"flax {feed}", "flax_peer", family, feed)]
 
     variants = torch_variants(family, platform)
     found = [ours("fused", "fused"), Candidate("floor", "floor", family, "products"), ours("jitted", "jitted")]
     if platform == "cpu":
-        found += [flax("host"), *torch(variants)]
+        found += [*flax("host"), *torch(variants)]
     else:
-        found += [flax("prefetch"), *torch(variants[:1])]
-        if platform == "gpu" and kind != "dcgan":
+        found += [*flax("prefetch"), *torch(variants[:1])]
+        if platform == "gpu" and not convolutional:
             found += [ours(f"fused, command buffers {name}", "unrolled-1", flags) for name, flags in COMMAND_BUFFERS]
-        if kind != "dcgan":
+        if not convolutional:
             found += [ours("8 seeds", "together-8")] if family == "burda" else []
             found.append(ours("fused, 4 steps unrolled", "unrolled-4"))
-        found += [*torch(variants[1:]), flax("host")]
+        found += [*torch(variants[1:]), *flax("host")]
     if "pythae" in pythons and kind == "vae":
         found.append(Candidate("pythae", "pythae_peer", family, "trainer", pythons["pythae"]))
-    if "artifex" in pythons and kind != "dcgan":
+    if "artifex" in pythons and not convolutional:
         steps = ("step", "staged") if kind == "vae" else ("step",)
         found += [Candidate(f"artifex {v}", "artifex_peer", family, v, pythons["artifex"]) for v in steps]
     return found
