@@ -101,7 +101,7 @@ def test_a_missing_peer_is_skipped_with_one_line() -> None:
 def test_every_platform_has_its_candidates_and_names_are_unique() -> None:
     everywhere = {peer.package: "python" for peer in candidates.PEERS}
     for platform in ("cpu", "gpu", "tpu"):
-        for family in families.FAMILIES:
+        for family in families.FAMILIES.values():
             alone = [each.name for each in candidates.of_family(family, platform, {})]
             together = [each.name for each in candidates.of_family(family, platform, everywhere)]
             assert {"fused", "floor", "jitted"} <= set(alone) < set(together)
