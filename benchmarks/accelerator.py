@@ -97,7 +97,8 @@ def parts(out: Path, quick: bool) -> list[Part]:
 
 def reproduction(name: str, out: Path, dataset: str | None, seconds: float, quick: bool) -> Part:
     """A slice of a published number."""
-    words = ("--minutes", f"{max(seconds - SAVING, 1.0) / 60:.3f}", "--workdir", str(out / "reproductions" / name))
+    run = out / ("trials" if quick else "reproductions") / name
+    words = ("--minutes", f"{max(seconds - SAVING, 1.0) / 60:.3f}", "--workdir", str(run))
     more = (("--dataset", dataset) if dataset else ()) + (("--members", "1") if quick else ())
     # What one slice compiles, the next one finds.
     kept = (("JAX_ENABLE_COMPILATION_CACHE", "true"), ("XDG_CACHE_HOME", str(out / "cache")))
@@ -127,12 +128,16 @@ class Call:
       machine: what `benchmarks.run.probe` says.
       end: when to be done, by `time.monotonic`.
       say: told of every part.
+      quick: whether it is a trial, whose parts are not those of others.
     """
 
-    def __init__(self, out: Path, machine: dict[str, Any], end: float, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, out: Path, machine: dict[str, Any], end: float, say: Callable[[str], None], quick: bool = False
+    ) -> None:
         self.out, self.end, self.say = out, end, say
         self.path = out / "accelerator.json"
-        self.stamp = {"chip": machine["chip"], "commit": commit(), "versions": machine["versions"]}
+        self.quick = quick
+        self.stamp = {"chip": machine["chip"], "commit": commit(), "versions": machine["versions"], "quick": quick}
         self.log: Log = read(self.path)
         began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self.log["calls"].append({"began": began, **self.stamp})
@@ -175,7 +180,7 @@ class Call:
         elif status == 0 and part.says in last:
             self.note(part.name, "done", seconds=seconds)
         elif status == STOPPED and part.command[0] == "experiments.reproduce":
-            self.note(part.name, "goes on in the next call", seconds=seconds)
+            self.note(part.name, "stopped, goes on", seconds=seconds)
         else:
             self.note(part.name, "failed", seconds=seconds, why=last)
 
@@ -274,7 +279,7 @@ def plan(options: argparse.Namespace) -> list[str]:
     return lines
 
 
-def reproduce(call: Call, names: list[str], folder: Path | None, quick: bool) -> None:
+def reproduce(call: Call, names: list[str], folder: Path | None) -> None:
     """Go on with published numbers, those first that have had the least time, until none is left."""
     places: dict[str, str | None] = {}
     for name in names:
@@ -285,7 +290,7 @@ def reproduce(call: Call, names: list[str], folder: Path | None, quick: bool) ->
     while waiting := [name for name in places if not call.is_done(name)]:
         had = {name: call.log["parts"].get(name, {}).get("total_seconds", 0.0) for name in waiting}
         name = min(waiting, key=lambda name: had[name])
-        call.take(reproduction(name, call.out, places[name], min(SLICE, call.left - SAVING), quick))
+        call.take(reproduction(name, call.out, places[name], min(SLICE, call.left - SAVING), call.quick))
         if call.left - SAVING < LEAST_SLICE:
             break
         if call.log["parts"][name]["status"] == "failed":
@@ -311,7 +316,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("error: there is no accelerator here: --plan prints what would be run, --quick tries it", file=sys.stderr)
         return 1
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED))  # and what runs is asked to stop, too
-    call = Call(out, machine, start + 60 * options.minutes, lambda line: print(line, flush=True))
+    call = Call(out, machine, start + 60 * options.minutes, lambda line: print(line, flush=True), options.quick)
     call.say(f"{machine['chip']}, {call.stamp['commit']}: {options.minutes:g} minutes, results in {out}")
     chosen = [part for part in parts(out, options.quick) if part.name in options.parts]
     for part in sorted(chosen, key=lambda part: call.log["parts"].get(part.name, {}).get("status") == "failed"):
@@ -320,7 +325,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             call.take(part)
     if "reproductions" in options.parts:
-        reproduce(call, options.reproductions, options.data, options.quick)
+        reproduce(call, options.reproductions, options.data)
     call.say(f"took {time.monotonic() - start:.0f} s; the same command goes on")
     return int(call.failed)
 

@@ -202,6 +202,7 @@ def test_the_next_call_goes_on(tmp_path: Path) -> None:
     assert not second.is_done("bad")
     assert len(second.log["calls"]) == 2
     assert not call(tmp_path, chip="another chip")[0].is_done("good")
+    assert not accelerator.Call(tmp_path, MACHINE, time.monotonic(), print, quick=True).is_done("good")
     (tmp_path / "accelerator.json").write_text('{"format": 2}')
     with pytest.raises(ValueError, match="no log of format 1: remove it, or give another --out"):
         call(tmp_path)
@@ -215,18 +216,18 @@ def test_reproductions_take_turns_and_those_without_data_are_left_out(
     def take(self: accelerator.Call, each: accelerator.Part) -> None:
         taken.append(each.name)
         self.end -= 20.0
-        self.note(each.name, "failed" if each.name == "broken" else "goes on in the next call", seconds=20.0)
+        self.note(each.name, "failed" if each.name == "broken" else "stopped, goes on", seconds=20.0)
 
     monkeypatch.setattr(accelerator.Call, "take", take)
     monkeypatch.setitem(accelerator.REPRODUCTIONS, "first", None)
     names = ["first", "broken", "burda_iwae_5", "second"]
     one, said = call(tmp_path, 159.0)
-    accelerator.reproduce(one, names, None, quick=False)
+    accelerator.reproduce(one, names, None)
     assert said[0] == "burda_iwae_5: left out: it needs mnist in the folder --data"
     assert taken == ["first", "broken", "second", "first", "second"]
     taken.clear()
     two, _ = call(tmp_path, 79.0)
-    accelerator.reproduce(two, names, None, quick=False)
+    accelerator.reproduce(two, names, None)
     assert taken == ["broken"]  # which has had the least time; the next call would take the others
     (tmp_path / "mnist").mkdir()
     assert accelerator.needed("burda_iwae_5", tmp_path) == f"idx:{tmp_path}/mnist"
@@ -274,5 +275,5 @@ def test_a_quick_call_runs_every_part_on_a_cpu_and_the_second_resumes(
     assert accelerator.main([*options[:-1], "tests,population_8,reproductions", "--minutes", "1.5"]) == 0
     printed = capsys.readouterr().out
     assert "tests: done in an earlier call" in printed
-    assert "small_gaussians_r1: goes on in the next call in" in printed
-    assert (tmp_path / "reproductions" / "small_gaussians_r1").is_dir()
+    assert "small_gaussians_r1: stopped, goes on in" in printed
+    assert (tmp_path / "trials" / "small_gaussians_r1").is_dir()
