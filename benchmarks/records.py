@@ -97,7 +97,7 @@ def _samples(run: Path, num: int, label: np.ndarray | None = None) -> np.ndarray
 
 def negative_elbo(run: Path, dataset: str) -> dict[str, float]:
     """Of the test split, one latent sample an image, in nats: the run's own last evaluation."""
-    return {"-ELBO": -[row["test_elbo"] for row in read_rows(run) if "test_elbo" in row][-1]}
+    return {"-ELBO": -[row["test_elbo"] for row in read_rows(run / "metrics.jsonl") if "test_elbo" in row][-1]}
 
 
 def gaussian_modes(run: Path, dataset: str) -> dict[str, float]:
