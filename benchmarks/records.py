@@ -164,8 +164,8 @@ GOALS = {
             "all 1,000 modes of stacked MNIST",
             "mnist",
             "stacked:idx:DATA",
-            "gan --architecture dcgan --steps 2000 --batch-size 64 --latent-dim 100 --width 32 --ema-decay 0.98 "
-            f"{_QUIET}",
+            "gan --architecture dcgan --steps 5000 --batch-size 64 --latent-dim 100 --width 32 --ema-decay 0.99 "
+            f"--loss hinge --discriminator-normalization spectral {_QUIET}",
             digit_modes,
             (Bound("modes", least=1000),),
         ),
