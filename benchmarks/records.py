@@ -257,7 +257,8 @@ def outcome(row: Row) -> str:
 def _line(name: str, row: Row) -> str:
     title = GOALS[name].title if name in GOALS else name
     versions = f"Python {row['versions']['python']}, jax {row['versions']['jax']}"
-    return f"| {title} | {outcome(row)} | {row['date']} | {row['commit']} | {versions} |"
+    flags = row["xla_flags"] or "unset"
+    return f"| {title} | {outcome(row)} | {row['date']} | {row['commit']} | {versions} | `{flags}` |"
 
 
 def page(board: Board) -> str:
@@ -271,7 +272,7 @@ def page(board: Board) -> str:
         "afterwards is not. How each number is measured: [README.md](README.md). A time counts against those of the",
         "same machine alone.",
     ]
-    header = ["| goal | reached | date | commit | versions |", "|---|---|---|---|---|"]
+    header = ["| goal | reached | date | commit | versions | XLA_FLAGS |", "|---|---|---|---|---|---|"]
     for chip, there in sorted(board["machines"].items()):
         names = sorted(there["records"], key=lambda name: list(GOALS).index(name) if name in GOALS else len(GOALS))
         lines += ["", f"## {chip}", "", *header, *(_line(name, there["records"][name]) for name in names), ""]
@@ -336,6 +337,8 @@ def act(options: argparse.Namespace) -> None:
     read(numbers)  # refused before anything is run
     check_place(numbers)
     chip, failed = machine.chip(), []
+    # Of what is run: the sources may change while it is.
+    stamp = {"commit": commit(), "versions": machine.versions(), "xla_flags": machine.compiler_flags()}
     print(chip, flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         for goal in (GOALS[name] for name in options.goals):
@@ -352,9 +355,8 @@ def act(options: argparse.Namespace) -> None:
                 continue
             row |= {
                 "command": shown(goal),
-                "commit": commit(),
                 "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-                "versions": machine.versions(),
+                **stamp,
             }
             board = read(numbers)
             print(f"  {enter(board, chip, goal.name, row)}", flush=True)

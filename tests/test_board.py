@@ -25,6 +25,7 @@ def row(seconds: float | None, reached: bool = True, modes: float = 25.0) -> rec
         "commit": "0123456789",
         "date": "2026-01-02",
         "versions": VERSIONS,
+        "xla_flags": "",
     }
 
 
@@ -57,7 +58,7 @@ def test_machines_are_not_mixed() -> None:
     text = records.page(board)
     fast, slow = text.split("\n## ")[1:]
     assert fast.startswith("a fast chip\n")
-    assert "| 1.0 s (modes 25) | 2026-01-02 | 0123456789 | Python 3.11.7, jax 0.10.2 |" in fast
+    assert "| 1.0 s (modes 25) | 2026-01-02 | 0123456789 | Python 3.11.7, jax 0.10.2 | `unset` |" in fast
     assert "\n    jaxgen train gan --steps 1.0\n" in fast
     assert "50.0 s" in slow
     assert "50.0 s" not in fast
