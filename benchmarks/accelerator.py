@@ -178,7 +178,7 @@ class Call:
         if status is None:
             self.note(part.name, "failed", seconds=seconds, why=f"not done within {room:.0f} s")
         elif status == 0 and part.says in last:
-            self.note(part.name, "done", seconds=seconds)
+            self.note(part.name, "done", seconds=seconds, why=last if part.command[0] == "pytest" else "")
         elif status == STOPPED and part.command[0] == "experiments.reproduce":
             self.note(part.name, "stopped, goes on", seconds=seconds)
         else:
