@@ -101,7 +101,7 @@ def reproduction(name: str, out: Path, dataset: str | None, seconds: float, quic
     words = ("--minutes", f"{max(seconds - SAVING, 1.0) / 60:.3f}", "--workdir", str(run))
     more = (("--dataset", dataset) if dataset else ()) + (("--members", "1") if quick else ())
     # What one slice compiles, the next one finds.
-    kept = (("JAX_ENABLE_COMPILATION_CACHE", "true"), ("XDG_CACHE_HOME", str(out / "cache")))
+    kept = (("JAX_ENABLE_COMPILATION_CACHE", "true"), ("JAX_COMPILATION_CACHE_DIR", str(out / "cache")))
     return Part(name, ("experiments.reproduce", name, *words, *more), LEAST_SLICE, seconds, kept)
 
 
