@@ -90,9 +90,9 @@ class Goal:
         return all(bound.least <= numbers[bound.metric] <= bound.most for bound in self.bounds)
 
 
-def _samples(run: Path, num: int, label: np.ndarray | None = None) -> np.ndarray:
+def _samples(run: Path, num: int, label: np.ndarray | None = None) -> jax.Array:
     model = jaxgen.load(run)
-    return np.asarray(model.sample(jax.random.key(0), num, None if model.num_classes is None else label))
+    return model.sample(jax.random.key(0), num, None if model.num_classes is None else label)
 
 
 def negative_elbo(run: Path, dataset: str) -> dict[str, float]:
@@ -102,8 +102,7 @@ def negative_elbo(run: Path, dataset: str) -> dict[str, float]:
 
 def gaussian_modes(run: Path, dataset: str) -> dict[str, float]:
     """Modes of 25 that one of 2,500 samples is within three standard deviations of, and the share of such samples."""
-    points = _samples(run, 2500)
-    found, good = metrics.mode_coverage(points, metrics.gaussian_grid(), data.GRID_SCALE)
+    found, good = metrics.mode_coverage(_samples(run, 2500), metrics.gaussian_grid(), data.GRID_SCALE)
     return {"modes": float(found), "good samples": float(good)}
 
 
@@ -114,13 +113,13 @@ def lenet_distance(run: Path, dataset: str) -> dict[str, float]:
     """
     test = data.load(dataset, "test")
     lenet, samples = extractors.lenet("fashion_mnist"), _samples(run, len(test["image"]), test["label"])
-    sides = [extractors.extract(lenet, images).features for images in (test["image"], samples)]
+    sides = [extractors.extract(lenet, images).features for images in (test["image"], np.asarray(samples))]
     return {lenet.metric_name("FD"): float(metrics.frechet_distance(*map(metrics.moments, sides)))}
 
 
 def digit_modes(run: Path, dataset: str) -> dict[str, float]:
     """Modes of 1,000 that 26,000 samples show, and the KL of their histogram from the even one."""
-    return dict(zip(("modes", "KL"), stacked_modes(_samples(run, 26_000)), strict=True))
+    return dict(zip(("modes", "KL"), stacked_modes(np.asarray(_samples(run, 26_000))), strict=True))
 
 
 _FAST = "--generator-learning-rate 4e-4 --discriminator-learning-rate 4e-4"

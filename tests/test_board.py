@@ -133,10 +133,11 @@ def test_the_binary_images_are_found_and_checked(tmp_path: Path) -> None:
     found = records.data.load(f"npz:{place}", "test")["image"]
     assert found.dtype == bool
     np.testing.assert_array_equal(found.reshape(3, 784), 1 - split)
-    for arrays, message in (
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"train": split, "test": 255 * split}, "numbers above 1"),
         ({"x": split}, "has the arrays x: expected train and test"),
-    ):
+    ]
+    for arrays, message in wrong:
         np.savez(tmp_path / "binarized_mnist.npz", **arrays)
         with pytest.raises(UsageError, match=message):
             records.find(goal, tmp_path, tmp_path)
