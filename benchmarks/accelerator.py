@@ -237,13 +237,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/accelerator"), help="folder of all results")
     parser.add_argument("--data", type=Path, help="folder of the folders mnist and fashion_mnist")
-    parser.add_argument("--minutes", type=float, help="minutes for everything: 9, or 2 with --quick")
+    parser.add_argument("--minutes", type=float, help="minutes for everything: 9, or 2.5 with --quick")
     parser.add_argument("--parts", help="names with commas between them; all when not given")
     parser.add_argument("--reproductions", help="names of reproductions, see experiments/reproduce.py --list")
     parser.add_argument("--quick", action="store_true", help="a trial: every part as small as it can be")
     parser.add_argument("--plan", action="store_true", help="print what would be run, and run nothing")
     options = parser.parse_args(arguments)
-    options.minutes = options.minutes if options.minutes is not None else 2.0 if options.quick else 9.0
+    options.minutes = options.minutes if options.minutes is not None else 2.5 if options.quick else 9.0
     if not options.minutes > 0:
         parser.error(f"--minutes must be more than 0, got {options.minutes:g}")
     usual = ["small_gaussians_r1"] if options.quick else list(REPRODUCTIONS)
