@@ -72,9 +72,9 @@ class VAE(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The negative ELBO of images [B, D], averaged."""
         h = self.encoder(x)
-        mean, logvar = self.mean(h), self.logvar(h)
+        mean, logvar = self.mean(h).float(), self.logvar(h).float()
         z = mean + torch.exp(0.5 * logvar) * torch.randn_like(mean)
-        reconstruction = functional.binary_cross_entropy_with_logits(self.decoder(z), x, reduction="sum")
+        reconstruction = functional.binary_cross_entropy_with_logits(self.decoder(z).float(), x, reduction="sum")
         kl = 0.5 * torch.sum(torch.exp(logvar) + mean.square() - 1.0 - logvar)
         return (reconstruction + kl) / x.shape[0]
 
@@ -206,7 +206,7 @@ class MLPGenerator(nn.Module):
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         """Images [B, D'] of latents [B, D]."""
-        return torch.sigmoid(self.layers(z))
+        return torch.sigmoid(self.layers(z).float())
 
 
 class MLPDiscriminator(nn.Module):
@@ -218,7 +218,7 @@ class MLPDiscriminator(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits [B] of images [B, D]."""
-        return self.layers(x)[:, 0]
+        return self.layers(x)[:, 0].float()
 
 
 def radford(module: nn.Module) -> None:
@@ -256,6 +256,11 @@ def compiler(parts: set[str]) -> Callable[[Any], Any]:
     return torch.compile if "compile" in parts else lambda function: function
 
 
+def autocast(parts: set[str]) -> Any:
+    """A context in which products take bfloat16, where the variant says so."""
+    return torch.autocast(DEVICE, torch.bfloat16) if "amp" in parts else contextlib.nullcontext()
+
+
 def optimizer_of(family: Family, network: nn.Module) -> torch.optim.Optimizer:
     """Fused Adam."""
     return torch.optim.Adam(network.parameters(), lr=family.learning_rate, betas=(family.b1, 0.999), fused=True)
@@ -272,7 +277,8 @@ def vae_step(family: Family, parts: set[str]) -> tuple[Step, int]:
     adam, gather, loss_of = optimizer_of(family, vae), batches(family, None), compiler(parts)(vae)
 
     def step() -> torch.Tensor:
-        loss = loss_of(gather())
+        with autocast(parts):
+            loss = loss_of(gather())
         adam.zero_grad()
         loss.backward()
         adam.step()
@@ -294,7 +300,7 @@ def gan_step(family: Family, parts: set[str]) -> tuple[Step, int]:
     generator, discriminator = (each.to(DEVICE).to(memory_format=layout) for each in (generator, discriminator))
     adam_g, adam_d = optimizer_of(family, generator), optimizer_of(family, discriminator)
     gather = batches(family, layout)
-    amp = torch.autocast(DEVICE, torch.bfloat16) if "amp" in parts else contextlib.nullcontext()
+    amp = autocast(parts)
 
     hinge = family.loss == "hinge"
 

@@ -106,6 +106,13 @@ def test_every_platform_has_its_candidates_and_names_are_unique() -> None:
             together = [each.name for each in candidates.of_family(family, platform, everywhere)]
             assert {"fused", "floor", "jitted"} <= set(alone) < set(together)
             assert len(set(together)) == len(together)
+            other = dataclasses.replace(family, dtype="bfloat16")
+            narrow = candidates.of_family(other, platform, everywhere)
+            assert {"fused", "floor", "jitted"} < {each.name for each in narrow}
+            assert any("amp" in each.variant for each in narrow if each.module == "torch_peer")
+            for each in narrow:  # they compute in it, or are not there
+                assert each.changes == (() if family.dtype == "bfloat16" else (("dtype", "bfloat16"),))
+                assert family.convolutional or each.module in ("ours", "floor", "torch_peer")
         for curve in growth.CURVES.values():
             points = curve(platform, 1).points
             assert len({point.candidate.name for point in points}) == len(points)
@@ -163,12 +170,11 @@ TORCH_PYTHON = os.environ.get("JAXGEN_TORCH_PYTHON") or (sys.executable if impor
 @pytest.mark.skipif(
     TORCH_PYTHON is None, reason="no PyTorch here: name an interpreter that has it, JAXGEN_TORCH_PYTHON"
 )
+@pytest.mark.parametrize("variant", ["eager", "eager+amp+channels_last"])
 @pytest.mark.parametrize("family", ["vae", "gan", "dcgan", "resnet"])
-def test_the_twin_in_pytorch_has_as_many_parameters_and_trains(family: str, tmp_path: Path) -> None:
+def test_the_twin_in_pytorch_has_as_many_parameters_and_trains(family: str, variant: str, tmp_path: Path) -> None:
     changes = {"width": 8, "batch_size": 4, "num_examples": 8}
-    candidate = workers.Candidate(
-        "torch", "torch_peer", family, "eager+channels_last", str(TORCH_PYTHON), tuple(changes.items())
-    )
+    candidate = workers.Candidate("torch", "torch_peer", family, variant, str(TORCH_PYTHON), tuple(changes.items()))
     worker = workers.Worker(candidate.command, tmp_path)
     try:
         assert worker.read()["parameters"] == floor.num_parameters(families.read(family, json.dumps(changes)))
