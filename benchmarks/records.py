@@ -15,6 +15,7 @@ import dataclasses
 import datetime
 import json
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -376,4 +377,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and the command that runs ends, too
     sys.exit(main())
