@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from benchmarks.families import FAMILIES
+from benchmarks.families import FAMILIES, Family
 from benchmarks.workers import Candidate
 
 # XLA's command buffers (CUDA graphs) without loops, as it has them by default, and none; `Loop` asks for loops too.
@@ -60,26 +60,31 @@ def interpreters(given: dict[str, str | None], say: Callable[[str], None]) -> di
     return found
 
 
-def torch_variants(family: str, platform: str) -> tuple[str, ...]:
+def torch_variants(family: Family, platform: str) -> tuple[str, ...]:
     """PyTorch's variants, the likely best first."""
-    convolutional, wide = FAMILIES[family].kind == "dcgan", FAMILIES[family].dtype == "bfloat16"
+    convolutional, narrow = family.convolutional, family.dtype == "bfloat16"
     if platform == "cpu":
-        plain = ("eager", "compile")
-        return (*plain, "eager+channels_last", "compile+channels_last") if convolutional else plain
-    if wide:
+        layouts = ("", "+channels_last") if convolutional else ("",)
+        types = ("", "+amp") if narrow else ("",)  # float32 beside autocast, which is slower where bfloat16 is
+        return tuple(f"{how}{kind}{layout}" for layout in layouts for kind in types for how in ("eager", "compile"))
+    if narrow and convolutional:
         return ("compile+amp+channels_last", "eager+amp+channels_last")
+    if narrow:
+        return ("graphs+amp", "compile+amp", "eager+amp")
     return ("compile+channels_last", "eager+channels_last") if convolutional else ("graphs", "compile", "eager")
 
 
-def of_family(family: str, platform: str, pythons: dict[str, str]) -> list[Candidate]:
+def of_family(chosen: Family, platform: str, pythons: dict[str, str]) -> list[Candidate]:
     """The candidates of a family; those that matter most come first, should time run out.
 
     Args:
-      family: the family's name.
+      chosen: the family, perhaps of another type than its own.
       platform: cpu, gpu or tpu.
       pythons: interpreters of the peers that are there.
     """
-    kind = FAMILIES[family].kind
+    family, kind, convolutional = chosen.name, chosen.kind, chosen.convolutional
+    # What computes in float32 whatever the family says.
+    only_wide = chosen.dtype == "bfloat16" and not convolutional
 
     def ours(name: str, variant: str, flags: str = "") -> Candidate:
         environment = (("XLA_FLAGS", flags),) if flags else ()
@@ -90,24 +95,26 @@ def of_family(family: str, platform: str, pythons: dict[str, str]) -> list[Candi
             return []
         return [Candidate(f"torch {v}", "torch_peer", family, v, pythons["torch"]) for v in variants]
 
-    def flax(feed: str) -> Candidate:
-        return Candidate(f"flax {feed}", "flax_peer", family, feed)
+    def flax(feed: str) -> list[Candidate]:
+        return [] if kind == "resnet" or only_wide else [Candidate(f"flax {feed}", "flax_peer", family, feed)]
 
-    variants = torch_variants(family, platform)
+    variants = torch_variants(chosen, platform)
     found = [ours("fused", "fused"), Candidate("floor", "floor", family, "products"), ours("jitted", "jitted")]
     if platform == "cpu":
-        found += [flax("host"), *torch(variants)]
+        found += [*flax("host"), *torch(variants)]
     else:
-        found += [flax("prefetch"), *torch(variants[:1])]
-        if platform == "gpu" and kind != "dcgan":
+        found += [*flax("prefetch"), *torch(variants[:1])]
+        if platform == "gpu" and not convolutional:
             found += [ours(f"fused, command buffers {name}", "unrolled-1", flags) for name, flags in COMMAND_BUFFERS]
-        if kind != "dcgan":
+        if not convolutional:
             found += [ours("8 seeds", "together-8")] if family == "burda" else []
             found.append(ours("fused, 4 steps unrolled", "unrolled-4"))
-        found += [*torch(variants[1:]), flax("host")]
-    if "pythae" in pythons and kind == "vae":
+        found += [*torch(variants[1:]), *flax("host")]
+    if "pythae" in pythons and kind == "vae" and not only_wide:
         found.append(Candidate("pythae", "pythae_peer", family, "trainer", pythons["pythae"]))
-    if "artifex" in pythons and kind != "dcgan":
+    if "artifex" in pythons and not convolutional and not only_wide:
         steps = ("step", "staged") if kind == "vae" else ("step",)
         found += [Candidate(f"artifex {v}", "artifex_peer", family, v, pythons["artifex"]) for v in steps]
+    if chosen.dtype != FAMILIES[family].dtype:
+        found = [dataclasses.replace(each, changes=(("dtype", chosen.dtype),)) for each in found]
     return found

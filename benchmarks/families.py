@@ -16,7 +16,7 @@ class Family:
     Args:
       name: its name on the command line.
       title: its name in tables.
-      kind: which losses and networks: a VAE and a GAN of fully connected layers, or a convolutional GAN.
+      kind: which networks: a VAE or a GAN of fully connected layers, or a GAN of strided or of residual convolutions.
       image_shape: height, width and channels.
       batch_size: images a step.
       latent_dim: latent dimensions.
@@ -25,6 +25,7 @@ class Family:
       activation: activation of the hidden layers: relu, leaky_relu or tanh.
       learning_rate: Adam's.
       b1: Adam's decay of the first moment.
+      loss: a GAN's.
       dtype: type that the networks compute in.
       binarized: whether each step draws binary images.
       num_examples: size of the data set.
@@ -33,7 +34,7 @@ class Family:
 
     name: str
     title: str
-    kind: Literal["vae", "gan", "dcgan"]
+    kind: Literal["vae", "gan", "dcgan", "resnet"]
     image_shape: tuple[int, int, int]
     batch_size: int
     latent_dim: int
@@ -42,6 +43,7 @@ class Family:
     activation: str = "leaky_relu"
     learning_rate: float = 2e-4
     b1: float = 0.5
+    loss: Literal["non_saturating", "hinge"] = "non_saturating"
     dtype: Literal["float32", "bfloat16"] = "float32"
     binarized: bool = False
     num_examples: int = 10_000
@@ -51,6 +53,11 @@ class Family:
     def num_pixels(self) -> int:
         """Values of an image."""
         return math.prod(self.image_shape)
+
+    @property
+    def convolutional(self) -> bool:
+        """Whether its networks see images, not vectors."""
+        return self.kind in ("dcgan", "resnet")
 
     @property
     def halvings(self) -> int:
@@ -114,7 +121,17 @@ BURDA = Family(
     num_examples=60_000,
     total_steps=3280 * 3000,
 )
-FAMILIES = {family.name: family for family in (VAE, GAN, DCGAN, DCGAN_64, BURDA)}
+RESNET = Family(
+    name="resnet",
+    title="residual SNGAN 32 x 32 x 3, width 64, batch 16",
+    kind="resnet",
+    image_shape=(32, 32, 3),
+    batch_size=16,
+    latent_dim=128,
+    b1=0.0,
+    loss="hinge",
+)
+FAMILIES = {family.name: family for family in (VAE, GAN, DCGAN, DCGAN_64, BURDA, RESNET)}
 ON_CPU = ("vae", "gan", "dcgan")
 ON_ACCELERATOR = ("vae", "gan", "dcgan64", "burda", "dcgan")  # in the order of their weight, should time run out
 

@@ -1,13 +1,12 @@
 """Time from the command to the first picture, with nothing compiled before."""
 
-import os
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.workers import ROOT, WorkerError
+from benchmarks.workers import WorkerError, cold_environment
 
 
 def first_picture(timeout: float = 120.0) -> float:
@@ -18,13 +17,7 @@ def first_picture(timeout: float = 120.0) -> float:
     """
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        # The scripts keep what they compile below XDG_CACHE_HOME, unless JAX's own variables say otherwise.
-        environment = {
-            **{name: value for name, value in os.environ.items() if "COMPILATION_CACHE" not in name},
-            "PYTHONPATH": os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH")) if part),
-            "XDG_CACHE_HOME": str(Path(folder) / "cache"),
-            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-        }
+        environment = cold_environment(Path(folder))
         command = [sys.executable, "-m", "jaxgen", "train", "vae", "--workdir", str(run)]
         with (Path(folder) / "output").open("w+") as output:
             start = time.perf_counter()

@@ -7,6 +7,7 @@ platform's own convolution elsewhere. What Adam must move is 28 bytes a paramete
 and two moments, and writes the last three.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -31,8 +32,10 @@ class Layer(NamedTuple):
       inputs: values that a row has.
       outputs: values that it gets.
       biases: parameters besides the kernel's.
-      image: shapes of the larger and the smaller image where it is a convolution of 4 x 4 and stride 2, else None.
+      image: shapes of the larger and the smaller image where it is a convolution, else None.
       transposed: whether it makes the larger of the two.
+      window: pixels along a side of a convolution's kernel.
+      stride: of a convolution.
     """
 
     rows: int
@@ -41,6 +44,8 @@ class Layer(NamedTuple):
     biases: int
     image: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     transposed: bool = False
+    window: int = 4
+    stride: int = 2
 
 
 class Pass(NamedTuple):
@@ -81,6 +86,42 @@ def convolutions(family: Family, transposed: bool) -> list[Layer]:
     return layers[::-1] if transposed else layers
 
 
+def same(batch_size: int, side: int, inputs: int, outputs: int, biases: int) -> Layer:
+    """A 3 x 3 convolution of stride 1."""
+    image = (batch_size, side, side, inputs), (batch_size, side, side, outputs)
+    return Layer(batch_size * side * side, 9 * inputs, outputs, biases, image, window=3, stride=1)
+
+
+def residual_networks(family: Family) -> tuple[list[Layer], list[Layer]]:
+    """A generator whose blocks double the image, BatchNorm before both convolutions, and a discriminator without it.
+
+    The shortcuts, of 1 x 1 where channels change, are at the smaller size in the one and at the larger in the other.
+    """
+    batch, halvings, side = family.batch_size, family.halvings, family.image_shape[0]
+    corner, channels = side >> halvings, family.width * 2 ** min(halvings - 1, 3)
+    values = corner * corner * channels
+    generator = [Layer(batch, family.latent_dim, values, values)]
+    for number in range(halvings):
+        features, large = family.width * 2 ** min(halvings - 1 - number, 3), corner << number + 1
+        generator.append(same(batch, large, channels, features, 2 * channels))
+        generator.append(same(batch, large, features, features, 3 * features))
+        if channels != features:
+            generator.append(Layer(batch * (large // 2) ** 2, channels, features, 0))
+        channels = features
+    generator.append(same(batch, side, channels, family.image_shape[2], 2 * channels + family.image_shape[2]))
+    channels = family.width
+    discriminator = [same(batch, side, family.image_shape[2], channels, channels)]
+    for number in range(halvings):
+        features, large = family.width * 2 ** min(number + 1, 3), side >> number
+        discriminator.append(same(batch, large, channels, features, features))
+        discriminator.append(same(batch, large, features, features, features))
+        if channels != features:
+            discriminator.append(Layer(batch * large * large, channels, features, 0))
+        channels = features
+    discriminator.append(Layer(batch, corner * corner * channels, 1, 0))
+    return generator, discriminator
+
+
 def networks(family: Family) -> tuple[list[Layer], list[Layer]]:
     """Layers of the encoder and the decoder, or of the generator and the discriminator."""
     if family.kind == "vae":
@@ -91,6 +132,8 @@ def networks(family: Family) -> tuple[list[Layer], list[Layer]]:
     if family.kind == "gan":
         generator = dense(family.batch_size, (family.latent_dim, *family.hidden, family.num_pixels))
         return generator, dense(family.batch_size, (family.num_pixels, *family.hidden, 1))
+    if family.kind == "resnet":
+        return residual_networks(family)
     ups, downs = convolutions(family, True), convolutions(family, False)
     corner = math.prod(downs[-1].image[1][1:]) if downs[-1].image else 0
     features = family.width * 2 ** (family.halvings - 1)
@@ -122,8 +165,8 @@ def num_operations(family: Family) -> int:
     return sum(2 * layer.rows * layer.inputs * layer.outputs for each in passes(family) for layer, _ in each)
 
 
-def _convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return lax.conv_general_dilated(x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+def _convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    return lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
 def _as_convolution(
@@ -131,16 +174,17 @@ def _as_convolution(
 ) -> tuple[tuple[int, ...], tuple[int, ...], Callable[..., jax.Array]]:
     assert layer.image is not None
     large, small = layer.image
-    kernel = (4, 4, large[3], small[3])
+    kernel = (layer.window, layer.window, large[3], small[3])
+    convolve = functools.partial(_convolve, stride=layer.stride)
 
     def transpose(function: Callable[..., Any], shape: tuple[int, ...], like: jax.Array) -> Any:
         return jax.linear_transpose(function, jax.ShapeDtypeStruct(shape, like.dtype))
 
     if product == "kernel":
-        return large, small, lambda x, y: transpose(lambda k: _convolve(x, k), kernel, x)(y)[0]
+        return large, small, lambda x, y: transpose(lambda k: convolve(x, k), kernel, x)(y)[0]
     if (product == "forward") == layer.transposed:
-        return small, kernel, lambda y, k: transpose(lambda x: _convolve(x, k), large, y)(y)[0]
-    return large, kernel, _convolve
+        return small, kernel, lambda y, k: transpose(lambda x: convolve(x, k), large, y)(y)[0]
+    return large, kernel, convolve
 
 
 def _as_product(layer: Layer, product: Product) -> tuple[tuple[int, ...], tuple[int, ...], Callable[..., jax.Array]]:

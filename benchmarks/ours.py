@@ -11,7 +11,7 @@ import optax
 import jaxgen
 from benchmarks import families, jax_worker, protocol
 from benchmarks.families import Family
-from jaxgen import data, networks, parallel
+from jaxgen import data, losses, networks, parallel
 from jaxgen.data import batch_feeds
 from jaxgen.families import family_of
 from jaxgen.keys import step_key
@@ -36,10 +36,14 @@ def build(family: Family) -> Any:
     if family.kind == "gan":
         generator: Any = networks.MLPGenerator(shape, family.hidden, activation, dtype=dtype)
         discriminator: Any = networks.MLPDiscriminator(family.hidden, activation, dtype=dtype)
+    elif family.kind == "resnet":
+        generator = networks.ResNetGenerator(shape, width=family.width, normalization="batch", dtype=dtype)
+        discriminator = networks.ResNetDiscriminator(width=family.width, normalization="spectral", dtype=dtype)
     else:
         generator = networks.DCGANGenerator(shape, width=family.width, dtype=dtype)
         discriminator = networks.DCGANDiscriminator(width=family.width, dtype=dtype)
-    return jaxgen.GAN(generator, discriminator, optimizer(), optimizer(), latent_dim=family.latent_dim)
+    loss = losses.hinge if family.loss == "hinge" else losses.non_saturating
+    return jaxgen.GAN(generator, discriminator, optimizer(), optimizer(), latent_dim=family.latent_dim, loss=loss)
 
 
 def step_of(spec: Any) -> Any:

@@ -53,6 +53,9 @@ def family_table(family: Mapping[str, Any]) -> list[str]:
             f"parameters; in the last round {1e-9 * about['operations'] / last['products_seconds_a_step']:,.0f} "
             f"GFLOP/s and {1e-9 * last['bytes_a_second']:.1f} GB/s"
         )
+        for name, found in candidates.items():
+            if found["about"].get("parameters", about["parameters"]) != about["parameters"]:
+                lines.append(f"  NOT the same model: {name} has {found['about']['parameters']:,} parameters")
     header = ("ms a step", "quartiles", "images/s", "compile s", "host MB", "device MB", "of floor", "of peak")
     widths = (10, 18, 10, 10, 9, 10, 9, 8)
     lines.append(f"  {'':28}" + "".join(f"{h:>{w}}" for h, w in zip(header, widths, strict=True)) + "  precision")

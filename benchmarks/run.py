@@ -42,6 +42,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--torch-python", help="interpreter that has PyTorch; this one where it does")
     parser.add_argument("--pythae-python", help="interpreter that has pythae")
     parser.add_argument("--artifex-python", help="interpreter that has avitai-artifex")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="what networks compute in; each family's own")
     parser.add_argument("--json", type=Path, help="file for the numbers")
     parser.add_argument("--baseline", type=Path, help="numbers of an earlier run to compare with")
     parser.add_argument("--growth", action="store_true", help="measure the growth curves too")
@@ -128,11 +129,11 @@ class Session:
 
     def family(self, name: str, pythons: dict[str, str], deadline: float) -> None:
         """Measure a family and print its table."""
-        family = families.FAMILIES[name]
+        family = families.read(name, json.dumps({"dtype": self.options.dtype} if self.options.dtype else {}))
         wanted = _split(self.options.candidates)
         named = [
             each
-            for each in candidates.of_family(name, self.platform, pythons)
+            for each in candidates.of_family(family, self.platform, pythons)
             if wanted is None or any(each.name == w or each.name.startswith(f"{w} ") for w in wanted)
         ]
         found = self.measure(named, deadline, self.options.rounds)

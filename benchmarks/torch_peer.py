@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils.parametrizations import spectral_norm
 
 from benchmarks import families, protocol
 from benchmarks.families import Family
@@ -71,9 +72,9 @@ class VAE(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The negative ELBO of images [B, D], averaged."""
         h = self.encoder(x)
-        mean, logvar = self.mean(h), self.logvar(h)
+        mean, logvar = self.mean(h).float(), self.logvar(h).float()
         z = mean + torch.exp(0.5 * logvar) * torch.randn_like(mean)
-        reconstruction = functional.binary_cross_entropy_with_logits(self.decoder(z), x, reduction="sum")
+        reconstruction = functional.binary_cross_entropy_with_logits(self.decoder(z).float(), x, reduction="sum")
         kl = 0.5 * torch.sum(torch.exp(logvar) + mean.square() - 1.0 - logvar)
         return (reconstruction + kl) / x.shape[0]
 
@@ -122,6 +123,80 @@ class Discriminator(nn.Module):
         return self.logit(self.layers(2.0 * x - 1.0).flatten(1))[:, 0].float()
 
 
+def spread(module: Any, gain: float = 2.0) -> Any:
+    """A kernel from a normal distribution cut at two standard deviations, of variance gain / inputs after the cut."""
+    deviation = (gain / module.weight[0].numel()) ** 0.5 / 0.87962566103423978
+    nn.init.trunc_normal_(module.weight, 0.0, deviation, -2.0 * deviation, 2.0 * deviation)
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)
+    return module
+
+
+class Block(nn.Module):
+    """resize(shortcut(x)) + branch(x): two activated 3 x 3 convolutions, the image doubled before or halved after."""
+
+    def __init__(self, channels: int, features: int, enlarges: bool) -> None:
+        super().__init__()
+        self.enlarges = enlarges
+
+        def conv(inputs: int, size: int, bias: bool) -> nn.Module:
+            module = spread(nn.Conv2d(inputs, features, size, 1, size // 2, bias=bias))
+            return module if enlarges else spectral_norm(module)
+
+        self.norms = nn.ModuleList([nn.BatchNorm2d(n) if enlarges else nn.Identity() for n in (channels, features)])
+        self.first, self.second = conv(channels, 3, not enlarges), conv(features, 3, True)
+        self.shortcut = conv(channels, 1, False) if channels != features else nn.Identity()
+
+    def resize(self, x: torch.Tensor) -> torch.Tensor:
+        """Twice the size by repeating pixels, or half of it by their mean."""
+        return functional.interpolate(x, scale_factor=2.0) if self.enlarges else functional.avg_pool2d(x, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, C, H, W] to [B, C', 2H, 2W] or [B, C', H / 2, W / 2]."""
+        h = functional.leaky_relu(self.norms[0](x), 0.2)
+        h = self.first(self.resize(h) if self.enlarges else h)
+        h = self.second(functional.leaky_relu(self.norms[1](h), 0.2))
+        return self.resize(self.shortcut(x)) + (h if self.enlarges else self.resize(h))
+
+
+class ResNetGenerator(nn.Module):
+    """Latents to images in [0, 1] through residual blocks."""
+
+    def __init__(self, family: Family) -> None:
+        super().__init__()
+        sizes = [family.width * 2 ** min(n, 3) for n in reversed(range(family.halvings))]
+        side = family.image_shape[0] >> family.halvings
+        self.corner = (sizes[0], side, side)
+        self.project = spread(nn.Linear(family.latent_dim, sizes[0] * side * side))
+        self.blocks = nn.Sequential(*(Block(i, o, True) for i, o in itertools.pairwise([sizes[0], *sizes])))
+        self.norm = nn.BatchNorm2d(sizes[-1])
+        self.output = spread(nn.Conv2d(sizes[-1], family.image_shape[2], 3, 1, 1), 1.0)
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        """Images [B, C, H, W] of latents [B, D]."""
+        x = self.norm(self.blocks(self.project(z).view(-1, *self.corner)))
+        return torch.sigmoid(self.output(functional.leaky_relu(x, 0.2)).float())
+
+
+class ResNetDiscriminator(nn.Module):
+    """Images in [0, 1] to one logit each through residual blocks, every kernel divided by its spectral norm."""
+
+    def __init__(self, family: Family) -> None:
+        super().__init__()
+        sizes = [family.width * 2 ** min(n, 3) for n in range(family.halvings + 1)]
+        side = family.image_shape[0] >> family.halvings
+        self.stem = spectral_norm(spread(nn.Conv2d(family.image_shape[2], sizes[0], 3, 1, 1)))
+        self.blocks = nn.Sequential(*(Block(i, o, False) for i, o in itertools.pairwise(sizes)))
+        logit = nn.Linear(sizes[-1] * side * side, 1, bias=False)
+        nn.init.normal_(logit.weight, 0.0, 0.02)
+        self.logit = spectral_norm(logit)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits [B] of images [B, C, H, W]."""
+        x = functional.leaky_relu(self.blocks(self.stem(2.0 * x - 1.0)), 0.2)
+        return self.logit(x.flatten(1))[:, 0].float()
+
+
 class MLPGenerator(nn.Module):
     """Latents to images in [0, 1] through fully connected layers."""
 
@@ -131,7 +206,7 @@ class MLPGenerator(nn.Module):
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         """Images [B, D'] of latents [B, D]."""
-        return torch.sigmoid(self.layers(z))
+        return torch.sigmoid(self.layers(z).float())
 
 
 class MLPDiscriminator(nn.Module):
@@ -143,7 +218,7 @@ class MLPDiscriminator(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits [B] of images [B, D]."""
-        return self.layers(x)[:, 0]
+        return self.layers(x)[:, 0].float()
 
 
 def radford(module: nn.Module) -> None:
@@ -155,7 +230,7 @@ def radford(module: nn.Module) -> None:
 def batches(family: Family, layout: Any) -> Callable[[], torch.Tensor]:
     """Each call gathers the next batch, as floats."""
     height, width, channels = family.image_shape
-    if family.kind == "dcgan":
+    if family.convolutional:
         shape: tuple[int, ...] = (family.num_examples, channels, height, width)
         images = torch.randint(0, 256, shape, dtype=torch.uint8).to(DEVICE).to(memory_format=layout)
     else:
@@ -181,43 +256,64 @@ def compiler(parts: set[str]) -> Callable[[Any], Any]:
     return torch.compile if "compile" in parts else lambda function: function
 
 
+def autocast(parts: set[str]) -> Any:
+    """A context in which products take bfloat16, where the variant says so."""
+    return torch.autocast(DEVICE, torch.bfloat16) if "amp" in parts else contextlib.nullcontext()
+
+
 def optimizer_of(family: Family, network: nn.Module) -> torch.optim.Optimizer:
     """Fused Adam."""
     return torch.optim.Adam(network.parameters(), lr=family.learning_rate, betas=(family.b1, 0.999), fused=True)
 
 
-def vae_step(family: Family, parts: set[str]) -> Step:
-    """A step of a VAE."""
+def num_parameters(*networks: nn.Module) -> int:
+    """Parameters of networks."""
+    return sum(parameter.numel() for network in networks for parameter in network.parameters())
+
+
+def vae_step(family: Family, parts: set[str]) -> tuple[Step, int]:
+    """A step of a VAE, and its parameters."""
     vae = VAE(family).to(DEVICE)
     adam, gather, loss_of = optimizer_of(family, vae), batches(family, None), compiler(parts)(vae)
 
     def step() -> torch.Tensor:
-        loss = loss_of(gather())
+        with autocast(parts):
+            loss = loss_of(gather())
         adam.zero_grad()
         loss.backward()
         adam.step()
         return loss
 
-    return step
+    return step, num_parameters(vae)
 
 
-def gan_step(family: Family, parts: set[str]) -> Step:
-    """A step of a GAN."""
+def gan_step(family: Family, parts: set[str]) -> tuple[Step, int]:
+    """A step of a GAN, and its parameters."""
     layout = torch.channels_last if "channels_last" in parts else torch.contiguous_format
     if family.kind == "gan":
         generator: nn.Module = MLPGenerator(family)
         discriminator: nn.Module = MLPDiscriminator(family)
+    elif family.kind == "resnet":
+        generator, discriminator = ResNetGenerator(family), ResNetDiscriminator(family)
     else:
         generator, discriminator = Generator(family).apply(radford), Discriminator(family).apply(radford)
     generator, discriminator = (each.to(DEVICE).to(memory_format=layout) for each in (generator, discriminator))
     adam_g, adam_d = optimizer_of(family, generator), optimizer_of(family, discriminator)
     gather = batches(family, layout)
-    amp = torch.autocast(DEVICE, torch.bfloat16) if "amp" in parts else contextlib.nullcontext()
+    amp = autocast(parts)
+
+    hinge = family.loss == "hinge"
 
     def discriminator_loss(real: torch.Tensor, fakes: torch.Tensor) -> torch.Tensor:
+        if hinge:
+            return (
+                functional.relu(1.0 - discriminator(real)).mean() + functional.relu(1.0 + discriminator(fakes)).mean()
+            )
         return functional.softplus(-discriminator(real)).mean() + functional.softplus(discriminator(fakes)).mean()
 
     def generator_loss(fakes: torch.Tensor) -> torch.Tensor:
+        if hinge:
+            return -discriminator(fakes).mean()
         return functional.softplus(-discriminator(fakes)).mean()
 
     make = compiler(parts)
@@ -239,7 +335,7 @@ def gan_step(family: Family, parts: set[str]) -> Step:
         adam_g.step()
         return loss
 
-    return step
+    return step, num_parameters(generator, discriminator)
 
 
 def product_precision() -> str:
@@ -260,7 +356,7 @@ def main() -> None:
     torch.set_num_threads(protocol.num_cores())
     torch.set_float32_matmul_precision("high")  # TF32 where the chip has it, as JAX takes it
     torch.manual_seed(0)
-    step = vae_step(family, parts) if family.kind == "vae" else gan_step(family, parts)
+    step, parameters = vae_step(family, parts) if family.kind == "vae" else gan_step(family, parts)
 
     def take(steps: int) -> float:
         start = time.perf_counter()
@@ -277,6 +373,7 @@ def main() -> None:
         "versions": {"torch": torch.__version__},
         "precision": "bfloat16" if "amp" in parts else product_precision(),
         "threads": torch.get_num_threads(),
+        "parameters": parameters,
         "device": torch.cuda.get_device_name() if DEVICE == "cuda" else "cpu",
     }
     protocol.serve(about, take, lambda: torch.cuda.max_memory_allocated() if DEVICE == "cuda" else None)

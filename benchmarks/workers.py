@@ -73,6 +73,17 @@ def environment_of(extra: Mapping[str, str], scratch: Path) -> dict[str, str]:
     }
 
 
+def cold_environment(folder: Path) -> dict[str, str]:
+    """That of a ``jaxgen`` command for which nothing is compiled yet: it keeps its programs in an empty folder."""
+    # Commands keep what they compile below XDG_CACHE_HOME, unless JAX's own variables say otherwise.
+    return {
+        **{name: value for name, value in os.environ.items() if "COMPILATION_CACHE" not in name},
+        "PYTHONPATH": os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH")) if part),
+        "XDG_CACHE_HOME": str(folder / "cache"),
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+    }
+
+
 class Worker:
     """A process that answers one JSON line for each line it is sent.
 

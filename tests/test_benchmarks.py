@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import dataclasses
+import importlib.util
 import json
 import os
 import sys
@@ -100,11 +101,18 @@ def test_a_missing_peer_is_skipped_with_one_line() -> None:
 def test_every_platform_has_its_candidates_and_names_are_unique() -> None:
     everywhere = {peer.package: "python" for peer in candidates.PEERS}
     for platform in ("cpu", "gpu", "tpu"):
-        for family in families.FAMILIES:
+        for family in families.FAMILIES.values():
             alone = [each.name for each in candidates.of_family(family, platform, {})]
             together = [each.name for each in candidates.of_family(family, platform, everywhere)]
             assert {"fused", "floor", "jitted"} <= set(alone) < set(together)
             assert len(set(together)) == len(together)
+            other = dataclasses.replace(family, dtype="bfloat16")
+            narrow = candidates.of_family(other, platform, everywhere)
+            assert {"fused", "floor", "jitted"} < {each.name for each in narrow}
+            assert any("amp" in each.variant for each in narrow if each.module == "torch_peer")
+            for each in narrow:  # they compute in it, or are not there
+                assert each.changes == (() if family.dtype == "bfloat16" else (("dtype", "bfloat16"),))
+                assert family.convolutional or each.module in ("ours", "floor", "torch_peer")
         for curve in growth.CURVES.values():
             points = curve(platform, 1).points
             assert len({point.candidate.name for point in points}) == len(points)
@@ -146,6 +154,35 @@ def test_targets_are_judged_by_ratios_within_rounds() -> None:
     assert held["a population against its members one after another"] is False
 
 
+def test_a_peer_of_another_size_is_not_taken_for_the_same_model() -> None:
+    family = results(fused=[1.0], floor=[1.0], torch_eager=[1.0], torch_compile=[1.0])["families"]["vae"]
+    for name, parameters in (("torch eager", 100), ("torch compile", 101)):
+        found = family["candidates"][name]
+        found["about"] = {**found["about"], "parameters": parameters}
+    lines = report.family_table(family)
+    assert [line.strip() for line in lines if "NOT" in line] == ["NOT the same model: torch compile has 101 parameters"]
+
+
+TORCH_PYTHON = os.environ.get("JAXGEN_TORCH_PYTHON") or (sys.executable if importlib.util.find_spec("torch") else None)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    TORCH_PYTHON is None, reason="no PyTorch here: name an interpreter that has it, JAXGEN_TORCH_PYTHON"
+)
+@pytest.mark.parametrize("variant", ["eager", "eager+amp+channels_last"])
+@pytest.mark.parametrize("family", ["vae", "gan", "dcgan", "resnet"])
+def test_the_twin_in_pytorch_has_as_many_parameters_and_trains(family: str, variant: str, tmp_path: Path) -> None:
+    changes = {"width": 8, "batch_size": 4, "num_examples": 8}
+    candidate = workers.Candidate("torch", "torch_peer", family, variant, str(TORCH_PYTHON), tuple(changes.items()))
+    worker = workers.Worker(candidate.command, tmp_path)
+    try:
+        assert worker.read()["parameters"] == floor.num_parameters(families.read(family, json.dumps(changes)))
+        assert worker.ask("3")["seconds"] > 0
+    finally:
+        worker.close()
+
+
 def test_an_accelerators_targets_extrapolate_a_published_run() -> None:
     numbers = results(fused=[1e-4, 1e-4, 1e-4])
     numbers["platform"] = "gpu"
@@ -175,9 +212,10 @@ def test_the_floor_counts_the_parameters_of_our_networks(name: str) -> None:
     assert sum(leaf.size for leaf in jax.tree.leaves(networks)) == floor.num_parameters(family)
 
 
-def test_the_floors_convolutions_are_its_products() -> None:
+@pytest.mark.parametrize("name", ["dcgan", "resnet"])
+def test_the_floors_convolutions_are_its_products(name: str) -> None:
     """Both forms of a layer make as many numbers, of operands of which the kernels are the same."""
-    family = families.read("dcgan", json.dumps({"width": 4, "batch_size": 2}))
+    family = families.read(name, json.dumps({"width": 4, "batch_size": 2}))
     for each in floor.passes(family):
         for layer, product in each:
             if layer.image is not None:
