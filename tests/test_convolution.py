@@ -13,13 +13,17 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from jaxgen.networks import Conv, ConvTranspose, conv, conv_transpose
+from jaxgen.networks.channels import channel_sum, spread
+from jaxgen.networks.convolution import EnlargingConv, ShrinkingConv
 
 # (kernel, strides, padding, height, width, channels in, channels out)
 CASES: list[tuple[Any, ...]] = [
     ((4, 4), (2, 2), "SAME", 8, 6, 3, 5),
     ((4, 4), (2, 2), "SAME", 8, 6, 70, 70),
     ((3, 3), (1, 1), "SAME", 6, 6, 70, 1),
+    ((3, 3), (1, 1), [(2, 0), (-1, 3)], 7, 6, 40, 33),  # by Winograd's products, an odd number of lines
     ((5, 3), (2, 1), "VALID", 9, 9, 3, 5),
+    ((3, 3), (1, 1), "VALID", 8, 9, 32, 32),
     ((3, 3), (1, 1), "SAME", 7, 6, 3, 70),
     ((2, 2), (3, 3), "SAME", 10, 9, 3, 5),
     ((5, 5), (2, 2), [(2, 1), (0, 3)], 9, 9, 3, 5),
@@ -51,6 +55,48 @@ def test_layers_equal_those_of_flax(ours: Any, flax: Any, case: tuple[Any, ...],
     ((_, y), gradient), ((_, expected), expected_gradient) = run(layer), run(reference)
     np.testing.assert_allclose(y, expected, atol=1e-5)
     chex.assert_trees_all_close(gradient, expected_gradient, atol=1e-4, rtol=1e-5)
+
+
+def means(x: jax.Array) -> jax.Array:
+    """The mean of each 2 x 2 pixels."""
+    return nn.avg_pool(x, (2, 2), (2, 2))
+
+
+def repeated(x: jax.Array) -> jax.Array:
+    """Each pixel four times."""
+    return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+
+
+@pytest.mark.parametrize(
+    ("layer", "slowly"),
+    [
+        (ShrinkingConv, lambda reference, variables, x: means(reference.apply(variables, x))),
+        (EnlargingConv, lambda reference, variables, x: reference.apply(variables, repeated(x))),
+    ],
+)
+def test_a_convolution_and_a_resizing_in_one(layer: type[Conv], slowly: Callable[..., Any], key: jax.Array) -> None:
+    x = jax.random.normal(key, (2, 6, 8, 3))
+    ours, reference = layer(5, (3, 3)), nn.Conv(5, (3, 3))
+    variables = jax.tree.map(lambda leaf: leaf + 0.1, ours.init(key, x))  # with biases
+    chex.assert_trees_all_equal_shapes(variables, reference.init(key, x))
+    values, expected = (
+        jax.value_and_grad(lambda v, x, apply=apply: jnp.sum(jnp.sin(apply(v, x))), (0, 1))(variables, x)
+        for apply in (ours.apply, lambda v, x: slowly(reference, v, x))
+    )
+    np.testing.assert_allclose(np.asarray(ours.apply(variables, x)), slowly(reference, variables, x), atol=1e-5)
+    chex.assert_trees_all_close(values, expected, atol=1e-4, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"has kernel_size \(3, 3\), strides \(1, 1\) and 'SAME', got \(\(3, 3\), \(2"):
+        layer(5, (3, 3), (2, 2))
+
+
+def test_sums_over_places_and_what_they_are_the_transpose_of(key: jax.Array) -> None:
+    x, vector = jax.random.normal(key, (4, 3, 5, 7)), jnp.arange(7.0)
+    np.testing.assert_allclose(channel_sum(x), np.sum(x, (0, 1, 2)), rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(spread(vector, x.shape), np.broadcast_to(vector, x.shape))
+    np.testing.assert_allclose(jax.grad(lambda v: jnp.sum(x * spread(v, x.shape)))(vector), channel_sum(x), rtol=1e-6)
+    np.testing.assert_array_equal(jax.grad(lambda x: vector @ channel_sum(x))(x), spread(vector, x.shape))
+    np.testing.assert_allclose(jax.vmap(channel_sum)(x), np.sum(x, (1, 2)), rtol=1e-5, atol=1e-6)
+    assert channel_sum(x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
 
 
 @pytest.mark.slow

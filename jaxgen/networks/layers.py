@@ -11,6 +11,7 @@ from flax import linen as nn
 
 from jaxgen.intervals import Count, Rate
 from jaxgen.keys import AxisName, example_keys
+from jaxgen.networks.channels import channel_sum, spread
 from jaxgen.networks.conditioning import one_hot
 from jaxgen.networks.network import Network
 
@@ -59,8 +60,8 @@ class _Normalization(nn.Module):
         mean, var = running_mean.value, running_var.value
         x = x.astype(jnp.float32)
         if train:
-            axes = tuple(range(x.ndim - 1))
-            moments = jnp.stack([jnp.mean(x, axes), jnp.mean(jnp.square(x), axes)])
+            count = x.size // x.shape[-1]
+            moments = jnp.stack([channel_sum(x), channel_sum(jnp.square(x))]) / count
             if self.axis_name is not None:
                 moments = jax.lax.pmean(moments, self.axis_name)
             mean, var = moments[0], jnp.maximum(moments[1] - jnp.square(moments[0]), 0.0)
@@ -70,10 +71,9 @@ class _Normalization(nn.Module):
         scale = jax.lax.rsqrt(var + 1e-5)
         if self.affine:
             scale = scale * self.param("scale", nn.initializers.ones, x.shape[-1:], jnp.float32)
-        first = (None,) * (x.ndim - 1)
-        y = (x - mean[first]) * scale[first]
+        y = (x - spread(mean, x.shape)) * spread(scale, x.shape)
         if self.affine:
-            y = y + self.param("bias", nn.initializers.zeros, x.shape[-1:], jnp.float32)[first]
+            y = y + spread(self.param("bias", nn.initializers.zeros, x.shape[-1:], jnp.float32), x.shape)
         return y.astype(self.dtype)
 
 

@@ -13,7 +13,7 @@ from flax import linen as nn
 
 from jaxgen.intervals import Count
 from jaxgen.networks.conditioning import one_hot
-from jaxgen.networks.convolution import Conv
+from jaxgen.networks.convolution import Conv, EnlargingConv, ShrinkingConv
 from jaxgen.networks.dcgan import Judgement, num_halvings
 from jaxgen.networks.layers import BatchNorm
 from jaxgen.networks.mlp import leaky_relu
@@ -43,7 +43,6 @@ class _Block(nn.Module):
     """
 
     features: int
-    resize: Callable[[jax.Array], jax.Array]
     enlarges: bool
     normalization: str | None
     num_classes: int | None
@@ -60,8 +59,8 @@ class _Block(nn.Module):
                 h = norm(h, label, train=train)
             return leaky_relu(h)
 
-        def conv(size: int, name: str, use_bias: bool = True, kernel_init: Any = _HE) -> Conv:
-            return Conv(
+        def conv(size: int, name: str, use_bias: bool = True, kernel_init: Any = _HE, kind: type[Conv] = Conv) -> Conv:
+            return kind(
                 self.features,
                 (size, size),
                 use_bias=use_bias,
@@ -73,12 +72,14 @@ class _Block(nn.Module):
             )
 
         h = activate(x, 0)
-        h = conv(3, "first", use_bias=not batch_norm)(self.resize(h) if self.enlarges else h, train=train)
+        first, second = (EnlargingConv, Conv) if self.enlarges else (Conv, ShrinkingConv)
+        h = conv(3, "first", use_bias=not batch_norm, kind=first)(h, train=train)
         last_init = _ZEROS if self.normalization is None else _HE
-        h = conv(3, "second", kernel_init=last_init)(activate(h, 1), train=train)
-        if x.shape[-1] != self.features:
-            x = conv(1, "shortcut", use_bias=False)(x, train=train)  # pointwise: the same before and after the resizing
-        return self.resize(x) + (h if self.enlarges else self.resize(h))
+        h = conv(3, "second", kernel_init=last_init, kind=second)(activate(h, 1), train=train)
+        x = x if self.enlarges else _shrink(x)
+        if x.shape[-1] != self.features:  # pointwise: the same before and after the resizing
+            x = conv(1, "shortcut", use_bias=False)(x, train=train)
+        return (_enlarge(x) if self.enlarges else x) + h
 
 
 class ResNetGenerator(Network):
@@ -128,7 +129,6 @@ class ResNetGenerator(Network):
             features = self.width * 2 ** min(halvings - 1 - number, 3)
             block = _Block(
                 features,
-                _enlarge,
                 True,
                 self.normalization,
                 self.num_classes,
@@ -190,7 +190,7 @@ class ResNetDiscriminator(Network):
         for number in range(halvings):
             features = self.width * 2 ** min(number + 1, 3)
             block = _Block(
-                features, _shrink, False, self.normalization, None, self.dtype, self.axis_name, name=f"block_{number}"
+                features, False, self.normalization, None, self.dtype, self.axis_name, name=f"block_{number}"
             )
             x = block(x, None, train=train)
         return Judgement(self.num_classes, spectral, self.axis_name, name="output")(leaky_relu(x), label, train=train)
