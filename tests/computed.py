@@ -296,7 +296,7 @@ def _inversion(size: Size) -> Program:
 def _completion(size: Size) -> Program:
     weights, decode = _decoder(size)
     likelihood = losses.gaussian(scale=1.0)
-    options = {"likelihood": likelihood, "num_temperatures": 5, "num_leapfrog": 3}
+    options: dict[str, Any] = {"likelihood": likelihood, "num_temperatures": 5, "num_leapfrog": 3}
 
     def of(weights: Any, images: jax.Array, mask: jax.Array) -> Any:
         batch, decoder = {"image": images}, functools.partial(decode, weights)
