@@ -23,19 +23,12 @@ import jaxlib.version
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxgen-tests-")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
-os.environ["XLA_FLAGS"] = (
-    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
-    " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    " --xla_cpu_parallel_codegen_split_count=1"
-    " --xla_cpu_experimental_ynn_fusion_type=-reduce"  # as the commands do: jaxgen.platform
-)
-if jaxlib.version.__version_info__ < (0, 11):
-    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import jax
 import pytest
 
+from jaxgen.cli.platforms import compile_rightly
 from jaxgen.evaluation import curves
 
 atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
@@ -44,6 +37,22 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--share", type=int, default=1, help="run one of so many parts of the tests, another one each day")
+    parser.addoption("--as-users-run", action="store_true", help="run what compiles as the commands do, and that alone")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before JAX starts, which reads the flags then; what was in XLA_FLAGS counts, and comes first."""
+    if config.getoption("--as-users-run"):
+        compile_rightly()
+        return
+    os.environ["XLA_FLAGS"] = (
+        f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+        " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+        " --xla_cpu_parallel_codegen_split_count=1"
+        " --xla_cpu_experimental_ynn_fusion_type=-reduce"  # as the commands do: jaxgen.platform
+    )
+    if jaxlib.version.__version_info__ < (0, 11):
+        os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
 
 # Said once, for all workers: a day may end while tests are collected.
@@ -59,11 +68,16 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep today's part of the tests: in so many days all have run."""
+    """Keep the tests that are compiled as this process compiles, and today's part of them: in so many days all run."""
     share, today = config.getoption("--share"), part_of_today(config)
-    others = [item for item in items if zlib.crc32(item.nodeid.encode()) % share != today]
-    config.hook.pytest_deselected(items=others)
-    items[:] = [item for item in items if zlib.crc32(item.nodeid.encode()) % share == today]
+    as_users_run = config.getoption("--as-users-run")
+
+    def kept(item: pytest.Item) -> bool:
+        marked = item.get_closest_marker("as_users_run") is not None
+        return marked == as_users_run and zlib.crc32(item.nodeid.encode()) % share == today
+
+    config.hook.pytest_deselected(items=[item for item in items if not kept(item)])
+    items[:] = [item for item in items if kept(item)]
 
 
 @pytest.fixture(autouse=True, scope="module")

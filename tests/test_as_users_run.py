@@ -1,0 +1,322 @@
+"""What users run: every program compiled as the commands compile, against the same operation by operation.
+
+``pytest --as-users-run`` runs these tests alone, in processes with the XLA_FLAGS that `compile_rightly` leaves, and no
+other run has them; flags of one's own count, so that another setting can be tried.
+"""
+
+import os
+import subprocess
+import sys
+import typing
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+import jaxgen
+from jaxgen import augmentation, latents, losses, metrics, networks, platform, schedules
+from tests import computed, models, test_compiler
+
+ROOT = Path(__file__).parents[1]
+STEPS, MEMBERS = 20, 5
+# Activations with a bend behind BatchNorm make another run of what is round-off at first: of 4e-6 after a DCGAN's first
+# step, 7e-2 after twenty.
+STEPS_WITH_BENDS = 5
+# Of one step, and of all: round-off goes through both networks, and momentum adds it up.
+AFTER_ONE, AFTER_ALL = 2e-5, 1e-3
+LATENTS = 20
+IMAGES = (28, 28, 1)
+# Some thousand pieces of memory short of what a process may have; each small program takes one or two.
+MANY_MAPS = 40_000
+
+
+def vae(**fields: Any) -> jaxgen.VAE:
+    """784-500-20, with an activation that has no bend at which round-off decides."""
+    likelihood = fields.get("likelihood", losses.bernoulli)
+    shape = (*IMAGES[:2], likelihood.parameters_per_value)
+    return jaxgen.VAE(
+        **{
+            "encoder": networks.MLPEncoder(LATENTS, hidden=(500,), activation=nn.gelu),
+            "decoder": networks.MLPDecoder(shape, hidden=(500,), activation=nn.gelu),
+            "optimizer": models.sgd(),
+            "latent_dim": LATENTS,
+            **fields,
+        }
+    )
+
+
+def gan(**fields: Any) -> jaxgen.GAN:
+    """Two layers of 256 in each network."""
+    return jaxgen.GAN(
+        **{
+            "generator": networks.MLPGenerator(IMAGES, hidden=(256, 256), activation=nn.gelu),
+            "discriminator": networks.MLPDiscriminator(hidden=(256, 256), activation=nn.gelu),
+            "generator_optimizer": models.sgd(),
+            "discriminator_optimizer": models.sgd(),
+            "latent_dim": LATENTS,
+            **fields,
+        }
+    )
+
+
+def two_layers(**fields: Any) -> jaxgen.VAE:
+    return vae(
+        **{
+            "encoder": (
+                networks.MLPEncoder(LATENTS, hidden=(200,), activation=nn.tanh, covariance="rank_one"),
+                networks.MLPEncoder(10, hidden=(100,), activation=nn.tanh, covariance="rank_one"),
+            ),
+            "decoder": (
+                networks.MLPDecoder(IMAGES, hidden=(200,), activation=nn.tanh),
+                networks.MLPGaussian(LATENTS, hidden=(100,), activation=nn.tanh),
+            ),
+            "latent_dim": (LATENTS, 10),
+            "free_bits": 0.1,
+            "beta": schedules.Linear(0.0, 1.0, 5),
+            **fields,
+        }
+    )
+
+
+ADVERSARIAL = {name: value for name, value in vars(losses).items() if isinstance(value, losses.AdversarialLoss)}
+OBJECTIVES = {name: value for name, value in vars(losses).items() if isinstance(value, losses.Objective)}
+PENALTIES = {
+    "two_sided": (losses.GradientPenalty(),),
+    "one_sided": (losses.GradientPenalty(one_sided=True),),
+    "r1": (losses.R1(),),
+    "r2": (losses.R2(),),
+    "dragan": (losses.DRAGAN(),),
+}
+LIKELIHOODS = {
+    "continuous_bernoulli": losses.continuous_bernoulli,
+    "gaussian": losses.gaussian(scale=0.5),
+    "gaussian_learned_variance": losses.gaussian_learned_variance(logvar_range=(-4.0, 4.0)),
+    "discretized_logistic": losses.discretized_logistic,
+    "discretized_logistic_mixture": losses.discretized_logistic_mixture(5),
+}
+SPECS: dict[str, Callable[[], Any]] = {
+    **{f"gan-{name}": partial(gan, loss=loss) for name, loss in ADVERSARIAL.items()},
+    **{
+        f"gan-{name}": partial(gan, loss=losses.wasserstein, penalties=penalties)
+        for name, penalties in PENALTIES.items()
+    },
+    "gan-clipped": partial(gan, loss=losses.wasserstein, weight_clipping=0.05, discriminator_steps=2),
+    "gan-packed": partial(gan, packing=2, penalties=(losses.R1(),), penalty_every=2, ema_decay=0.9),
+    "gan-augmented": partial(
+        gan, augmentation=augmentation.DiffAugment(), augmentation_probability=0.5, augmentation_target=0.6
+    ),
+    "gan-nnx": lambda: models.nnx_gan(),
+    "gan-maxout": partial(
+        gan,
+        generator=networks.MLPGenerator(IMAGES, hidden=(400, 400), activation=nn.gelu, normalization="batch"),
+        discriminator=networks.MaxoutDiscriminator((200, 200), 5, 0.3, 0.2),
+    ),
+    "gan-dcgan": partial(
+        gan,
+        generator=networks.DCGANGenerator(IMAGES, width=32, num_classes=10),
+        discriminator=networks.DCGANDiscriminator(width=32, num_classes=10, dropout_rate=0.3, minibatch_stddev=True),
+        ema_decay=schedules.EMAWarmup(0.9),
+    ),
+    "gan-infogan": partial(
+        gan,
+        generator=networks.InfoGANGenerator(IMAGES, width=32),
+        discriminator=networks.InfoGANDiscriminator(width=32),
+        loss=losses.least_squares,
+    ),
+    "gan-resnet": partial(
+        gan,
+        generator=networks.ResNetGenerator((16, 16, 3), width=32),
+        discriminator=networks.ResNetDiscriminator(width=32),
+        loss=losses.hinge,
+    ),
+    **{f"vae-{name}": partial(vae, objective=each, num_samples=3) for name, each in OBJECTIVES.items()},
+    **{f"vae-{name}": partial(vae, likelihood=each) for name, each in LIKELIHOODS.items()},
+    "vae-two_layers": two_layers,
+    "vae-two_layers_iwae": partial(two_layers, objective=losses.iwae, num_samples=5, free_bits=None, beta=1.0),
+    "vae-vamp": partial(vae, prior=networks.VampPrior(IMAGES, 50, mean=0.5, std=0.2)),
+    "vae-convolutional": partial(
+        vae,
+        encoder=networks.ConvEncoder(LATENTS, width=32, num_classes=10),
+        decoder=networks.ConvDecoder(IMAGES, width=32, num_classes=10),
+    ),
+}
+CASES = [
+    pytest.param(name, size, id=f"{name}-{size}")
+    for name in computed.PROGRAMS
+    for size in (computed.SIZES if name.startswith("losses.") else ("usual",))
+]
+
+
+@pytest.fixture(autouse=True)
+def _forget_many_programs() -> Iterator[None]:
+    """A process may map only so many pieces of memory, and operation by operation there are thousands of programs."""
+    yield
+    with Path("/proc/self/maps").open() as maps:
+        if sum(1 for _ in maps) > MANY_MAPS:
+            jax.clear_caches()
+
+
+@pytest.mark.as_users_run
+@pytest.mark.parametrize(("name", "size"), CASES)
+def test_a_function_is_compiled_rightly(name: str, size: str) -> None:
+    error, where = computed.error_of(computed.PROGRAMS[name](computed.SIZES[size]))
+    assert error <= computed.TOLERANCE, where
+
+
+def shape_of(spec: Any) -> tuple[int, ...]:
+    network = spec.generator if isinstance(spec, jaxgen.GAN) else spec.decoder
+    return getattr(network, "image_shape", IMAGES if isinstance(spec, jaxgen.VAE) else models.IMAGE_SHAPE)
+
+
+def batches(spec: Any) -> dict[str, jax.Array]:
+    """For each step, a batch of 64 for the fully connected, of 16 for the others, whose steps are fewer."""
+    shape = shape_of(spec)
+    shape = (*shape[:2], 1) if isinstance(spec, jaxgen.VAE) else shape
+    convolutional = hasattr(spec.generator if isinstance(spec, jaxgen.GAN) else spec.decoder, "width")
+    steps, num = (STEPS_WITH_BENDS, 16) if convolutional else (STEPS, 64)
+    drawn = np.random.default_rng(0)
+    return {
+        "image": jnp.asarray(drawn.integers(0, 256, (steps, num, *shape), dtype=np.uint8)),
+        "label": jnp.asarray(drawn.integers(0, 10, (steps, num))),
+    }
+
+
+def at(tree: Any, t: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[t], tree)
+
+
+def stacked(trees: list[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def begin(spec: Any, key: jax.Array, batch: Any) -> Any:
+    init = jaxgen.gan_init if isinstance(spec, jaxgen.GAN) else jaxgen.vae_init
+    state = init(spec, key, batch)
+    return state._replace(**{name: computed.spread(getattr(state, name)) for name in state._fields if "params" in name})
+
+
+def compared(found: tuple[Any, Any], expected: tuple[Any, Any]) -> tuple[float, str]:
+    """The worst of (state, metrics): a state's fields are groups of their own."""
+    parts = [{**state._asdict(), "value": numbers} for state, numbers in (found, expected)]
+    return computed.worst(computed.errors(*parts))
+
+
+def step_errors(spec: Any, key: jax.Array) -> dict[str, tuple[float, str]]:
+    """The worst of each way to compile a step, against the steps that a run makes operation by operation.
+
+    Once; five members under vmap, which are the run at five of its steps; and all steps as a scan.
+    """
+    step = partial(models.step(spec), spec)
+    given = batches(spec)
+    steps = len(given["label"])
+    states, numbers = [begin(spec, key, at(given, 0))], []
+    with jax.disable_jit():
+        for t in range(steps):
+            state, found = step(states[-1], at(given, t), key)
+            states.append(state)
+            numbers.append(found)
+    one = jax.jit(step)(states[0], at(given, 0), key)
+    times = list(range(0, steps, steps // MEMBERS))
+    members = jax.jit(jax.vmap(step))(
+        stacked([states[t] for t in times]), stacked([at(given, t) for t in times]), stacked([key] * MEMBERS)
+    )
+    scanned = jax.jit(lambda state: jax.lax.scan(lambda state, batch: step(state, batch, key), state, given))(states[0])
+    return {
+        "one": compared(one, (states[1], numbers[0])),
+        "vmap": compared(members, (stacked([states[t + 1] for t in times]), stacked([numbers[t] for t in times]))),
+        "scan": compared(scanned, (states[-1], stacked(numbers))),
+    }
+
+
+@pytest.mark.as_users_run
+@pytest.mark.parametrize("name", SPECS)
+def test_a_step_is_compiled_rightly(name: str, key: jax.Array) -> None:
+    found = step_errors(SPECS[name](), key)
+    assert found["one"][0] <= AFTER_ONE, found
+    assert found["vmap"][0] <= AFTER_ONE, found
+    assert found["scan"][0] <= AFTER_ALL, found
+
+
+def public(module: ModuleType) -> set[str]:
+    """What a module offers: by its ``__all__``, or what it defines itself."""
+    own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
+    names = getattr(module, "__all__", [name for name in own if not name.startswith("_")])
+    return {f"{module.__name__.rpartition('.')[2]}.{name}" for name in names}
+
+
+def test_every_public_function_is_in_the_table() -> None:
+    offered = set[str]().union(*map(public, (losses, metrics, networks, latents, augmentation)))
+    listed = {name for name in computed.PROGRAMS if not name.startswith("platform.")}
+    assert set(computed.SAME_AS.values()) <= listed
+    assert offered == listed | computed.NOTHING_COMPUTED | set(computed.SAME_AS)
+    assert not listed & computed.NOTHING_COMPUTED
+
+
+def test_a_step_is_taken_with_every_loss_penalty_objective_likelihood_and_network() -> None:
+    """Losses and objectives are so by how `SPECS` is made."""
+    used = [value for make in SPECS.values() for value in vars(make()).values()]
+    types = {type(part) for value in used for part in (value if isinstance(value, tuple) else (value,))}
+    parts = ("Generator", "Discriminator", "Encoder", "Decoder", "Gaussian", "Prior")
+    made = {getattr(networks, name) for name in networks.__all__ if name.endswith(parts)}
+    assert {*made, networks.FromNNX, *typing.get_args(losses.Penalty), *typing.get_args(losses.Likelihood)} <= types
+
+
+def planted() -> float:
+    """A share that a compiled program gets wrong, and no other."""
+    return 0.0 if jax.config.jax_disable_jit else 1e-3  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("wrong", ["one value", "gradient"])
+def test_a_function_that_is_compiled_wrongly_is_found(wrong: str) -> None:
+    def squares(x: jax.Array) -> jax.Array:
+        sums = jnp.sum(jnp.square(x), axis=-1)
+        if wrong == "one value":
+            return sums.at[3].multiply(1.0 + planted())
+        return sums + planted() * jnp.sum(x - jax.lax.stop_gradient(x), axis=-1)
+
+    program = computed.Program(squares, (computed.normal(64, 50),), gradient=wrong == "gradient")
+    error, where = computed.error_of(program)
+    assert error > 2.0 * computed.TOLERANCE
+    assert where == ("gradient[0]" if wrong == "gradient" else "value")
+
+
+def _wrong_generator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
+    return (1.0 + planted()) * losses.non_saturating_generator_loss(real_logits, fake_logits)
+
+
+@pytest.mark.slow
+def test_a_step_that_is_compiled_wrongly_is_found(key: jax.Array) -> None:
+    def found(generator_loss: Callable[..., jax.Array]) -> dict[str, tuple[float, str]]:
+        loss = losses.AdversarialLoss(generator_loss, losses.binary_discriminator_loss)
+        return step_errors(models.gan(loss=loss), key)
+
+    right, wrong = found(losses.non_saturating_generator_loss), found(_wrong_generator_loss)
+    assert max(right["one"], right["vmap"])[0] <= AFTER_ONE
+    assert right["scan"][0] <= AFTER_ALL
+    assert min(wrong["one"], wrong["vmap"])[0] > 10.0 * AFTER_ONE
+    assert wrong["one"][1].startswith("generator_optimizer_state")
+
+
+@pytest.mark.slow
+def test_what_this_jaxlib_compiles_wrongly_is_found() -> None:
+    """With YNNPACK's sums, as where nobody has set what the commands set."""
+    environment = {**os.environ, "XLA_FLAGS": f"{platform.RIGHT.partition('=')[0]}=+reduce"}
+    arguments = ["--as-users-run", "-k", "platform", "-n", "0", "-q", "-p", "no:cacheprovider", __file__]
+    command = [sys.executable, "-m", "pytest", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    wrong = test_compiler.WRONG[test_compiler.VERSION]
+    failed = [
+        name
+        for name in platform.CANARIES
+        if f"FAILED tests/{Path(__file__).name}::test_a_function_is_compiled_rightly[platform.{name}-usual]"
+        in done.stdout
+    ]
+    assert failed == wrong, done.stdout
+    assert done.returncode == (1 if wrong else 0)
