@@ -268,7 +268,8 @@ def _decoder(size: Size) -> tuple[Any, Callable[..., jax.Array]]:
 def _annealing(function: Callable[..., Any], size: Size, *, given: bool = False) -> Program:
     """A few temperatures: of many, a trajectory accepted here and not there makes two chains of one.
 
-    Of some nats: a weight is off by as much of itself as its logarithm is off, which for a thousand nats is 1e-4.
+    A standard error is a difference of the chains' weights: it is off by what their logarithms are off, in nats, and is
+    compared on their scale.
     """
     weights, decode = _decoder(size)
     num = 4
@@ -278,7 +279,10 @@ def _annealing(function: Callable[..., Any], size: Size, *, given: bool = False)
         def log_likelihood(z: jax.Array, x: jax.Array) -> jax.Array:
             return -0.125 * jnp.sum(jnp.square(x - decode(weights, z)), axis=(1, 2, 3))
 
-        return function(log_likelihood, images, z if given else size.latent_dim, key(), **options)
+        found = function(log_likelihood, images, z if given else size.latent_dim, key(), **options)
+        if not isinstance(found, metrics.AnnealedEstimate):
+            return found
+        return found._replace(standard_error=found.log_likelihood - found.standard_error)
 
     return Program(of, (weights, _images(size)[:num], normal(num, size.latent_dim)), gradient=False)
 

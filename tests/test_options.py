@@ -8,6 +8,7 @@ from typing import Any, Literal
 import pytest
 
 import jaxgen
+from jaxgen import platform
 from jaxgen.cli import train
 from jaxgen.cli.options import TOPICS, UsageError, documentation, flag
 from jaxgen.cli.parsing import FAMILIES, describe, parse
@@ -46,8 +47,9 @@ def shown(options: Any) -> Any:
 
 
 @pytest.mark.parametrize(("family", "architecture"), ARCHITECTURES)
-def test_no_option_is_ever_ignored(family: str, architecture: str) -> None:
+def test_no_option_is_ever_ignored(family: str, architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each option alone: the model differs, or the option is refused, or it is one that the run or the data read."""
+    monkeypatch.setattr(platform, "computed_dtype", lambda wanted: "bfloat16")  # as on an accelerator
     begin = [family, "--architecture", architecture]
     usual: Any = parse(begin)
     hints, plain = typing.get_type_hints(type(usual)), shown(usual)

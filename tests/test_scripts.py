@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from experiments import configs
-from jaxgen import data
+from jaxgen import data, platform
 from jaxgen.cli import parsing as options
 from jaxgen.cli import plot, runs, sample, train
 from jaxgen.evaluation.curves import read_log
@@ -394,3 +394,29 @@ def test_bad_samples_get_one_clear_line(
     assert sample.main(arguments) == 1
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_compute_type_that_is_slower_here_is_not_taken(npz: str, tmp_path: Path, capsys: Any) -> None:
+    arguments = [*TINY["vae"], "--dataset", npz, "--steps", "2", "--workdir"]
+    for wanted in ("bfloat16", "auto"):
+        assert train.main([*arguments, str(tmp_path / wanted), "--dtype", wanted]) == 0
+        assert ("so float32 is computed" in capsys.readouterr().out) == (wanted == "bfloat16")
+        config = json.loads((tmp_path / wanted / "config.json").read_text())
+        assert config["settings"]["options"]["dtype"] == "float32"
+        assert '"dtype": "bfloat16"' not in json.dumps(config)
+        for again in ("bfloat16", "auto", "float32"):  # as a scheduler starts it again
+            more = ["--requeue", "--dtype", again]
+            assert train.main([*arguments, str(tmp_path / wanted), *more]) == 0, again
+    # A run that computes in bfloat16, from an accelerator or from before, goes on so.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(platform, "computed_dtype", lambda wanted: "bfloat16")
+        assert train.main([*arguments, str(tmp_path / "run"), "--dtype", "auto"]) == 0
+    assert '"dtype": "bfloat16"' in (tmp_path / "run" / "config.json").read_text()
+    for more in ([], ["--dtype", "bfloat16"], ["--dtype", "auto"]):
+        assert train.main([*arguments, str(tmp_path / "run"), "--resume", "--steps", "4", *more]) == 0
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as refused:
+        train.main([*arguments, str(tmp_path / "float16"), "--dtype", "float16"])
+    assert refused.value.code == 2
+    assert "invalid choice 'float16' for argument '--dtype'" in capsys.readouterr().err
+    assert not (tmp_path / "float16").exists()

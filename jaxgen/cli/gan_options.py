@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal
 
 import jaxgen  # whose parts are imported when a model is built: a command line is read before anything slow is
-from jaxgen.cli.options import Activation, DType, Options, classes, option
+from jaxgen.cli.options import Activation, DType, Options, classes, network_dtype, option
 from jaxgen.intervals import FLOAT32_MAX, Count, CountOrNone, Interval, NotNegative, Positive, Rate
 
 Architecture = Literal["mlp", "maxout", "dcgan", "infogan", "resnet"]
@@ -50,7 +50,8 @@ class GANOptions(Options):
     augmentation: Literal["none", "diffaugment", "adaptive"] = option("none")
     """Augment what the discriminator sees."""
     dtype: DType = option("float32")
-    """Compute type of the networks; parameters stay float32."""
+    """Compute type of the networks; parameters stay float32. auto: bfloat16 where its products are faster, else
+    float32; bfloat16, too, computes in float32 where they are not."""
     loss: Literal[
         "minimax", "non_saturating", "least_squares", "wasserstein", "hinge", "relativistic", "relativistic_average"
     ] = option("non_saturating", "optimisation")
@@ -129,7 +130,7 @@ class GANOptions(Options):
     def spec(
         self, image_shape: tuple[int, ...], num_classes: int | None = None, unbounded: bool = False
     ) -> "jaxgen.GAN":
-        common = {"num_classes": classes(self.conditional, num_classes), "dtype": self.dtype}
+        common = {"num_classes": classes(self.conditional, num_classes), "dtype": network_dtype(self.dtype)}
         generator, discriminator = self.networks(image_shape, common)
         if self.augmentation != "none" and len(image_shape) != 3:
             raise ValueError(f"--augmentation is for images, this data set has examples of shape {list(image_shape)}")

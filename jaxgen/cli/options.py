@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from jaxgen.training.session import Cadence
 
 Activation = Literal["elu", "gelu", "glu", "leaky_relu", "relu", "silu", "softplus", "tanh"]
-DType = Literal["float32", "bfloat16"]
+DType = Literal["auto", "float32", "bfloat16"]
 Topic = Literal["basics", "data", "model", "optimisation", "training", "checkpoints", "devices"]
 PATHS = ("dataset", "data_dir", "manual_dir", "extractor")  # which may name a place from the current directory
 TOPICS: tuple[Topic, ...] = ("basics", "data", "model", "optimisation", "training", "checkpoints", "devices")
@@ -320,6 +320,15 @@ def documentation(kind: Any) -> dict[str, str]:
             if isinstance(line, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(line.target, ast.Name):
                 found[line.target.id] = " ".join(ast.literal_eval(below.value).split())
     return found
+
+
+def network_dtype(wanted: str) -> str:
+    """The networks' compute type of a ``--dtype``."""
+    if wanted != "auto":
+        return wanted
+    from jaxgen import platform  # slow to import
+
+    return platform.computed_dtype(wanted)
 
 
 def classes(conditional: bool, num_classes: int | None) -> int | None:

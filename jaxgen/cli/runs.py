@@ -1,5 +1,6 @@
 """How a run begins and goes on: its identity, its directory, its first state; and its whole way, of `jaxgen train`."""
 
+import dataclasses
 import os
 import shutil
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen import data
+from jaxgen import data, platform
 from jaxgen.cli.next_commands import saying_how_to_go_on
 from jaxgen.cli.options import Options, check_data, check_encoding, nothing_to_resume
 from jaxgen.data.standardization import of_plain
@@ -137,6 +138,7 @@ def train(options: Options) -> Path:
     mesh = processes.build_mesh(options.mesh)
     with ExitStack() as held:
         run, unbegun = find(options, held)
+        options = with_dtype(options, None if run is None else run.config["settings"]["options"].get("dtype"))
         known = None if run is None else of_plain(run.config["identity"]["data"].get("standardized"))
         loaded = load_data(options.data_choice(), options.batch_size, mesh, known)
         spec: Any = options.spec(loaded.example["image"].shape[1:], loaded.num_classes, loaded.unbounded)
@@ -204,6 +206,16 @@ def train(options: Options) -> Path:
         if rows is not None and loaded.class_names is not None:
             say(f"classes of samples, row by row: {', '.join(loaded.class_names[row] for row in rows[::COLUMNS])}")
     return run.directory
+
+
+def with_dtype(options: Any, begun: str | None) -> Any:
+    """The options with the compute type that they mean here; a run goes on with that which it was begun with."""
+    wanted, meant = options.dtype, platform.computed_dtype(options.dtype)
+    if begun is not None and (wanted == "auto" or begun in (wanted, meant)):
+        meant = begun
+    elif wanted == "bfloat16" and meant == "float32" and processes.is_primary():
+        print("--dtype bfloat16: products of bfloat16 are slower than those of float32 here, so float32 is computed")
+    return dataclasses.replace(options, dtype=meant)
 
 
 def find(options: Options, held: ExitStack) -> tuple[Run | None, Run | None]:

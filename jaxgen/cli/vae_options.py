@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import jaxgen  # whose parts are imported when a model is built: a command line is read before anything slow is
 from jaxgen import intervals
-from jaxgen.cli.options import Activation, DType, Options, classes, option
+from jaxgen.cli.options import Activation, DType, Options, classes, network_dtype, option
 from jaxgen.intervals import Count, CountOrNone, Finite, Interval, NotNegative, Positive, Rate
 
 Epsilon = Annotated[float, Interval(0.0, 1.0, "(]")]
@@ -63,7 +63,8 @@ class VAEOptions(Options):
     )
     """Components of the mixture of discretised logistics."""
     dtype: DType = option("float32")
-    """Compute type of the networks; parameters stay float32."""
+    """Compute type of the networks; parameters stay float32. auto: bfloat16 where its products are faster, else
+    float32; bfloat16, too, computes in float32 where they are not."""
     objective: Literal["elbo", "sampled_elbo", "iwae", "stl", "dreg"] = option("elbo", "optimisation")
     """What is maximised; iwae and dreg want --num-samples above 1."""
     beta: NotNegative = option(1.0, "optimisation")
@@ -105,7 +106,7 @@ class VAEOptions(Options):
             )
         likelihood = _LIKELIHOODS.get(self.likelihood, lambda options: getattr(jaxgen.losses, options.likelihood))(self)
         shape = (*image_shape[:-1], image_shape[-1] * likelihood.parameters_per_value)
-        common = {"num_classes": classes(self.conditional, num_classes), "dtype": self.dtype}
+        common = {"num_classes": classes(self.conditional, num_classes), "dtype": network_dtype(self.dtype)}
         # What bounds a Gaussian's mean; the other likelihoods take logits.
         bounds_mean = self.likelihood == "gaussian" and not unbounded
         output = jaxgen.plain.from_plain({"named": "sigmoid"}) if bounds_mean else None

@@ -1,5 +1,6 @@
 """The way of a sweep: one program trains all members, each of which has a run directory."""
 
+import dataclasses
 import json
 import time
 from collections.abc import Sequence
@@ -33,9 +34,11 @@ from jaxgen.training.stopping import StopRequest
 def sweep(plan: Plan) -> Path:
     """Train as the plan says; returns the sweep's directory."""
     plan.check()
-    options = plan.options
     with ExitStack() as held:
-        run, unbegun = runs.find(options, held)
+        run, unbegun = runs.find(plan.options, held)
+        begun = None if run is None else run.config["settings"]["options"].get("dtype")
+        plan = dataclasses.replace(plan, options=runs.with_dtype(plan.options, begun))
+        options = plan.options
         known = None if run is None else of_plain(run.config["identity"]["data"].get("standardized"))
         loaded = load_data(options.data_choice(), options.batch_size, standardized=known)
         members = plan.members(loaded.example["image"].shape[1:], loaded.num_classes, loaded.unbounded)
