@@ -107,8 +107,9 @@ def errors(found: dict[str, Any], expected: dict[str, Any]) -> dict[str, float]:
         assert len(named) == len(others)
         right = [np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf) for _, leaf in named]
         floats = [np.ravel(leaf).astype(np.float64) for leaf in right if leaf.dtype.kind == "f"]
-        every = np.concatenate(floats) if floats else np.zeros(1)
-        floor = 0.0 if group == "value" else float(np.sqrt(np.mean(np.square(every[np.isfinite(every)]))))
+        every = np.concatenate([np.zeros(0), *floats])
+        squares = np.square(every[np.isfinite(every)])
+        floor = 0.0 if group == "value" or not squares.size else float(np.sqrt(np.mean(squares)))
         for (path, _), ours, other in zip(named, right, others, strict=True):
             theirs = np.asarray(jax.random.key_data(other) if is_key(other) else other)
             found_errors[f"{group}{jax.tree_util.keystr(path)}"] = _error(theirs, ours, floor)
