@@ -1,4 +1,5 @@
-"""Whether the compiler that a process runs is right: programs that some version of it is known to compile wrongly.
+"""What the platform of a process does rightly and fast: the type to compute in, and the programs that some version of
+the compiler is known to compile wrongly.
 
 On a CPU, jaxlib 0.10.2 to 0.12.0 hands sums of products to the library YNNPACK, and some of them are then wrong by any
 amount without a word, or end the process. XLA itself sums rightly: `RIGHT` in ``XLA_FLAGS`` before JAX starts, which

@@ -138,7 +138,7 @@ def train(options: Options) -> Path:
     mesh = processes.build_mesh(options.mesh)
     with ExitStack() as held:
         run, unbegun = find(options, held)
-        options = with_dtype(options, None if run is None else run.config["settings"]["options"].get("dtype"))
+        options = with_dtype(options, run)
         known = None if run is None else of_plain(run.config["identity"]["data"].get("standardized"))
         loaded = load_data(options.data_choice(), options.batch_size, mesh, known)
         spec: Any = options.spec(loaded.example["image"].shape[1:], loaded.num_classes, loaded.unbounded)
@@ -208,8 +208,9 @@ def train(options: Options) -> Path:
     return run.directory
 
 
-def with_dtype(options: Any, begun: str | None) -> Any:
+def with_dtype(options: Any, run: Run | None) -> Any:
     """The options with the compute type that they mean here; a run goes on with that which it was begun with."""
+    begun = None if run is None else run.config["settings"].get("options", {}).get("dtype")
     wanted, meant = options.dtype, platform.computed_dtype(options.dtype)
     if begun is not None and (wanted == "auto" or begun in (wanted, meant)):
         meant = begun

@@ -124,15 +124,12 @@ def _along_both(function: Callable[[list[Any]], list[Any]], table: list[list[Any
 def _conv_by_winograd(x: jax.Array, kernel: jax.Array, h: _Side, w: _Side) -> jax.Array:
     """Winograd's F(2 x 2, 3 x 3): A^T ((G k G^T) (B^T d B)) A for each four pixels of d that make two, down and right.
 
-    Written by sums of slices, so that what autodiff makes of it is as fast. Without the barriers, XLA makes the sums
-    of neighbouring layers anew for each of the products that they are read by.
+    Written by sums of slices, so that what autodiff makes of it is as fast. Without the barriers around it, XLA makes
+    what its neighbours compute anew for each of the sixteen tiles.
     """
     inputs, outputs = kernel.shape[2:]
     rows, columns = (side.coarse + side.coarse % 2 for side in (h, w))
-    x = _pad(
-        x,
-        *((side.low, even + 2 - side.fine - side.low) for side, even in ((h, rows), (w, columns))),
-    )
+    x = _pad(x, *((side.low, even + 2 - side.fine - side.low) for side, even in ((h, rows), (w, columns))))
     planes = [_pairs(lines, 2) for lines in _pairs(x, 1)]
     tiles = [
         [planes[i % 2][j % 2][:, i // 2 : (i + rows) // 2, j // 2 : (j + columns) // 2] for j in range(4)]

@@ -36,8 +36,7 @@ def sweep(plan: Plan) -> Path:
     plan.check()
     with ExitStack() as held:
         run, unbegun = runs.find(plan.options, held)
-        begun = None if run is None else run.config["settings"]["options"].get("dtype")
-        plan = dataclasses.replace(plan, options=runs.with_dtype(plan.options, begun))
+        plan = dataclasses.replace(plan, options=runs.with_dtype(plan.options, run))
         options = plan.options
         known = None if run is None else of_plain(run.config["identity"]["data"].get("standardized"))
         loaded = load_data(options.data_choice(), options.batch_size, standardized=known)
