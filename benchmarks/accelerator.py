@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import commit
+from benchmarks.report import stored
 from benchmarks.run import probe
 from benchmarks.workers import ROOT, environment_of
 from jaxgen.training.files import check_place, write_text
@@ -216,20 +217,8 @@ def execute(part: Part, log: Path, seconds: float) -> tuple[int | None, str]:
 
 
 def read(path: Path) -> Log:
-    """The log of earlier calls; an empty one where there were none.
-
-    Raises:
-      ValueError: it is of another format.
-    """
-    if not path.is_file():
-        return {"format": FORMAT, "calls": [], "parts": {}}
-    try:
-        log = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {error}: remove it, or give another --out") from error
-    if not isinstance(log, dict) or log.get("format") != FORMAT:
-        raise ValueError(f"{path} is no log of format {FORMAT}: remove it, or give another --out")
-    return log
+    """The log of earlier calls; an empty one where there were none."""
+    return stored(path, {"format": FORMAT, "calls": [], "parts": {}})
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

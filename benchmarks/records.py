@@ -29,6 +29,7 @@ import numpy as np
 
 import jaxgen
 from benchmarks.machine import commit
+from benchmarks.report import stored
 from benchmarks.workers import cold_environment
 from jaxgen import data, metrics
 from jaxgen.cli.exit_status import exit_status
@@ -285,20 +286,8 @@ def page(board: Board) -> str:
 
 
 def read(path: Path) -> Board:
-    """The board's numbers; an empty board where there are none.
-
-    Raises:
-      UsageError: they are of another format.
-    """
-    if not path.is_file():
-        return {"format": FORMAT, "machines": {}}
-    try:
-        board = json.loads(path.read_text())
-    except ValueError as error:
-        raise UsageError(f"{path} is no JSON: {error}: put it back as it was, or remove it") from error
-    if not isinstance(board, dict) or board.get("format") != FORMAT:
-        raise UsageError(f"{path} is not a board of format {FORMAT}: put it back as it was, or remove it")
-    return board
+    """The board's numbers; an empty board where there are none."""
+    return stored(path, {"format": FORMAT, "machines": {}})
 
 
 def write(board: Board, numbers: Path) -> Path:

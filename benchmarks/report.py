@@ -1,10 +1,32 @@
 """Numbers of a run as plain data: statistics, tables, and the comparison with an earlier run."""
 
+import json
 import statistics
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxgen.cli.options import UsageError
+
 SLOWER = 1.10  # by how much a candidate may be slower than in an earlier run
+
+
+def stored(path: Path, empty: dict[str, Any]) -> dict[str, Any]:
+    """The numbers of a file; ``empty``, which has their format, where there is none.
+
+    Raises:
+      UsageError: they are of another format.
+    """
+    if not path.is_file():
+        return empty
+    remedy = "put it back as it was, or remove it"
+    try:
+        numbers = json.loads(path.read_text())
+    except ValueError as error:
+        raise UsageError(f"{path} is no JSON: {error}: {remedy}") from error
+    if not isinstance(numbers, dict) or numbers.get("format") != empty["format"]:
+        raise UsageError(f"{path} has no numbers of format {empty['format']}: {remedy}")
+    return numbers
 
 
 class Spread(NamedTuple):

@@ -206,7 +206,7 @@ def test_the_next_call_goes_on(tmp_path: Path) -> None:
     assert not call(tmp_path, chip="another chip")[0].is_done("good")
     assert not accelerator.Call(tmp_path, MACHINE, time.monotonic(), print, quick=True).is_done("good")
     (tmp_path / "accelerator.json").write_text('{"format": 2}')
-    with pytest.raises(ValueError, match="no log of format 1: remove it, or give another --out"):
+    with pytest.raises(ValueError, match="no numbers of format 1: put it back as it was, or remove it"):
         call(tmp_path)
 
 
