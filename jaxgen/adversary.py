@@ -72,6 +72,14 @@ class AdversaryState(Protocol):
 
 State = TypeVar("State", bound=AdversaryState)
 
+LOGIT_AVERAGES = {"real_logit": "real_logit_average", "fake_logit": "fake_logit_average"}  # in hyperparams, of LeCam's
+LOGIT_MEMORY = 0.999  # share of them that an update keeps
+
+
+def _lecam_weight(gan: Adversary) -> float | Schedule | None:
+    """The field of a spec that has LeCam's penalty."""
+    return getattr(gan, "lecam_weight", None)
+
 
 def as_float32(tree: Any) -> Any:
     """The tree of arrays in float32."""
@@ -236,7 +244,7 @@ def discriminator_loss(
     Returns:
       (loss [], (metrics, the discriminator's mutable collections after both passes)). The metrics are float32
       []: ``discriminator_loss`` (with the penalties), ``generator_loss``, ``real_logit``, ``fake_logit``; ``penalty``
-      (unweighted) where there is one; ``real_sign``, E[sign D(x)], where an augmentation is adapted.
+      (unweighted) where there is one, and ``lecam``; ``real_sign``, E[sign D(x)], where an augmentation is adapted.
 
     References:
       Goodfellow et al. 2014, equation 1 and algorithm 1.
@@ -255,6 +263,10 @@ def discriminator_loss(
     if gan.penalties:
         metrics["penalty"] = judge.penalty(real, fake, key)
         loss = loss + state.hyperparams["penalty_weight"] * metrics["penalty"]
+    if _lecam_weight(gan) is not None:
+        averages = [state.hyperparams[name] for name in LOGIT_AVERAGES.values()]
+        metrics["lecam"] = jnp.mean(losses.lecam_penalty(real_logits.reshape(-1), fake_logits.reshape(-1), *averages))
+        loss = loss + state.hyperparams["lecam_weight"] * metrics["lecam"]
     if gan.augmentation_target is not None:
         metrics["real_sign"] = jnp.mean(jnp.sign(real_logits))
     return loss, (as_float32({"discriminator_loss": loss, **metrics}), collections)
@@ -312,6 +324,12 @@ def discriminator_update(
         discriminator_collections=collections,
         discriminator_optimizer_state=optimizer_state,
     )
+    if _lecam_weight(gan) is not None:
+        latest = {
+            average: LOGIT_MEMORY * state.hyperparams[average] + (1.0 - LOGIT_MEMORY) * metrics[logit]
+            for logit, average in LOGIT_AVERAGES.items()
+        }
+        state = state._replace(hyperparams={**state.hyperparams, **latest})
     return state, metrics
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jaxgen import losses
 from jaxgen.gan import GAN
+from jaxgen.tokenizer import LARGEST_WEIGHT, Tokenizer
 from jaxgen.vae import VAE
 
 SATURATION = 0.02  # of an undecided discriminator's loss
@@ -36,7 +37,7 @@ def _share_left(loss: losses.PairLoss, real_logit: float, fake_logit: float) -> 
     return at(real_logit, fake_logit) / undecided if undecided > 0.0 else None
 
 
-def saturation(gan: GAN, row: Mapping[str, float]) -> float | None:
+def saturation(gan: GAN | Tokenizer, row: Mapping[str, float]) -> float | None:
     """What is left of an undecided discriminator's loss at the mean logits: 1 at equilibrium, 0 when it has won.
 
     loss(real_logit, fake_logit) / min_c loss(c, c),  the logits those of a row of means of the training metrics
@@ -190,5 +191,56 @@ def vae_warnings(vae: VAE, _: Mapping[str, float], measured: Mapping[str, float]
         warnings.append(
             f"the samples are copies of each other: sample_diversity is {diversity:.2g} (below {VAE_DIVERSITY:g}; test "
             f"images have 1), so the decoder makes nothing of the latents; {_vae_remedies(vae)}"
+        )
+    return warnings
+
+
+CODES_USED = 0.5  # share of all codes
+YOUNG = 500  # step before which a codebook is not judged
+
+
+def _codebook_remedies(spec: Tokenizer) -> str:
+    """What brings codes to life, of what the bottleneck has not got yet."""
+    kind = spec.bottleneck
+    return _try(
+        "--codebook average" if getattr(kind, "decay", 0.0) is None else None,
+        "--restart-below 1" if getattr(kind, "restart_below", 0.0) is None else None,
+        "a smaller --codebook-size" if hasattr(kind, "codebook_size") else "fewer --levels or --bits",
+        "--bottleneck fsq" if type(kind).__name__ != "FSQBottleneck" else None,
+    )
+
+
+def tokenizer_warnings(
+    spec: Tokenizer, row: Mapping[str, float], measured: Mapping[str, float], step: int | None
+) -> list[str]:
+    """What goes wrong with a tokenizer, see `jaxgen.families.Family`: a sentence each, with remedies."""
+    warnings = []
+    used = measured.get("test_codes_used")
+    if used is not None and used < CODES_USED and (step is None or step >= YOUNG):
+        warnings.append(
+            f"most codes are dead: {used:.0%} of {spec.bottleneck.num_codes} occur in the test images (below "
+            f"{CODES_USED:.0%}), so an image says less than its {spec.bottleneck.num_codes} codes could; "
+            f"{_codebook_remedies(spec)}"
+        )
+    active = measured.get("test_active_channels")
+    channels = spec.latent_shape[2]
+    if active is not None and active < channels and (step is None or step >= YOUNG):
+        warnings.append(
+            f"only {active:.0f} of {channels} latent channels vary from image to image, the others say nothing; try a "
+            "lower --kl-weight or fewer --channels"
+        )
+    plays = spec.discriminator is not None and step is not None and step > spec.adversarial_start + FIRST_OF_GAN
+    left = saturation(spec, row) if plays else None
+    if left is not None and left < SATURATION:
+        warnings.append(
+            f"the discriminator has won: at its mean logits, {row['real_logit']:.3g} for images and "
+            f"{row['fake_logit']:.3g} for reconstructions, {left:.2g} of an undecided one's loss is left (below "
+            f"{SATURATION:g}); {_try('--penalty r1', '--lecam-weight 0.001', 'a lower --discriminator-learning-rate')}"
+        )
+    factor = row.get("adaptive_weight")
+    if plays and factor is not None and factor >= 0.9 * LARGEST_WEIGHT:
+        warnings.append(
+            f"the adaptive weight is at its bound, {factor:.3g}: the discriminator says nothing to the decoder's last "
+            "layer; try a later --adversarial-start, --loss non_saturating or --no-adaptive-weight"
         )
     return warnings

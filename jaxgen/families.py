@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +12,23 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen import modules
-from jaxgen.collapse import gan_warnings, vae_warnings
+from jaxgen.collapse import gan_warnings, tokenizer_warnings, vae_warnings
 from jaxgen.gan import GAN, GANState, gan_generate, gan_init, gan_sample, gan_step
 from jaxgen.keys import named_key, numbered_keys
+from jaxgen.tokenizer import (
+    Tokenizer,
+    TokenizerState,
+    check_no_prior,
+    tokenizer_decode,
+    tokenizer_encode,
+    tokenizer_evaluate,
+    tokenizer_init,
+    tokenizer_made,
+    tokenizer_reconstruct,
+    tokenizer_settle,
+    tokenizer_step,
+    tokenizer_watch,
+)
 from jaxgen.vae import (
     VAE,
     VAEState,
@@ -84,7 +99,11 @@ class Family:
       posteriors: (spec, state, batch) -> (mean [B, D_l], logvar [B, D_l], ...) of each stochastic layer.
       to_encode: (spec, state) -> the state with nothing in it that encoding does not need.
       reconstruct: (spec, state, batch, key []) -> images [B, ...].
-      evaluate: (spec, state, batch, key []) -> numbers [B] by name, ``elbo`` among them, by which the best is chosen.
+      evaluate: (spec, state, batch, key []) -> numbers [B] by name.
+      score: the name of that among them by which the best is chosen, and whether more of it is better.
+      watch: (spec, state, batches of a split) -> numbers of the whole split by name.
+      settle: (spec, state, batches of a split) -> ``hyperparams`` that are measured and not learnt, by name; they are
+        written into the state at each evaluation.
       importance_sampling: (spec, state, batch, key [], num_samples, chunk_size=100) -> `LikelihoodEstimate`.
       latent_kl: (spec, state, batch, key []) -> nats [B, D_l] of each stochastic layer.
       collapse: (spec, means of the training metrics since the log's last row by name, numbers of an evaluation of the
@@ -117,6 +136,9 @@ class Family:
     to_encode: Any = None
     reconstruct: Any = None
     evaluate: Any = None
+    score: tuple[str, bool] = ("elbo", True)
+    watch: Any = None
+    settle: Any = None
     importance_sampling: Any = None
     latent_kl: Any = None
     collapse: Callable[..., list[str]] = _nothing_known
@@ -230,6 +252,64 @@ def _prior_of_vae(vae: VAE, state: VAEState, noise: jax.Array, key: jax.Array, n
     return noise if vae.prior is None else prior_latents(evaluation(vae, state), noise, key, numbers)
 
 
+def _kept_of_tokenizer(state: TokenizerState) -> dict[str, Any]:
+    """Not the network of the perceptual distance, which others have made and is for training alone."""
+    learnt = {"params": state.params, "collections": state.collections}
+    if state.ema is not None:
+        learnt = jax.tree.map(lambda average, leaf: jnp.asarray(average, leaf.dtype), state.ema, learnt)
+    return {
+        **learnt["params"],
+        **{f"{name}_collections": tree for name, tree in learnt["collections"].items()},
+        "discriminator": state.discriminator_params,
+        "discriminator_collections": state.discriminator_collections,
+        "hyperparams": state.hyperparams,
+        "step": state.step,
+    }
+
+
+def _restored_tokenizer(spec: Tokenizer, kept: dict[str, Any]) -> TokenizerState:
+    """A moving average starts from what is stored."""
+    params, collections = (
+        {name: kept[name + suffix] for name in ("encoder", "bottleneck", "decoder")} for suffix in ("", "_collections")
+    )
+    average = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.float32), {"params": params, "collections": collections})
+    optimizer = spec.discriminator_optimizer
+    return TokenizerState(
+        step=kept["step"],
+        params=params,
+        collections=collections,
+        discriminator_params=kept["discriminator"],
+        discriminator_collections=kept["discriminator_collections"],
+        discriminator_optimizer_state=None if optimizer is None else optimizer.init(kept["discriminator"]),
+        optimizer_state=spec.optimizer.init(params),
+        perceptual_params={},
+        ema=None if spec.ema_decay is None else average,
+        hyperparams=kept["hyperparams"],
+    )
+
+
+def _tokenizer_without(*parts: str) -> Callable[[Tokenizer, TokenizerState], TokenizerState]:
+    """The state without those of encoder and decoder, and without all that only trains."""
+
+    def left(trees: Any) -> Any:
+        return {**trees, **dict.fromkeys(parts)}
+
+    def reduced(spec: Tokenizer, state: TokenizerState) -> TokenizerState:
+        only_trains = ("optimizer_state", "discriminator_params", "discriminator_collections", "perceptual_params")
+        nothing: dict[str, Any] = dict.fromkeys([*only_trains, "discriminator_optimizer_state"])
+        if state.ema is None:
+            return state._replace(params=left(state.params), collections=left(state.collections), **nothing)
+        return state._replace(
+            params=None, collections=None, ema={name: left(trees) for name, trees in state.ema.items()}, **nothing
+        )
+
+    return reduced
+
+
+def _as_grid(spec: Tokenizer, z: jax.Array) -> jax.Array:
+    return z.reshape(-1, *spec.latent_shape)
+
+
 _TABLE = [
     Family(
         name="gan",
@@ -282,6 +362,42 @@ _TABLE = [
         importance_sampling=vae_importance_sampling,
         latent_kl=lambda vae, state, batch, key: layers_of(vae, vae_latent_kl(vae, state, batch, key)),
         collapse=vae_warnings,
+    ),
+    Family(
+        name="tokenizer",
+        title="tokenizer",
+        summary=(
+            "An encoder writes each image as a small grid of numbers or codes, a decoder reads it back, and a "
+            "discriminator sees to it that the result is as sharp as an image."
+        ),
+        spec=Tokenizer,
+        state=TokenizerState,
+        init=tokenizer_init,
+        step=tokenizer_step,
+        networks=lambda spec: {
+            "encoder": (spec.encoder,),
+            "bottleneck": (spec.bottleneck,),
+            "decoder": (spec.decoder,),
+            **({} if spec.discriminator is None else {"discriminator": (spec.discriminator,)}),
+        },
+        decoder="decoder",
+        in_use=("encoder", "bottleneck", "decoder"),
+        latent_dims=lambda spec: (math.prod(spec.latent_shape),),
+        parameters=lambda spec, state, z, label=None: tokenizer_made(spec, state, _as_grid(spec, z)),
+        decode=lambda spec, state, z, label=None: tokenizer_decode(spec, state, _as_grid(spec, z)),
+        kept=_kept_of_tokenizer,
+        restored=_restored_tokenizer,
+        to_decode=_tokenizer_without("encoder"),
+        check_noise=check_no_prior,
+        likelihood=lambda spec: spec.reconstruction if hasattr(spec.reconstruction, "log_prob") else None,
+        encode=lambda spec, state, batch: tokenizer_encode(spec, state, batch).reshape(len(batch["image"]), -1),
+        to_encode=_tokenizer_without("decoder"),
+        reconstruct=tokenizer_reconstruct,
+        evaluate=tokenizer_evaluate,
+        score=("squared_error", False),
+        watch=tokenizer_watch,
+        settle=tokenizer_settle,
+        collapse=tokenizer_warnings,
     ),
 ]
 _families: dict[str, Family] = {family.name: family for family in _TABLE}

@@ -127,6 +127,7 @@ _FUNCTIONS = (
     nn.tanh,
 )
 _LOSSES = (
+    "absolute_error",
     "elbo",
     "dreg",
     "hinge",
@@ -137,6 +138,7 @@ _LOSSES = (
     "relativistic",
     "relativistic_average",
     "sampled_elbo",
+    "squared_error",
     "stl",
     "wasserstein",
 )

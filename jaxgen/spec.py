@@ -10,7 +10,7 @@ import optax
 
 from jaxgen import intervals, modules
 
-_NETWORKS = ("generator", "discriminator", "encoder", "decoder")
+_NETWORKS = ("generator", "discriminator", "encoder", "bottleneck", "decoder")
 Schedule = Callable[[jax.Array], jax.Array]
 
 
@@ -32,6 +32,8 @@ def check_spec(spec: Any) -> None:
                 f"{type(value).__name__} ({str(error).splitlines()[0]}): use tuples for lists and module-level "
                 "functions for closures"
             ) from error
+        if value is None and field.default is None:
+            continue
         for one in value if isinstance(value, tuple) else (value,):
             modules.check_instance(f"{kind}.{field.name}", one)
         if field.name.endswith("optimizer"):

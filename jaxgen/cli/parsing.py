@@ -26,13 +26,14 @@ from jaxgen.cli.options import (
     refuse_empty,
     split_path,
 )
+from jaxgen.cli.tokenizer_options import TokenizerOptions
 from jaxgen.cli.vae_options import VAEOptions
 from jaxgen.untrusted import check, one_line, shown
 
 if TYPE_CHECKING:
     from jaxgen.training.run import Run
 
-FAMILIES: dict[str, type[Options]] = {"vae": VAEOptions, "gan": GANOptions}
+FAMILIES: dict[str, type[Options]] = {"vae": VAEOptions, "gan": GANOptions, "tokenizer": TokenizerOptions}
 WIDTH = 120  # of a line of help
 COLUMN = 34  # of what is said of an option
 
@@ -89,7 +90,7 @@ def load_config(name: str, family: str, known: Mapping[str, str] = recipes.FILES
 
     Args:
       name: the configuration's.
-      family: ``"vae"`` or ``"gan"``.
+      family: one of `FAMILIES`, such as ``"vae"``.
       known: the modules of the named configurations, by their names.
 
     Returns:
@@ -137,7 +138,7 @@ def _family_of_run(arguments: Sequence[str], program: str) -> str:
 
     if not Run.exists(Path(workdir)):
         if "--requeue" in arguments:
-            raise UsageError(f"{workdir} holds no run yet, so say what to begin: {program} vae, or {program} gan")
+            raise UsageError(f"{workdir} holds no run yet, so say what to begin: {program} vae, gan or tokenizer")
         raise nothing_to_resume(Path(workdir))
     return saved_options(Run.open(Path(workdir))).family
 
@@ -204,7 +205,9 @@ def _stranger(name: str, kind: type[Options]) -> str:
             f"{flag(name)} is an option of {listed(homes)}, not of {own}: use --architecture {homes[0]}, or "
             "leave it out"
         )
-    families = [f for f, k in FAMILIES.items() if any(name in _names(one) for one in k.architectures.values())]
+    families = [
+        f for f, k in FAMILIES.items() if any(name in _names(one) for one in (k.architectures or {"": k}).values())
+    ]
     if families:
         return f"{flag(name)} is an option of {listed(families)}, not of {kind.family}: leave it out"
     meant = difflib.get_close_matches(name, _names(kind), n=1)

@@ -1,7 +1,7 @@
 """What a run is watched with: numbers on the test split, and grids of pictures."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from jaxgen.training.run import Spec
 GRID = 64  # samples in a grid
 ROWS = 16  # classes in a grid, at most
 COLUMNS = 8  # samples of each class
+CONTRAST = 4  # of the difference between an image and its reconstruction, as it is shown
 PAIRS = 32  # images and their reconstructions in a grid
 DIVERSITY = 256  # samples, and test images, whose diversity is compared
 DISTANCES = 1000  # samples, and test images, between which distances of features are measured
@@ -92,11 +93,21 @@ class Evaluation:
     def __call__(self, state: Any) -> tuple[dict[str, float], float]:
         """(metrics by name, score: higher is better)."""
         if self._family.evaluate is not None:
-            measured, score = self._elbo(state)
+            measured, score = self._evaluated(state)
         else:
             distance = self._distance(state)
             measured, score = {"test_sliced_wasserstein": distance}, -distance
         return {**measured, **self._diversity(state), **self._feature_distances(state)}, score
+
+    def _batches(self) -> Iterator[dict[str, np.ndarray]]:
+        for i in range(0, len(self._test["image"]), BATCH):
+            self._between()
+            yield {name: array[i : i + BATCH] for name, array in self._test.items()}
+
+    def settled(self, state: Any) -> dict[str, Any]:
+        """What is measured on the split and kept in the state's ``hyperparams``, by name."""
+        settle = self._family.settle
+        return {} if settle is None else settle(self._spec, state, self._batches())
 
     def scores(self, state: Any) -> dict[str, float]:
         """All metrics by name, those too that are for comparing runs: a VAE's sample distance and squared error."""
@@ -117,7 +128,7 @@ class Evaluation:
         samples = draw(self._spec, state, named_key(self._key, "diversity"), len(real), label)
         return {"sample_diversity": float(_sample_diversity(real, samples))}
 
-    def _elbo(self, state: Any) -> tuple[dict[str, float], float]:
+    def _evaluated(self, state: Any) -> tuple[dict[str, float], float]:
         family = self._family
         sums: dict[str, float] = {}
         means: list[tuple[jax.Array, ...]] = []
@@ -137,7 +148,12 @@ class Evaluation:
             for name, values in measured.items():
                 sums[name] = sums.get(name, 0.0) + float(jnp.sum(values))
         averages = {f"test_{name}": value / num for name, value in sums.items()}
-        return {**averages, **_active_units(means)}, averages["test_elbo"]
+        if family.watch is not None:
+            whole = family.watch(self._spec, state, self._batches())
+            averages |= {f"test_{name}": value for name, value in whole.items()}
+        name, more_is_better = family.score
+        score = averages[f"test_{name}"]
+        return {**averages, **_active_units(means)}, score if more_is_better else -score
 
     def _squared_error(self, state: Any) -> float:
         """Mean over pixels of the squared error of reconstructions."""
@@ -171,10 +187,13 @@ class Evaluation:
         return extractors.extract(self._extractor, self._test["image"][places]).features, labels
 
     def _feature_distances(self, state: Any) -> dict[str, float]:
-        """The Frechet distance, precision and recall of the features of as many samples."""
-        if self._extractor is None or self._family.sample is None:
+        """The Frechet distance, precision and recall of the features of as many samples; without a prior, that of
+        reconstructions, whose name begins with r."""
+        if self._extractor is None:
             return {}
         real, labels = self._features
+        if self._family.sample is None:
+            return self._reconstruction_distance(state, real)
         subject = Subject(self._spec, state, named_key(self._key, "features"), Settings())
         labels = None if class_rows(self._spec) is None else labels
         binary = self._test["image"].dtype == np.bool_
@@ -188,6 +207,19 @@ class Evaluation:
         }
         names = (self._extractor.metric_name(name).lower().replace("-", "_") for name in found)
         return {f"test_{name}": value for name, value in zip(names, found.values(), strict=True)}
+
+
+    def _reconstruction_distance(self, state: Any, real: np.ndarray) -> dict[str, float]:
+        assert self._extractor is not None
+        places = spread(len(self._test["image"]), DISTANCES)
+        rebuilt = []
+        for i in range(0, len(places), BATCH):
+            self._between()
+            batch = {name: array[places[i : i + BATCH]] for name, array in self._test.items()}
+            rebuilt.append(np.asarray(self._family.reconstruct(self._spec, state, batch, self._key)).clip(0.0, 1.0))
+        fake = extractors.extract(self._extractor, np.concatenate(rebuilt)).features
+        name = self._extractor.metric_name("FD").lower().replace("-", "_")
+        return {f"test_r{name}": metrics.frechet_distance(metrics.moments(real), metrics.moments(fake))}
 
 
 _sliced_wasserstein = jax.jit(metrics.sliced_wasserstein_distance)
@@ -267,12 +299,16 @@ class Pictures:
             )
         if family.reconstruct is None:
             return written
-        originals = to_float(self._images["image"])
-        rebuilt = family.reconstruct(self._spec, state, self._images, self._key)
-        pairs = interleaved(originals, rebuilt, columns=COLUMNS)
-        rows = ["image", "rebuilt"] * -(-len(originals) // COLUMNS)
-        title = f"Test images and their reconstructions by a {self._of}, step {step:,}"
+        originals = np.asarray(to_float(self._images["image"]))
+        rebuilt = np.asarray(family.reconstruct(self._spec, state, self._images, self._key))
+        parts, rows = [originals, rebuilt], ["image", "rebuilt"]
         note = f"The first {len(originals)} test images; below each, what the model makes of it: encoded, then decoded."
+        if family.sample is None:  # there is nothing else to look at
+            parts, rows = [*parts, np.minimum(CONTRAST * np.abs(rebuilt - originals), 1.0)], [*rows, "difference"]
+            note += f" Below that, how far apart they are, {CONTRAST} times as bright."
+        pairs = interleaved(*parts, columns=COLUMNS)
+        title = f"Test images and their reconstructions by a {self._of}, step {step:,}"
+        rows = rows * -(-len(originals) // COLUMNS)
         return [
             *written,
             monitor.show(step, "reconstructions", pairs, COLUMNS, title=title, note=note, rows=rows),

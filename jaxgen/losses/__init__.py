@@ -6,6 +6,7 @@ from jaxgen.losses.adversarial import (
     binary_discriminator_loss,
     hinge,
     hinge_discriminator_loss,
+    lecam_penalty,
     least_squares,
     least_squares_discriminator_loss,
     least_squares_generator_loss,
@@ -25,6 +26,7 @@ from jaxgen.losses.adversarial import (
     wasserstein_generator_loss,
 )
 from jaxgen.losses.divergences import gaussian_kl
+from jaxgen.losses.equivariance import Equivariance
 from jaxgen.losses.gaussians import LatentGaussian
 from jaxgen.losses.likelihoods import (
     Bernoulli,
@@ -53,6 +55,7 @@ from jaxgen.losses.objectives import (
     stl,
 )
 from jaxgen.losses.penalties import DRAGAN, R1, R2, GradientPenalty, Penalty
+from jaxgen.losses.reconstruction import absolute_error, squared_error
 
 __all__ = [
     "DRAGAN",
@@ -63,6 +66,7 @@ __all__ = [
     "ContinuousBernoulli",
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",
+    "Equivariance",
     "Gaussian",
     "GaussianLearnedVariance",
     "GradientPenalty",
@@ -71,6 +75,7 @@ __all__ = [
     "Objective",
     "PairLoss",
     "Penalty",
+    "absolute_error",
     "bernoulli",
     "binary_discriminator_loss",
     "continuous_bernoulli",
@@ -85,6 +90,7 @@ __all__ = [
     "hinge",
     "hinge_discriminator_loss",
     "iwae",
+    "lecam_penalty",
     "least_squares",
     "least_squares_discriminator_loss",
     "least_squares_generator_loss",
@@ -102,6 +108,7 @@ __all__ = [
     "relativistic_discriminator_loss",
     "relativistic_generator_loss",
     "sampled_elbo",
+    "squared_error",
     "stl",
     "wasserstein",
     "wasserstein_discriminator_loss",

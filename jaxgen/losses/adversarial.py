@@ -229,3 +229,25 @@ wasserstein = AdversarialLoss(wasserstein_generator_loss, wasserstein_discrimina
 hinge = AdversarialLoss(wasserstein_generator_loss, hinge_discriminator_loss)
 relativistic = AdversarialLoss(relativistic_generator_loss, relativistic_discriminator_loss)
 relativistic_average = AdversarialLoss(relativistic_average_generator_loss, relativistic_average_discriminator_loss)
+
+
+def lecam_penalty(
+    real_logits: jax.Array, fake_logits: jax.Array, real_average: jax.Array, fake_average: jax.Array
+) -> jax.Array:
+    """LeCam's penalty: logits are kept from running past the moving average of those of the other side, [B].
+
+    max(0, D(x) - a_fake)^2 + max(0, a_real - D(G(z)))^2
+
+    Args:
+      real_logits: [B].
+      fake_logits: [B].
+      real_average: moving average of the logits of real images, [].
+      fake_average: of those of generated images, [].
+
+    References:
+      Tseng et al. 2021, "Regularizing Generative Adversarial Networks under Limited Data", equation 5; that only what
+      is past the average costs is their code's.
+    """
+    _check_logits(real_logits, fake_logits)
+    past = jax.nn.relu(real_logits - fake_average), jax.nn.relu(real_average - fake_logits)
+    return jnp.square(past[0]) + jnp.square(past[1])

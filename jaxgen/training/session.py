@@ -3,6 +3,7 @@
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -204,6 +205,7 @@ class Session:
     def evaluate(self, whole: Any) -> float | None:
         """Evaluate the state; returns its score, the same in every process, or None where nothing is best."""
         measured, score = self.evaluation(whole)
+        self.settle(self.evaluation.settled(whole))
         warnings = family_of(self.spec).collapse(self.spec, loop.means(self.totals), measured, self.step)
         if self.monitor is not None:
             self.monitor.write(self.step, measured, "test")
@@ -213,6 +215,14 @@ class Session:
             for line in (listed, *(f"warning: {text}" for text in warnings)):
                 self.bar.write(f"step {self.step}: {line}")
         return processes.agree(score)
+
+    def settle(self, measured: Mapping[str, Any]) -> None:
+        """Keep in the state what is measured of it and not learnt, by its names among the hyper-parameters."""
+        if not measured:
+            return
+        old = self.state.hyperparams
+        placed = {name: jax.device_put(np.asarray(value), old[name].sharding) for name, value in measured.items()}
+        self.state = self.state._replace(hyperparams={**old, **placed})
 
     def show(self, whole: Any) -> None:
         """Make pictures of the state."""

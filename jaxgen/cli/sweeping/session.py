@@ -76,7 +76,9 @@ class SweepSession(Session):
     def evaluate(self, whole: Any) -> None:
         """Evaluate each member."""
         scores = {}
-        for (each, state), (_, totals) in zip(self.living(whole), self.living(self.totals), strict=True):
+        living = self.living(whole)
+        self.settle(self.of_the_living([each.evaluation.settled(state) for each, state in living]))
+        for (each, state), (_, totals) in zip(living, self.living(self.totals), strict=True):
             measured, scores[str(each.member)] = each.evaluation(state)
             warnings = family_of(each.member.spec).collapse(each.member.spec, loop.means(totals), measured, self.step)
             each.monitor.write(self.step, measured, "test")
@@ -84,6 +86,15 @@ class SweepSession(Session):
                 each.monitor.write(self.step, {"warning": text})
         best, worst = max(scores, key=lambda name: scores[name]), min(scores, key=lambda name: scores[name])
         self.bar.write(f"step {self.step}: from {scores[worst]:.4f} ({worst}) to {scores[best]:.4f} ({best})")
+
+    def of_the_living(self, measured: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
+        """What was measured of each member that has not diverged, [M, ...] by name; the others keep what they have."""
+        found = {}
+        for name in measured[0]:
+            rows = np.array(self.state.hyperparams[name])
+            rows[self.alive] = [np.asarray(each[name]) for each in measured]
+            found[name] = rows
+        return found
 
     def show(self, whole: Any) -> None:
         """Make each member's pictures."""
