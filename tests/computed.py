@@ -230,6 +230,20 @@ def _generator(make: Callable[..., Any], size: Size, **fields: Any) -> Program:
     return _network(network, normal(_convolved(size), size.latent_dim), whole(_convolved(size)), train=True)
 
 
+def _bottleneck(*bottlenecks: Any) -> Callable[[Size], Program]:
+    """What one bottleneck or several make of as many channels as they want, in training."""
+
+    def of(size: Size) -> Program:
+        grid = (_convolved(size), size.side // 2, size.side // 2)
+        each = [_network(one, normal(*grid, one.num_inputs), train=True) for one in bottlenecks]
+        return Program(
+            lambda *given: [one.function(*arguments) for one, arguments in zip(each, given, strict=True)],
+            tuple(one.arguments for one in each),
+        )
+
+    return of
+
+
 def _convolved(size: Size) -> int:
     """Images at a time where each costs much."""
     return min(size.batch, 16)
@@ -418,6 +432,7 @@ PROGRAMS: dict[str, Callable[[Size], Program]] = {
     "metrics.histogram_kl": lambda size: Program(metrics.histogram_kl, (_shares(size)[0], _shares(size)[1])),
     "metrics.class_coverage": lambda size: Program(lambda label: metrics.class_coverage(label, 10), (_label(size),)),
     "metrics.stacked_modes": lambda size: Program(metrics.stacked_modes, (whole(size.batch, 3),), False),
+    "metrics.code_usage": lambda size: Program(metrics.code_usage, (whole(size.hidden),), False),
     "metrics.gaussian_grid": lambda size: Program(metrics.gaussian_grid, (), False),
     "metrics.gaussian_ring": lambda size: Program(metrics.gaussian_ring, (), False),
     "metrics.mode_coverage": lambda size: Program(
@@ -488,6 +503,14 @@ PROGRAMS: dict[str, Callable[[Size], Program]] = {
     "networks.SpectralNorm": lambda size: _network(
         networks.SpectralNorm(), normal(4, 4, size.width, size.width), train=True
     ),
+    "networks.KLBottleneck": _bottleneck(networks.KLBottleneck(4, weight=0.1)),
+    "networks.VQBottleneck": _bottleneck(
+        networks.VQBottleneck(50, 8),
+        networks.VQBottleneck(50, 8, normalized=False, decay=0.9, restart_below=1.0),
+        networks.VQBottleneck(50, 8, decay=0.9),
+    ),
+    "networks.FSQBottleneck": _bottleneck(networks.FSQBottleneck()),
+    "networks.LFQBottleneck": _bottleneck(networks.LFQBottleneck(9, temperature=2.0, group_bits=5)),
     "networks.Maxout": lambda size: _network(networks.Maxout(size.hidden, 5), normal(size.batch, size.hidden)),
     "networks.MLPGenerator": lambda size: _generator(
         networks.MLPGenerator, size, hidden=(size.hidden, size.hidden), normalization="batch"
@@ -553,6 +576,7 @@ NOTHING_COMPUTED = {
     ),
     "latents.Completion",
     "latents.Inversion",
+    "networks.Bottled",
     "networks.FromNNX",
     "networks.num_halvings",
 }

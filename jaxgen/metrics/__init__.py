@@ -9,6 +9,7 @@ from jaxgen.metrics.annealing import (
 )
 from jaxgen.metrics.birthday import BirthdayTest, birthday_test, birthday_threshold
 from jaxgen.metrics.classifier import classifier_score
+from jaxgen.metrics.codes import CodeUsage, code_usage
 from jaxgen.metrics.distances import (
     Moments,
     frechet_distance,
@@ -43,6 +44,7 @@ __all__ = [
     "AnnealedSamples",
     "BirthdayTest",
     "ClassCoverage",
+    "CodeUsage",
     "Estimate",
     "Moments",
     "ParzenBandwidth",
@@ -55,6 +57,7 @@ __all__ = [
     "birthday_threshold",
     "class_coverage",
     "classifier_score",
+    "code_usage",
     "frechet_distance",
     "frechet_estimate",
     "from_repetitions",

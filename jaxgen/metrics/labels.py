@@ -10,6 +10,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxgen.metrics._histograms import shares
+
 _DIGITS = 10
 
 
@@ -57,23 +59,12 @@ def histogram_kl(samples_histogram: jax.Array, data_histogram: jax.Array) -> jax
       Srivastava et al. 2017, "VEEGAN", and Lin et al. 2018, "PacGAN": the divergence reported of stacked MNIST.
       Miller 1955, "Note on the bias of information estimates".
     """
-    shares = []
-    for name, histogram in (("samples_histogram", samples_histogram), ("data_histogram", data_histogram)):
-        if jnp.ndim(histogram) != 1 or jnp.shape(histogram) != jnp.shape(data_histogram):
-            raise ValueError(
-                f"histograms must be [K] with one K, got {list(jnp.shape(samples_histogram))} and "
-                f"{list(jnp.shape(data_histogram))}"
-            )
-        counts = jnp.asarray(histogram, jnp.float32)
-        total = jnp.sum(counts)
-        valid = jnp.all(counts >= 0) & (total > 0) & (total < jnp.inf)
-        if not isinstance(valid, jax.core.Tracer) and not bool(valid):
-            raise ValueError(
-                f"{name} must be finite counts or shares of at least 0, not all 0, got a sum of {float(total):g} and a "
-                f"minimum of {float(counts.min()):g}"
-            )
-        shares.append(jnp.where(valid, counts / total, jnp.nan))
-    p, q = shares
+    if jnp.ndim(data_histogram) != 1 or jnp.shape(samples_histogram) != jnp.shape(data_histogram):
+        raise ValueError(
+            f"histograms must be [K] with one K, got {list(jnp.shape(samples_histogram))} and "
+            f"{list(jnp.shape(data_histogram))}"
+        )
+    p, q = shares("samples_histogram", samples_histogram), shares("data_histogram", data_histogram)
     terms = jnp.where(p == 0, 0.0, p * (jnp.log(jnp.where(p == 0, 1.0, p)) - jnp.log(q)))
     # Rounding may leave a sum just below 0; NaN stays.
     return jnp.maximum(jnp.sum(terms), 0.0)

@@ -1,5 +1,7 @@
 """Networks: Flax Linen modules with the call signatures that the steps expect, and nothing else."""
 
+from jaxgen.networks.bottlenecks import Bottled, FSQBottleneck, KLBottleneck, LFQBottleneck
+from jaxgen.networks.codebook import VQBottleneck
 from jaxgen.networks.conditioning import Projection
 from jaxgen.networks.convolution import Conv, ConvTranspose, conv, conv_transpose
 from jaxgen.networks.dcgan import ConvDecoder, ConvEncoder, DCGANDiscriminator, DCGANGenerator, Judgement, num_halvings
@@ -23,6 +25,7 @@ from jaxgen.networks.resnet import ResNetDiscriminator, ResNetGenerator
 
 __all__ = [
     "BatchNorm",
+    "Bottled",
     "Conv",
     "ConvDecoder",
     "ConvEncoder",
@@ -30,11 +33,14 @@ __all__ = [
     "DCGANDiscriminator",
     "DCGANGenerator",
     "Dropout",
+    "FSQBottleneck",
     "FromNNX",
     "InceptionV3",
     "InfoGANDiscriminator",
     "InfoGANGenerator",
     "Judgement",
+    "KLBottleneck",
+    "LFQBottleneck",
     "LeNet",
     "MLPDecoder",
     "MLPDiscriminator",
@@ -48,6 +54,7 @@ __all__ = [
     "ResNetDiscriminator",
     "ResNetGenerator",
     "SpectralNorm",
+    "VQBottleneck",
     "VampPrior",
     "conv",
     "conv_transpose",
