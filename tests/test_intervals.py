@@ -41,6 +41,8 @@ MADE: dict[str, Any] = {
     "Maxout": lambda: networks.Maxout(3, 2),
     "Dropout": lambda: networks.Dropout(0.5),
     "Projection": lambda: networks.Projection(3),
+    "AutoencoderEncoder": lambda: networks.AutoencoderEncoder(3),
+    "AutoencoderDecoder": lambda: networks.AutoencoderDecoder(3),
     "ConvEncoder": lambda: networks.ConvEncoder(3),
     "MLPEncoder": lambda: networks.MLPEncoder(3),
     "MLPGaussian": lambda: networks.MLPGaussian(3),
