@@ -496,6 +496,22 @@ PROGRAMS: dict[str, Callable[[Size], Program]] = {
     "networks.BatchNorm": lambda size: _network(
         networks.BatchNorm(num_classes=10), normal(size.batch, 7, 7, size.width), _label(size), train=True
     ),
+    "networks.GroupNorm": lambda size: _network(networks.GroupNorm(8), normal(_convolved(size), 7, 7, size.width)),
+    "networks.AutoencoderEncoder": lambda size: _network(
+        networks.AutoencoderEncoder(6, width=size.width // 4, attention=True, projection=True),
+        uniform(_convolved(size), size.side, size.side, size.channels),
+        train=True,
+    ),
+    "networks.AutoencoderDecoder": lambda size: _network(
+        networks.AutoencoderDecoder(size.channels, width=size.width // 4, attention=True, projection=True),
+        normal(_convolved(size), size.side // 4, size.side // 4, 6),
+        train=True,
+    ),
+    "networks.PatchDiscriminator": lambda size: _network(
+        networks.PatchDiscriminator(size.width // 2, num_layers=2, normalization="group"),
+        uniform(_convolved(size), 28, 28, size.channels),
+        train=True,
+    ),
     "networks.Dropout": lambda size: _network(networks.Dropout(0.3), normal(size.batch, size.hidden), train=True),
     "networks.MinibatchStandardDeviation": lambda size: _network(
         networks.MinibatchStandardDeviation(), normal(size.batch, 4, 4, size.width)

@@ -44,6 +44,8 @@ MADE: dict[str, Any] = {
     "KLBottleneck": lambda: networks.KLBottleneck(3),
     "VQBottleneck": lambda: networks.VQBottleneck(5, 3, decay=0.9),
     "LFQBottleneck": lambda: networks.LFQBottleneck(3),
+    "AutoencoderEncoder": lambda: networks.AutoencoderEncoder(3),
+    "AutoencoderDecoder": lambda: networks.AutoencoderDecoder(3),
     "ConvEncoder": lambda: networks.ConvEncoder(3),
     "MLPEncoder": lambda: networks.MLPEncoder(3),
     "MLPGaussian": lambda: networks.MLPGaussian(3),

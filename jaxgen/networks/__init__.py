@@ -1,5 +1,6 @@
 """Networks: Flax Linen modules with the call signatures that the steps expect, and nothing else."""
 
+from jaxgen.networks.autoencoder import AutoencoderDecoder, AutoencoderEncoder
 from jaxgen.networks.bottlenecks import Bottled, FSQBottleneck, KLBottleneck, LFQBottleneck
 from jaxgen.networks.codebook import VQBottleneck
 from jaxgen.networks.conditioning import Projection
@@ -7,7 +8,7 @@ from jaxgen.networks.convolution import Conv, ConvTranspose, conv, conv_transpos
 from jaxgen.networks.dcgan import ConvDecoder, ConvEncoder, DCGANDiscriminator, DCGANGenerator, Judgement, num_halvings
 from jaxgen.networks.inception import InceptionV3
 from jaxgen.networks.infogan import InfoGANDiscriminator, InfoGANGenerator
-from jaxgen.networks.layers import BatchNorm, Dropout, MinibatchStandardDeviation, SpectralNorm
+from jaxgen.networks.layers import BatchNorm, Dropout, GroupNorm, MinibatchStandardDeviation, SpectralNorm
 from jaxgen.networks.lenet import LeNet
 from jaxgen.networks.mlp import (
     Maxout,
@@ -20,10 +21,13 @@ from jaxgen.networks.mlp import (
     leaky_relu,
 )
 from jaxgen.networks.nnx import FromNNX, from_nnx
+from jaxgen.networks.patches import PatchDiscriminator
 from jaxgen.networks.priors import VampPrior
 from jaxgen.networks.resnet import ResNetDiscriminator, ResNetGenerator
 
 __all__ = [
+    "AutoencoderDecoder",
+    "AutoencoderEncoder",
     "BatchNorm",
     "Bottled",
     "Conv",
@@ -35,6 +39,7 @@ __all__ = [
     "Dropout",
     "FSQBottleneck",
     "FromNNX",
+    "GroupNorm",
     "InceptionV3",
     "InfoGANDiscriminator",
     "InfoGANGenerator",
@@ -50,6 +55,7 @@ __all__ = [
     "Maxout",
     "MaxoutDiscriminator",
     "MinibatchStandardDeviation",
+    "PatchDiscriminator",
     "Projection",
     "ResNetDiscriminator",
     "ResNetGenerator",
