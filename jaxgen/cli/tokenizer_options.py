@@ -163,7 +163,7 @@ class TokenizerOptions(Options):
         reconstruction = RECONSTRUCTIONS[self.reconstruction]()
         plays = self.discriminator != "none"
         multipliers = (1, *(2,) * int(math.log2(self.factor)))
-        common = {
+        common: dict[str, Any] = {
             "width": self.width,
             "multipliers": multipliers,
             "blocks": self.blocks,

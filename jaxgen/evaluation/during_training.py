@@ -208,7 +208,6 @@ class Evaluation:
         names = (self._extractor.metric_name(name).lower().replace("-", "_") for name in found)
         return {f"test_{name}": value for name, value in zip(names, found.values(), strict=True)}
 
-
     def _reconstruction_distance(self, state: Any, real: np.ndarray) -> dict[str, float]:
         assert self._extractor is not None
         places = spread(len(self._test["image"]), DISTANCES)
