@@ -383,6 +383,14 @@ PROGRAMS: dict[str, Callable[[Size], Program]] = {
     ),
     **{f"losses.{name}": lambda size, make=make: _penalty(make(), size) for name, make in _PENALTIES.items()},  # type: ignore[misc]
     **{f"losses.{name}": lambda size, each=each: _likelihood(each, size) for name, each in _LIKELIHOODS.items()},  # type: ignore[misc]
+    "losses.feature_distance": lambda size: Program(
+        losses.feature_distance,
+        (
+            [normal(_convolved(size), 7, 7, size.width), normal(_convolved(size), 4, 4, size.width)],
+            [normal(_convolved(size), 7, 7, size.width, seed=1), normal(_convolved(size), 4, 4, size.width, seed=1)],
+            [uniform(size.width), uniform(size.width, seed=1)],
+        ),
+    ),
     "losses.LatentGaussian": _latent_gaussian,
     "losses.gaussian_kl": lambda size: Program(
         losses.gaussian_kl, (*_ends(size)[:2], jnp.ones(size.latent_dim), normal(size.batch, size.latent_dim, seed=2))
@@ -477,6 +485,7 @@ PROGRAMS: dict[str, Callable[[Size], Program]] = {
     "networks.InceptionV3": lambda size: _network(networks.InceptionV3(), uniform(1, 75, 75, 3))._replace(
         gradient=False
     ),
+    "networks.VGG16": lambda size: _network(networks.VGG16(), uniform(1, 16, 16, 3))._replace(gradient=False),
     "networks.LeNet": lambda size: _network(networks.LeNet(), uniform(_convolved(size), 28, 28, 1)),
     "networks.BatchNorm": lambda size: _network(
         networks.BatchNorm(num_classes=10), normal(size.batch, 7, 7, size.width), _label(size), train=True
@@ -555,6 +564,7 @@ ONE_SIZE = {
     "metrics.gaussian_grid",
     "metrics.gaussian_ring",
     "networks.InceptionV3",
+    "networks.VGG16",
     *(name for name in PROGRAMS if name.startswith("platform.")),
 }
 # Names under which nothing is computed: tuples of results, types, and pairs of losses, which are in the table one by

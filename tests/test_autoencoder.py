@@ -28,6 +28,10 @@ def initialized(network: Any, key: jax.Array, x: jax.Array) -> Any:
     return jax.jit(functools.partial(network.init, train=False))(key, x)
 
 
+def applied(network: Any, params: Any, *arguments: Any, **options: Any) -> Any:
+    return network.apply({"params": params}, *arguments, **options)
+
+
 # -- GroupNorm --------------------------------------------------------------------------------------------------------
 
 

@@ -53,6 +53,7 @@ from jaxgen.losses.objectives import (
     stl,
 )
 from jaxgen.losses.penalties import DRAGAN, R1, R2, GradientPenalty, Penalty
+from jaxgen.losses.perceptual import feature_distance
 
 __all__ = [
     "DRAGAN",
@@ -79,6 +80,7 @@ __all__ = [
     "doubly_reparameterized_weights",
     "dreg",
     "elbo",
+    "feature_distance",
     "gaussian",
     "gaussian_kl",
     "gaussian_learned_variance",
