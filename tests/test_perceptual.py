@@ -32,7 +32,7 @@ needs_torch = pytest.mark.skipif(
 
 def by_torch(what: str, folder: Path, **given: np.ndarray) -> dict[str, np.ndarray]:
     inputs, outputs = folder / "inputs.npz", folder / "outputs.npz"
-    np.savez(inputs, **given)
+    np.savez(inputs, **given)  # type: ignore[arg-type]
     subprocess.run([str(TORCH_PYTHON), torch_autoencoder.__file__, what, str(inputs), str(outputs)], check=True)
     with np.load(outputs) as archive:
         return dict(archive)
@@ -84,7 +84,7 @@ def test_what_a_distance_refuses() -> None:
         (([jnp.ones(3)], [jnp.ones(3)]), r"must be \[B, ..., C\], got \[3\]"),
     ):
         with pytest.raises(ValueError, match=message):
-            losses.feature_distance(*arguments)  # type: ignore[arg-type]
+            losses.feature_distance(*arguments)
     with pytest.raises(TypeError, match="floating point"):
         feature_distance([jnp.ones((2, 3), int)], [jnp.ones((2, 3), int)])
 
@@ -143,12 +143,15 @@ def test_vgg_from_a_file(tmp_path: Path) -> None:
     read = perceptual.vgg16(converted(tmp_path))
     assert len(read.sha256) == 64
     weights, lpips = torch_weights()
-    x = (2.0 * images(0) - 1.0 - np.float32([-0.030, -0.088, -0.188])) / np.float32([0.458, 0.448, 0.450])
+    shift, scale = (np.array(v, np.float32) for v in ((-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)))
+    x = (2.0 * images(0) - 1.0 - shift) / scale
     expected = []
     with jax.default_matmul_precision("highest"):
         for place in PLACES:
-            kernel = weights[f"features.{place}.weight"]
-            y = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "OIHW", "NHWC"))
+            kernel = jnp.asarray(weights[f"features.{place}.weight"])
+            y = jax.lax.conv_general_dilated(
+                jnp.asarray(x), kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "OIHW", "NHWC")
+            )
             x = np.maximum(np.asarray(y) + weights[f"features.{place}.bias"], 0.0)
             if place in (2, 7, 14, 21, 28):
                 expected.append(x)
@@ -200,7 +203,9 @@ def test_what_the_converter_of_vgg_and_its_reader_refuse(
     assert "not the weights of VGG16" in capsys.readouterr().err
     assert convert_vgg.main([str(tmp_path / "lpips.safetensors"), str(tmp_path / "target.npz")]) == 1
     assert not target.exists()
-    with pytest.raises(ValueError, match=r"lpips.safetensors does not hold the weights of VGG16: write it with .*convert_vgg.py \(conv"):
+    with pytest.raises(
+        ValueError, match=r"lpips.safetensors does not hold the weights of VGG16: write it with .*convert_vgg.py \(conv"
+    ):
         perceptual.vgg16(tmp_path / "lpips.safetensors")
     with pytest.raises(FileNotFoundError, match="is no file"):
         perceptual.vgg16(tmp_path / "nothing.safetensors")

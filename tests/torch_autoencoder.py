@@ -177,4 +177,5 @@ if __name__ == "__main__":
 
     torch.set_num_threads(1)
     with np.load(sys.argv[2]) as archive, torch.no_grad():
-        np.savez(sys.argv[3], **{"autoencoder": of_autoencoder, "vgg": of_vgg}[sys.argv[1]](dict(archive)))
+        outputs: Any = {"autoencoder": of_autoencoder, "vgg": of_vgg}[sys.argv[1]](dict(archive))
+        np.savez(sys.argv[3], **outputs)
