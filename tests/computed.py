@@ -493,12 +493,12 @@ PROGRAMS: dict[str, Callable[[Size], Program]] = {
     "networks.GroupNorm": lambda size: _network(networks.GroupNorm(8), normal(_convolved(size), 7, 7, size.width)),
     "networks.AutoencoderEncoder": lambda size: _network(
         networks.AutoencoderEncoder(6, size.width // 4, (1, 2), attention=True, projection=True),
-        uniform(_convolved(size), size.side, size.side, size.channels),
+        uniform(4, 12, 8, size.channels),
         train=True,
     ),
     "networks.AutoencoderDecoder": lambda size: _network(
         networks.AutoencoderDecoder(size.channels, size.width // 4, (1, 2), attention=True, projection=True),
-        normal(_convolved(size), size.side // 2, size.side // 2, 6),
+        normal(4, 6, 4, 6),
         train=True,
     ),
     "networks.PatchDiscriminator": lambda size: _network(
