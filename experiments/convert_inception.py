@@ -10,9 +10,7 @@ inception:inception.safetensors, and says which file the weights came from.
 
 import dataclasses
 import hashlib
-import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -20,22 +18,12 @@ from typing import Annotated
 import numpy as np
 import tyro
 
+from experiments.pytorch.reading import read
 from jaxgen.cli.exit_status import command
 from jaxgen.evaluation.extractors import weights_of
 from jaxgen.networks import InceptionV3
 from jaxgen.training import manifest
 from jaxgen.weights import write_arrays
-
-# Runs where PyTorch is, and needs nothing else there.
-_READ = """
-import sys
-import numpy, torch
-weights = torch.load(sys.argv[1], map_location="cpu", weights_only=True)
-wrong = [name for name, tensor in weights.items() if not isinstance(tensor, torch.Tensor)]
-if wrong:
-    sys.exit(f"it is no state dictionary: {wrong[:6]} are no tensors")
-numpy.savez(sys.argv[2], **{name: tensor.numpy() for name, tensor in weights.items()})
-"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,28 +36,6 @@ class Options:
     """The .safetensors file to write."""
     torch_python: Path = Path(sys.executable)
     """An interpreter that has PyTorch, for .pth files; this one when not given."""
-
-
-def read(source: Path, torch_python: Path) -> dict[str, np.ndarray]:
-    """The arrays of a file by PyTorch's names, as PyTorch lays them out."""
-    if source.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
-        try:
-            return load_file(source)
-        except SafetensorError as error:
-            raise ValueError(f"{source} is no whole .safetensors file: {error}") from error
-    with tempfile.TemporaryDirectory() as scratch:
-        arrays = Path(scratch) / "arrays.npz"
-        command = [str(torch_python), "-c", _READ, str(source), str(arrays)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            said = done.stderr.strip().splitlines() or ["nothing"]
-            hint = ": name one that has PyTorch with --torch-python" if "No module named" in said[-1] else ""
-            raise ValueError(f"{source} could not be read by {torch_python}, which said {said[-1]!r}{hint}")
-        with np.load(arrays) as archive:
-            return dict(archive)
 
 
 def convert(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

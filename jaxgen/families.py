@@ -299,9 +299,8 @@ def _tokenizer_without(*parts: str) -> Callable[[Tokenizer, TokenizerState], Tok
         nothing: dict[str, Any] = dict.fromkeys([*only_trains, "discriminator_optimizer_state"])
         if state.ema is None:
             return state._replace(params=left(state.params), collections=left(state.collections), **nothing)
-        return state._replace(
-            params=None, collections=None, ema={name: left(trees) for name, trees in state.ema.items()}, **nothing
-        )
+        nothing |= {"params": None, "collections": None}
+        return state._replace(ema={name: left(trees) for name, trees in state.ema.items()}, **nothing)
 
     return reduced
 
@@ -389,7 +388,7 @@ _TABLE = [
         restored=_restored_tokenizer,
         to_decode=_tokenizer_without("encoder"),
         check_noise=check_no_prior,
-        likelihood=lambda spec: spec.reconstruction if hasattr(spec.reconstruction, "log_prob") else None,
+        likelihood=lambda spec: spec.likelihood,
         encode=lambda spec, state, batch: tokenizer_encode(spec, state, batch).reshape(len(batch["image"]), -1),
         to_encode=_tokenizer_without("decoder"),
         reconstruct=tokenizer_reconstruct,

@@ -397,6 +397,14 @@ PROGRAMS: dict[str, Callable[[Size], Program]] = {
     ),
     **{f"losses.{name}": lambda size, make=make: _penalty(make(), size) for name, make in _PENALTIES.items()},  # type: ignore[misc]
     **{f"losses.{name}": lambda size, each=each: _likelihood(each, size) for name, each in _LIKELIHOODS.items()},  # type: ignore[misc]
+    "losses.feature_distance": lambda size: Program(
+        losses.feature_distance,
+        (
+            [normal(_convolved(size), 7, 7, size.width), normal(_convolved(size), 4, 4, size.width)],
+            [normal(_convolved(size), 7, 7, size.width, seed=1), normal(_convolved(size), 4, 4, size.width, seed=1)],
+            [uniform(size.width), uniform(size.width, seed=1)],
+        ),
+    ),
     "losses.LatentGaussian": _latent_gaussian,
     "losses.gaussian_kl": lambda size: Program(
         losses.gaussian_kl, (*_ends(size)[:2], jnp.ones(size.latent_dim), normal(size.batch, size.latent_dim, seed=2))
@@ -492,19 +500,20 @@ PROGRAMS: dict[str, Callable[[Size], Program]] = {
     "networks.InceptionV3": lambda size: _network(networks.InceptionV3(), uniform(1, 75, 75, 3))._replace(
         gradient=False
     ),
+    "networks.VGG16": lambda size: _network(networks.VGG16(), uniform(1, 16, 16, 3))._replace(gradient=False),
     "networks.LeNet": lambda size: _network(networks.LeNet(), uniform(_convolved(size), 28, 28, 1)),
     "networks.BatchNorm": lambda size: _network(
         networks.BatchNorm(num_classes=10), normal(size.batch, 7, 7, size.width), _label(size), train=True
     ),
     "networks.GroupNorm": lambda size: _network(networks.GroupNorm(8), normal(_convolved(size), 7, 7, size.width)),
     "networks.AutoencoderEncoder": lambda size: _network(
-        networks.AutoencoderEncoder(6, width=size.width // 4, attention=True, projection=True),
-        uniform(_convolved(size), size.side, size.side, size.channels),
+        networks.AutoencoderEncoder(6, size.width // 4, (1, 2), middle="attention", projection=True),
+        uniform(4, 12, 8, size.channels),
         train=True,
     ),
     "networks.AutoencoderDecoder": lambda size: _network(
-        networks.AutoencoderDecoder(size.channels, width=size.width // 4, attention=True, projection=True),
-        normal(_convolved(size), size.side // 4, size.side // 4, 6),
+        networks.AutoencoderDecoder(size.channels, size.width // 4, (1, 2), middle="attention", projection=True),
+        normal(4, 6, 4, 6),
         train=True,
     ),
     "networks.PatchDiscriminator": lambda size: _network(
@@ -578,6 +587,7 @@ ONE_SIZE = {
     "metrics.gaussian_grid",
     "metrics.gaussian_ring",
     "networks.InceptionV3",
+    "networks.VGG16",
     *(name for name in PROGRAMS if name.startswith("platform.")),
 }
 # Names under which nothing is computed: tuples of results, types, and pairs of losses, which are in the table one by

@@ -72,6 +72,7 @@ SMALL: dict[str, str] = {
     "--generator-batch-size 4 --out new",
     "experiments.train_classifier": "--epochs 1 --out new.safetensors",
     "experiments.convert_inception": "",
+    "experiments.pytorch.convert_vgg": "",
 }
 SMALL_OF_EXPLORE = {
     "complete": "--num 2 --temperatures 2 --num-samples 1",

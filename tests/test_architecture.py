@@ -22,12 +22,14 @@ from jaxgen import (
     batches,
     collapse,
     data,
+    diffusers,
     families,
     keys,
     losses,
     metrics,
     networks,
     parallel,
+    perceptual,
     plain,
     schedules,
     trained,
@@ -66,7 +68,7 @@ FLOORS = [
         "platform",
         "spec",
     },
-    {"data", "plain", "untrusted", "training", "evaluation", "weights", "trained"},
+    {"data", "plain", "untrusted", "training", "evaluation", "weights", "trained", "diffusers", "perceptual"},
     {"cli", "recipes", "__main__"},
 ]
 # What each floor may import besides the standard library.
@@ -259,9 +261,9 @@ def public() -> Iterator[tuple[str, Any]]:
         *((module, list(module.__all__)) for module in (jaxgen, losses, metrics, networks, data)),
         *((m, [n for n, v in vars(m).items() if not n.startswith("_") and getattr(v, "__module__", "") == m.__name__])
           for m in (adversary, augmentation, batches, families, keys, parallel, schedules, jaxgen.modules, jaxgen.spec,
-                    evaluator, extractors, figures, checkpoint, collapse, events, data.batch_feeds, files, loop,
-                    manifest, measures, monitor, plain, population, records, run, sample_measures, sentinel, stopping,
-                    data.streaming, subject, trained, untrusted, weights)),
+                    evaluator, extractors, figures, checkpoint, collapse, diffusers, events, data.batch_feeds, files,
+                    loop, manifest, measures, monitor, perceptual, plain, population, records, run, sample_measures,
+                    sentinel, stopping, data.streaming, subject, trained, untrusted, weights)),
     ]  # fmt: skip
     for module, names in lists:
         for name in names:

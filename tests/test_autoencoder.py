@@ -20,12 +20,17 @@ def spread_params(tree: Any, key: jax.Array) -> Any:
     """Parameters with scales and shifts that are no ones and zeros."""
     leaves, structure = jax.tree.flatten(tree)
     keys = jax.random.split(key, len(leaves))
-    return structure.unflatten([x + 0.2 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)])
+    moved = [x + 0.2 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+    return jax.tree.unflatten(structure, moved)
 
 
 def initialized(network: Any, key: jax.Array, x: jax.Array) -> Any:
     """Its variables, compiled."""
     return jax.jit(functools.partial(network.init, train=False))(key, x)
+
+
+def applied(network: Any, variables: Any, *arguments: Any, **options: Any) -> Any:
+    return network.apply(variables, *arguments, **options)
 
 
 # -- GroupNorm --------------------------------------------------------------------------------------------------------
@@ -42,13 +47,13 @@ def test_group_norm_equals_that_of_flax(channels: int, asked: int, groups: int, 
 
     def looked_at(layer: Any) -> Any:
         def loss(params: Any, x: jax.Array) -> jax.Array:
-            return jnp.sum(jnp.sin(layer.apply({"params": params}, x)))
+            return jnp.sum(jnp.sin(applied(layer, {"params": params}, x)))
 
         def penalty(params: Any, x: jax.Array) -> jax.Array:
             return jnp.sum(jnp.square(jax.grad(loss, 1)(params, x)))
 
         gradients = [jax.grad(function, (0, 1))(params, x) for function in (loss, penalty)]
-        return layer.apply({"params": params}, x), gradients
+        return applied(layer, {"params": params}, x), gradients
 
     made, expected = (jax.jit(functools.partial(looked_at, layer))() for layer in (ours, reference))
     chex.assert_trees_all_close(made, expected, atol=1e-5, rtol=1e-5)
@@ -59,7 +64,7 @@ def test_group_norm_of_a_large_mean(key: jax.Array) -> None:
     x = 1e3 + jax.random.normal(key, (3, 16, 16, 4))
     exact = np.asarray(x, np.float64).reshape(3, 256, 2, 2)
     mean, std = (getattr(exact, name)(axis=(1, 3), keepdims=True) for name in ("mean", "std"))
-    made = GroupNorm(2).apply(GroupNorm(2).init(key, x), x)
+    made = applied(GroupNorm(2), GroupNorm(2).init(key, x), x)
     np.testing.assert_allclose(made, ((exact - mean) / std).reshape(x.shape), atol=1e-3)
 
 
@@ -68,13 +73,13 @@ def test_group_norm_maps_vectors_and_halves(key: jax.Array) -> None:
     x = jax.random.normal(key, (3, 2, 4, 4, 8))
     layer = GroupNorm(4)
     variables = {"params": spread_params(layer.init(key, x[0])["params"], key)}
-    mapped = jax.vmap(lambda x: layer.apply(variables, x))(x)
-    alone = [[layer.apply(variables, image[None])[0] for image in images] for images in x]
+    mapped = jax.vmap(lambda x: applied(layer, variables, x))(x)
+    alone = [[applied(layer, variables, image[None])[0] for image in images] for images in x]
     np.testing.assert_allclose(mapped, np.asarray(alone), atol=1e-5)
     np.testing.assert_allclose(
-        layer.apply(variables, x[0, :, 0, 0]), layer.apply(variables, x[0, :, :1, :1])[:, 0, 0], atol=1e-6
+        applied(layer, variables, x[0, :, 0, 0]), applied(layer, variables, x[0, :, :1, :1])[:, 0, 0], atol=1e-6
     )
-    half = GroupNorm(4, "bfloat16").apply(variables, x[0].astype(jnp.bfloat16))
+    half = applied(GroupNorm(4, "bfloat16"), variables, x[0].astype(jnp.bfloat16))
     assert half.dtype == jnp.bfloat16
     np.testing.assert_allclose(half.astype(jnp.float32), mapped[0], atol=0.05)
 
@@ -90,7 +95,7 @@ def pair(**fields: Any) -> tuple[AutoencoderEncoder, AutoencoderDecoder]:
 @pytest.mark.parametrize("levels", [1, 2, 3, 5])
 def test_an_autoencoder_keeps_the_size(levels: int, key: jax.Array) -> None:
     """Protects: the factor is 2^(levels - 1), of images that are not square too."""
-    encoder, decoder = pair(multipliers=(1,) * levels, attention=levels == 2)
+    encoder, decoder = pair(multipliers=(1,) * levels, middle="attention" if levels == 2 else None)
     factor = 2 ** (levels - 1)
     x = jax.random.uniform(key, (2, 2 * factor, factor, 3))
     params, collections = modules.initialize(encoder, key, x)
@@ -109,16 +114,16 @@ def test_the_ends_of_an_autoencoder(key: jax.Array) -> None:
     x = jax.random.uniform(key, (1, 4, 4, 3))
     params = initialized(encoder, key, x)["params"]
     params = {**params, "input": {"kernel": jnp.zeros((3, 3, 3, 8)).at[1, 1, 0].set(1.0), "bias": jnp.zeros(8)}}
-    _, state = encoder.apply({"params": params}, x, train=False, capture_intermediates=True, mutable="intermediates")
+    _, state = applied(encoder, {"params": params}, x, train=False, capture_intermediates=True, mutable="intermediates")
     seen = state["intermediates"]["input"]["__call__"][0]
     np.testing.assert_allclose(seen, jnp.broadcast_to(2 * x[..., :1] - 1, (1, 4, 4, 8)), atol=1e-6)
     z = jax.random.normal(key, (1, 4, 4, 6))
     params = initialized(decoder, key, z)["params"]
     output = {**params["output"], "bias": jnp.asarray([-1.0, 0.0, 1.0])}
     params = {**params, "output": {**output, "kernel": jnp.zeros_like(output["kernel"])}}
-    colour = decoder.apply({"params": params}, z, train=False)[0, 0, 0]
+    colour = applied(decoder, {"params": params}, z, train=False)[0, 0, 0]
     np.testing.assert_allclose(colour, [0.0, 0.5, 1.0], atol=1e-6)
-    squashed = decoder.clone(output_activation=jax.nn.sigmoid).apply({"params": params}, z, train=False)[0, 0, 0]
+    squashed = applied(decoder.clone(output_activation=jax.nn.sigmoid), {"params": params}, z, train=False)[0, 0, 0]
     np.testing.assert_allclose(squashed, 1 / (1 + np.exp([1.0, 0.0, -1.0])), atol=1e-6)
 
 
@@ -127,7 +132,7 @@ def test_the_attention_is_that_of_the_equation(key: jax.Array) -> None:
     x = jax.random.normal(key, (2, 3, 2, 8))
     layer = _Attention(4, "float32")
     params = spread_params(layer.init(key, x)["params"], key)
-    made = layer.apply({"params": params}, x)
+    made = applied(layer, {"params": params}, x)
     p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
     h = np.asarray(nn.GroupNorm(4, epsilon=1e-6).apply({"params": params["norm"]}, x), np.float64).reshape(2, 6, 8)
     q, k, v = (h @ p[name]["kernel"] + p[name]["bias"] for name in ("query", "key", "value"))
@@ -139,15 +144,15 @@ def test_the_attention_is_that_of_the_equation(key: jax.Array) -> None:
 
 def test_an_autoencoder_learns(key: jax.Array) -> None:
     """Protects: gradients reach every parameter, and a few steps of plain descent make images of images."""
-    encoder, decoder = pair(multipliers=(1, 2), attention=True, projection=True)
+    encoder, decoder = pair(multipliers=(1, 2), middle="attention", projection=True)
     x = jax.random.uniform(key, (4, 4, 4, 3))
     params = [initialized(encoder, key, x)["params"], initialized(decoder, key, jnp.zeros((4, 2, 2, 6)))["params"]]
 
     @jax.jit
     @jax.value_and_grad
     def loss(params: Any) -> jax.Array:
-        z = encoder.apply({"params": params[0]}, x, train=True)
-        return jnp.mean(jnp.square(decoder.apply({"params": params[1]}, z, train=True) - x))
+        z = applied(encoder, {"params": params[0]}, x, train=True)
+        return jnp.mean(jnp.square(applied(decoder, {"params": params[1]}, z, train=True) - x))
 
     first, gradient = loss(params)
     for _ in range(40):
@@ -161,11 +166,11 @@ def test_an_autoencoder_learns(key: jax.Array) -> None:
 
 
 def test_half_precision_and_plain_data(key: jax.Array) -> None:
-    encoder, decoder = pair(multipliers=(1,), attention=True, projection=True)
+    encoder, decoder = pair(multipliers=(1,), middle="attention", projection=True)
     x = jax.random.uniform(key, (2, 4, 4, 3))
     variables = initialized(encoder, key, x)
-    made = encoder.apply(variables, x, train=False)
-    half = encoder.clone(dtype="bfloat16").apply(variables, x, train=False)
+    made = applied(encoder, variables, x, train=False)
+    half = applied(encoder.clone(dtype="bfloat16"), variables, x, train=False)
     assert half.dtype == jnp.float32
     np.testing.assert_allclose(half, made, atol=0.15)
     for network in (encoder, decoder.clone(output_activation=jax.nn.sigmoid), PatchDiscriminator(8)):
@@ -209,7 +214,7 @@ def test_a_logit_sees_a_patch_of_the_stated_size(num_layers: int, patch: int, ke
     variables = initialized(network, key, x)
 
     def logit(x: jax.Array) -> jax.Array:
-        made = network.apply(variables, x, train=False)
+        made = applied(network, variables, x, train=False)
         return made[0, made.shape[1] // 2, made.shape[2] // 2]
 
     rows = np.flatnonzero(np.abs(jax.jit(jax.grad(logit))(x)[0, :, :, 0]).sum(axis=1))
@@ -230,8 +235,8 @@ def test_patches_against_convolutions_by_the_paper(key: jax.Array) -> None:
         if name != "output":
             h = jnp.where(h > 0, h, 0.2 * h)
             maps.append(h)
-    np.testing.assert_allclose(network.apply({"params": params}, x, train=False), h[..., 0], atol=1e-5)
-    features = network.apply({"params": params}, x, train=False, method="features")
+    np.testing.assert_allclose(applied(network, {"params": params}, x, train=False), h[..., 0], atol=1e-5)
+    features = applied(network, {"params": params}, x, train=False, method="features")
     assert [feature.shape for feature in features] == [(2, 7, 8, 4), (2, 3, 4, 8), (2, 2, 3, 16)]
     chex.assert_trees_all_close(list(features), maps, atol=1e-5)
 
@@ -258,9 +263,9 @@ def test_the_features_of_a_lenet(key: jax.Array) -> None:
     network = LeNet()
     variables = network.init(key, x)
     assert set(variables["params"]) == {"conv_0", "conv_1", "features", "logits"}
-    first, second = network.apply(variables, x, train=False, method="features")
+    first, second = applied(network, variables, x, train=False, method="features")
     assert (first.shape, second.shape) == ((2, 12, 12, 24), (2, 4, 4, 48))
     dense = variables["params"]["features"]
     expected = second.reshape(2, -1) @ dense["kernel"] + dense["bias"][None]
-    features, _ = network.apply(variables, x)
+    features, _ = applied(network, variables, x)
     np.testing.assert_allclose(features, jnp.where(expected > 0, expected, 0.2 * expected), atol=1e-5)

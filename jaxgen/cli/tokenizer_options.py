@@ -69,9 +69,9 @@ class TokenizerOptions(Options):
     width: Count = option(32)
     """Channels next to the image; they double at the first halving."""
     blocks: Count = option(1)
-    """Residual blocks of each size; the decoder has one more."""
-    attention: bool = option(default=False)
-    """Attention between all places of the latent grid."""
+    """Residual blocks of each size."""
+    middle: Literal["none", "blocks", "attention"] = option("none")
+    """What is done at the size of the latent grid: nothing, two residual blocks, or attention between them as well."""
     discriminator: Literal["patch", "none"] = option("patch")
     """What judges patches of images and reconstructions."""
     discriminator_width: Count = option(32, **_PLAYS)
@@ -167,7 +167,7 @@ class TokenizerOptions(Options):
             "width": self.width,
             "multipliers": multipliers,
             "blocks": self.blocks,
-            "attention": self.attention,
+            "middle": None if self.middle == "none" else self.middle,
             "dtype": network_dtype(self.dtype),
         }
         made = channels * getattr(reconstruction, "parameters_per_value", 1)

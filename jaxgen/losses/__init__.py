@@ -55,6 +55,7 @@ from jaxgen.losses.objectives import (
     stl,
 )
 from jaxgen.losses.penalties import DRAGAN, R1, R2, GradientPenalty, Penalty
+from jaxgen.losses.perceptual import feature_distance
 from jaxgen.losses.reconstruction import absolute_error, squared_error
 
 __all__ = [
@@ -84,6 +85,7 @@ __all__ = [
     "doubly_reparameterized_weights",
     "dreg",
     "elbo",
+    "feature_distance",
     "gaussian",
     "gaussian_kl",
     "gaussian_learned_variance",

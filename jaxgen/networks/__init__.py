@@ -24,8 +24,10 @@ from jaxgen.networks.nnx import FromNNX, from_nnx
 from jaxgen.networks.patches import PatchDiscriminator
 from jaxgen.networks.priors import VampPrior
 from jaxgen.networks.resnet import ResNetDiscriminator, ResNetGenerator
+from jaxgen.networks.vgg import VGG16
 
 __all__ = [
+    "VGG16",
     "AutoencoderDecoder",
     "AutoencoderEncoder",
     "BatchNorm",

@@ -6,6 +6,7 @@ inside. `jaxgen.networks.diffusers` reads and writes their parameters by the nam
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -51,10 +52,12 @@ class _Attention(nn.Module):
         return x + nn.Dense(channels, dtype=self.dtype, name="output")(h).reshape(x.shape)
 
 
-def _middle(x: jax.Array, attention: bool, groups: int, dtype: str) -> jax.Array:
-    """A block, attention if asked for, and a block: [B, h, w, C] -> [B, h, w, C]."""
+def _middle(x: jax.Array, middle: str | None, groups: int, dtype: str) -> jax.Array:
+    """Nothing, or a block, attention if asked for, and a block: [B, h, w, C] -> [B, h, w, C]."""
+    if middle is None:
+        return x
     x = _Block(x.shape[-1], groups, dtype, name="middle_0")(x)
-    if attention:
+    if middle == "attention":
         x = _Attention(groups, dtype, name="middle_attention")(x)
     return _Block(x.shape[-1], groups, dtype, name="middle_1")(x)
 
@@ -62,13 +65,15 @@ def _middle(x: jax.Array, attention: bool, groups: int, dtype: str) -> jax.Array
 def _check_levels(network: "AutoencoderEncoder | AutoencoderDecoder") -> None:
     if not network.multipliers:
         raise ValueError(f"{type(network).__name__}.multipliers must have one number a level, got none: give (1, 2, 2)")
+    if network.middle not in (None, "blocks", "attention"):
+        raise ValueError(f"{type(network).__name__}.middle must be None, blocks or attention, got {network.middle!r}")
 
 
 class AutoencoderEncoder(Network):
     """Images to maps of features whose sides are 2^(levels - 1) times smaller: AutoencoderKL's encoder.
 
-    A convolution; levels of residual blocks, halved in between by convolutions of stride 2; a residual block, attention
-    where it is asked for, and another block; GroupNorm, swish and a convolution.
+    A convolution; levels of residual blocks, halved in between by convolutions of stride 2; the middle, two residual
+    blocks and attention between them; GroupNorm, swish and a convolution.
 
     Args:
       features: channels P of what it returns; AutoencoderKL's are the means and log-variances of P / 2 latents.
@@ -76,12 +81,12 @@ class AutoencoderEncoder(Network):
       multipliers: what each level multiplies them by, from the images down; there are as many levels.
       blocks: residual blocks a level.
       groups: groups of every GroupNorm, or the largest number below that divides the channels.
-      attention: whether the places of the smallest maps attend to each other.
+      middle: None for nothing, "blocks" for two of them, "attention" for attention between all places as well.
       projection: whether one more convolution, 1 x 1, ends it: AutoencoderKL's quant_conv.
       dtype: type of the computation; parameters, statistics and outputs are float32.
 
-    AutoencoderKL as Stable Diffusion has it: features 8, width 128, multipliers (1, 2, 4, 4), blocks 2, attention and
-    projection.
+    AutoencoderKL as Stable Diffusion has it: features 8, width 128, multipliers (1, 2, 4, 4), blocks 2, middle
+    "attention" and projection.
 
     Called as ``encoder(x [B, H, W, C], *, train)``, H and W multiples of the factor; returns [B, h, w, P].
 
@@ -94,7 +99,7 @@ class AutoencoderEncoder(Network):
     multipliers: tuple[Count, ...] = (1, 2, 2)
     blocks: Count = 1
     groups: Count = 32
-    attention: bool = False
+    middle: Literal["blocks", "attention"] | None = None
     projection: bool = False
     dtype: str = "float32"
 
@@ -118,7 +123,7 @@ class AutoencoderEncoder(Network):
             if level < len(self.multipliers) - 1:
                 down = Conv(x.shape[-1], (3, 3), (2, 2), ((0, 1), (0, 1)), dtype=self.dtype, name=f"level_{level}_down")
                 x = down(x)
-        x = _middle(x, self.attention, self.groups, self.dtype)
+        x = _middle(x, self.middle, self.groups, self.dtype)
         x = nn.silu(GroupNorm(self.groups, self.dtype, name="norm")(x))
         x = Conv(self.features, (3, 3), dtype=self.dtype, name="output")(x)
         if self.projection:
@@ -129,16 +134,16 @@ class AutoencoderEncoder(Network):
 class AutoencoderDecoder(Network):
     """Maps of features to images whose sides are 2^(levels - 1) times larger: AutoencoderKL's decoder.
 
-    A convolution; a residual block, attention where it is asked for, and another block; levels of residual blocks,
-    doubled in between by repeating pixels and a convolution; GroupNorm, swish and a convolution.
+    A convolution; the middle, two residual blocks and attention between them; levels of residual blocks, doubled in
+    between by repeating pixels and a convolution; GroupNorm, swish and a convolution.
 
     Args:
       channels: C of the images.
       width: channels of a level whose multiplier is 1.
       multipliers: what each level multiplies them by, from the images down, as the encoder's; there are as many levels.
-      blocks: residual blocks a level of the encoder; here there is one more, as in AutoencoderKL.
+      blocks: residual blocks a level, in AutoencoderKL one more than its encoder has.
       groups: groups of every GroupNorm, or the largest number below that divides the channels.
-      attention: whether the places of the smallest maps attend to each other.
+      middle: None for nothing, "blocks" for two of them, "attention" for attention between all places as well.
       projection: whether one more convolution, 1 x 1, begins it: AutoencoderKL's post_quant_conv.
       output_activation: what turns the last layer y into images in [0, 1], such as a sigmoid; (y + 1) / 2, which is
         unbounded, when None: AutoencoderKL's y are images in [-1, 1].
@@ -155,7 +160,7 @@ class AutoencoderDecoder(Network):
     multipliers: tuple[Count, ...] = (1, 2, 2)
     blocks: Count = 1
     groups: Count = 32
-    attention: bool = False
+    middle: Literal["blocks", "attention"] | None = None
     projection: bool = False
     output_activation: Callable[[jax.Array], jax.Array] | None = None
     dtype: str = "float32"
@@ -171,9 +176,9 @@ class AutoencoderDecoder(Network):
         if self.projection:
             z = Conv(z.shape[-1], (1, 1), dtype=self.dtype, name="projection")(z)
         x = Conv(self.multipliers[-1] * self.width, (3, 3), dtype=self.dtype, name="input")(z)
-        x = _middle(x, self.attention, self.groups, self.dtype)
+        x = _middle(x, self.middle, self.groups, self.dtype)
         for level, multiplier in enumerate(reversed(self.multipliers)):
-            for number in range(self.blocks + 1):
+            for number in range(self.blocks):
                 name = f"level_{level}_block_{number}"
                 x = _Block(multiplier * self.width, self.groups, self.dtype, name=name)(x)
             if level < len(self.multipliers) - 1:

@@ -95,7 +95,7 @@ class Tokenizer:
             )
         if len(self.latent_shape) != 3:
             raise ValueError(f"Tokenizer.latent_shape must be (h, w, c), got {self.latent_shape!r}")
-        if not (callable(self.reconstruction) or self._likelihood):
+        if not (callable(self.reconstruction) or self.likelihood):
             names = names_in(losses, lambda name, value: name.endswith("_error") or hasattr(value, "log_prob"))
             raise TypeError(
                 f"Tokenizer.reconstruction must be a distance or a likelihood, got {shown(self.reconstruction)}: use "
@@ -122,8 +122,9 @@ class Tokenizer:
             )
 
     @property
-    def _likelihood(self) -> bool:
-        return hasattr(self.reconstruction, "log_prob")
+    def likelihood(self) -> losses.Likelihood | None:
+        """The reconstruction where it is a likelihood."""
+        return self.reconstruction if hasattr(self.reconstruction, "log_prob") else None  # type: ignore[return-value]
 
     @property
     def num_codes(self) -> int:
@@ -146,13 +147,14 @@ class Tokenizer:
 
     def distance(self, made: jax.Array, images: jax.Array) -> jax.Array:
         """The reconstruction's distance [B] of what the decoder makes [B, H, W, ...] from images [B, H, W, C]."""
-        if not self._likelihood:
-            return self.reconstruction(made, images)
-        return -self.reconstruction.log_prob(made, images) / math.prod(images.shape[1:])
+        if self.likelihood is not None:
+            return -self.likelihood.log_prob(made, images) / math.prod(images.shape[1:])
+        distance: Any = self.reconstruction
+        return distance(made, images)
 
     def mean(self, made: jax.Array) -> jax.Array:
         """The images [B, H, W, C] of what the decoder makes."""
-        return self.reconstruction.mean(made) if self._likelihood else made
+        return made if self.likelihood is None else self.likelihood.mean(made)
 
 
 class TokenizerState(NamedTuple):

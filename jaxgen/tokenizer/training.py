@@ -53,8 +53,10 @@ def _init(spec: Tokenizer, key: jax.Array, batch: Batch, perceptual: Any) -> Tok
     images, _ = batches.read(batch)
     check_images(images)
     params, collections = _initial(spec, key, images)
-    discriminator_params, discriminator_collections, discriminator_optimizer_state = {}, {}, None
-    if spec.discriminator is not None:
+    discriminator_params: Any = {}
+    discriminator_collections: modules.Collections = {}
+    discriminator_optimizer_state = None
+    if spec.discriminator is not None and spec.discriminator_optimizer is not None:
         discriminator_params, discriminator_collections = discriminator_init(spec, key, images, None)
         discriminator_optimizer_state = spec.discriminator_optimizer.init(discriminator_params)
     if perceptual is None and spec.perceptual not in (None, "discriminator"):

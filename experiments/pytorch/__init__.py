@@ -1,0 +1,1 @@
+"""Weights from PyTorch's files: how they are read, and what is made of them."""
