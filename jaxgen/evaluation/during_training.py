@@ -228,7 +228,7 @@ _sample_diversity = jax.jit(metrics.sample_diversity)
 def _active_units(means: list[tuple[jax.Array, ...]]) -> dict[str, float]:
     """Active units of each stochastic layer, by name, from the posterior means of batches of images."""
     layers = [jnp.concatenate(layer) for layer in zip(*means, strict=True)]
-    names = ["active_units", *(f"active_units_{number}" for number in range(2, len(layers) + 1))]
+    names = ["active_units"] * bool(layers) + [*(f"active_units_{number}" for number in range(2, len(layers) + 1))]
     return {
         name: float(metrics.active_units(layer))
         for name, layer in zip(names, layers, strict=True)

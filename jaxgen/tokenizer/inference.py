@@ -76,7 +76,7 @@ def _made(spec: Tokenizer, state: TokenizerState, z: jax.Array) -> jax.Array:
 
 
 def tokenizer_made(spec: Tokenizer, state: TokenizerState, z: jax.Array) -> jax.Array:
-    """What the decoder makes of normalised latents z [N, h, w, c], [N, H, W, ...]: images, or what a likelihood takes."""
+    """What the decoder makes [N, H, W, ...] of normalised latents z [N, h, w, c]: images, or likelihood parameters."""
     _check_latents(spec, z)
     return _made(spec, state, z)
 
