@@ -218,11 +218,12 @@ def vamp_vae(**fields: Any) -> jaxgen.VAE:
 class Patches(nn.Module):
     """A discriminator of four patches of an image, with dropout over the global batch."""
 
+    dropout_rate: float = 0.3
     axis_name: Any = None
 
     def setup(self) -> None:
         self.hidden = nn.Conv(8, (3, 3), (2, 2))
-        self.dropout = networks.Dropout(0.3, self.axis_name)
+        self.dropout = networks.Dropout(self.dropout_rate, self.axis_name)
         self.output = nn.Conv(1, (1, 1))
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:

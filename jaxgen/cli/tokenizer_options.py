@@ -195,6 +195,8 @@ class TokenizerOptions(Options):
             else None,
             reconstruction=reconstruction,
             reconstruction_weight=self.reconstruction_weight,
+            perceptual="discriminator" if self.perceptual == "discriminator" else None,
+            perceptual_weight=self.perceptual_weight,
             loss=jaxgen.plain.from_plain({"named": self.loss}),
             adversarial_weight=self.adversarial_weight,
             adversarial_start=self.adversarial_start if plays else 0,
