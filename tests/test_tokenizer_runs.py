@@ -166,7 +166,6 @@ BAD: dict[str, tuple[list[str], str]] = {
         "--codebook-decay would have no effect: it is for --bottleneck vq --codebook average",
     ),
     "of a discriminator": (["--discriminator", "none", "--lecam-weight", "1"], "--lecam-weight would have no effect"),
-    "another factor": (["--factor", "3"], "--factor"),
     "a weight below zero": (["--adversarial-weight", "-1"], "--adversarial-weight must be at least 0"),
     "images too small for patches": (
         ["--discriminator-layers", "2"],
