@@ -26,8 +26,15 @@ def _trained(spec: Tokenizer, state: TokenizerState) -> Pass:
     return Pass(spec, params, collections, False, jax.random.key(0), None)
 
 
+def _moments(state: TokenizerState, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    """Mean and deviation by which latents of a shape [..., c] are normalised, each of that shape."""
+    mean, deviation = (jnp.broadcast_to(state.hyperparams[name], shape) for name in ("latent_mean", "latent_std"))
+    return mean, deviation
+
+
 def _normalized(state: TokenizerState, latents: jax.Array) -> jax.Array:
-    return (latents - state.hyperparams["latent_mean"]) / state.hyperparams["latent_std"]
+    mean, deviation = _moments(state, latents.shape)
+    return (latents - mean) / deviation
 
 
 def _check_latents(spec: Tokenizer, z: jax.Array) -> None:
@@ -71,8 +78,8 @@ def _check_codes(spec: Tokenizer) -> None:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _made(spec: Tokenizer, state: TokenizerState, z: jax.Array) -> jax.Array:
-    latents = z * state.hyperparams["latent_std"] + state.hyperparams["latent_mean"]
-    return _trained(spec, state).decode(latents)[0]
+    mean, deviation = _moments(state, z.shape)
+    return _trained(spec, state).decode(z * deviation + mean)[0]
 
 
 def tokenizer_made(spec: Tokenizer, state: TokenizerState, z: jax.Array) -> jax.Array:
@@ -138,7 +145,7 @@ def _of_batch(spec: Tokenizer, state: TokenizerState, batch: Batch) -> _OfImages
     latents, codes = _encode(spec, state, batch)
     rows = latents.reshape(-1, latents.shape[-1])
     mean = jnp.mean(rows, axis=0)
-    squares = jnp.sum(jnp.square(rows - mean), axis=0)
+    squares = jnp.sum(jnp.square(rows - mean[None]), axis=0)
     counts = jnp.bincount(jnp.zeros((0,), jnp.int32) if codes is None else codes.ravel(), length=spec.num_codes)
     return _OfImages(jnp.float32(len(rows)), mean, squares, counts)
 
