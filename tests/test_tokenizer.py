@@ -172,7 +172,7 @@ def test_equivariance_turns_both_alike(sides: tuple[int, int], turns: set[int]) 
 
 
 def test_equivariance_refuses_what_is_no_scale() -> None:
-    with pytest.raises(ValueError, match=r"Equivariance\.scale must be between 0 and 1"):
+    with pytest.raises(ValueError, match=r"Equivariance\.scale must be in \(0, 1\), got 1\.0"):
         losses.Equivariance(1.0)
     with pytest.raises(TypeError, match=r"Equivariance\.rotates must be True or False, got 1"):
         losses.Equivariance(rotates=1)  # type: ignore[arg-type]
@@ -596,9 +596,13 @@ def test_what_is_no_latent_and_no_image_is_refused(key: jax.Array) -> None:
     with pytest.raises(TypeError, match="must be a TokenizerState, got VAEState"):
         vae = models.vae()
         jaxgen.tokenizer_step(spec, models.init(vae, key), images(), key)
-    with pytest.raises(ValueError, match="codes must be from 0 to 11, got values from 12 to 12"):
-        fsq, of_fsq = trained("fsq")
-        jaxgen.tokenizer_decode_codes(fsq, of_fsq, jnp.full((1, 2, 2), 12, jnp.int32))
+    fsq, of_fsq = trained("fsq")
+    with pytest.raises(ValueError, match="codes must be from 0 to 11, got values from 0 to 12"):
+        jaxgen.tokenizer_decode_codes(fsq, of_fsq, np.array([[[0, 1], [2, 12]]]))
+    with pytest.raises(ValueError, match=r"codes must be \[N, h, w\], such as \[1, 2, 2\], got \[2, 2\]"):
+        jaxgen.tokenizer_decode_codes(fsq, of_fsq, np.zeros((2, 2), np.int32))
+    with pytest.raises(TypeError, match="codes must be integers, got float32"):
+        jaxgen.tokenizer_decode_codes(fsq, of_fsq, jnp.zeros((1, 2, 2)))
 
 
 WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {

@@ -104,6 +104,14 @@ def _decode_codes(spec: Tokenizer, state: TokenizerState, codes: jax.Array) -> j
 def tokenizer_decode_codes(spec: Tokenizer, state: TokenizerState, codes: jax.Array) -> jax.Array:
     """The image [N, H, W, C] of codes, int [N, h, w], such as `tokenizer_codes` gives."""
     _check_codes(spec)
+    codes = jnp.asarray(codes)
+    if codes.ndim != 3:
+        raise ValueError(f"codes must be [N, h, w], such as {[1, *spec.latent_shape[:2]]}, got {list(codes.shape)}")
+    if not isinstance(codes, jax.core.Tracer) and not bool(((codes >= 0) & (codes < spec.num_codes)).all()):
+        raise ValueError(
+            f"codes must be from 0 to {spec.num_codes - 1}, got values from {int(codes.min())} to {int(codes.max())}: "
+            "they are no codes of this tokenizer"
+        )
     return _decode_codes(spec, state, codes)
 
 
