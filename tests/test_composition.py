@@ -222,7 +222,8 @@ def test_seeds_under_vmap_equal_separate_runs(family: str) -> None:
     for member in range(SEEDS):
         alone, _ = looped(step)(models.init(spec, jax.random.key(member)), jax.random.key(member))
         got = jax.tree.map(lambda leaf, member=member: leaf[member], states)
-        chex.assert_trees_all_close(learnt(got), learnt(alone), atol=1e-5, rtol=0)
+        # Relative too: a codebook's sums are of a hundred vectors of length 1.
+        chex.assert_trees_all_close(learnt(got), learnt(alone), atol=1e-5, rtol=2e-5)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
