@@ -39,7 +39,9 @@ def gan(**fields: Any) -> jaxgen.GAN:
 
 def tokenizer(**fields: Any) -> jaxgen.Tokenizer:
     optimizers = dict.fromkeys(("optimizer", "discriminator_optimizer"), optimizer("adam", learning_rate=1e-3))
-    return models.tokenizer(**{**optimizers, "ema_decay": 0.9, "lecam_weight": 0.1, "adversarial_weight": 0.5, **fields})
+    return models.tokenizer(
+        **{**optimizers, "ema_decay": 0.9, "lecam_weight": 0.1, "adversarial_weight": 0.5, **fields}
+    )
 
 
 POPULATIONS: dict[str, list[Any]] = {
