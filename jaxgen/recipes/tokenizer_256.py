@@ -2,8 +2,8 @@
 
     jaxgen train tokenizer --config tokenizer_256 --dataset folder:my/pictures --perceptual vgg:vgg16.safetensors
 
-Latents are 32 x 32 x 4. The recipe is that of Esser et al. 2021 and Rombach et al. 2022: hinge loss, adaptive weight, the
-discriminator from step 50,000 on. Nobody has run it here: no number is claimed.
+Latents are 32 x 32 x 4. The recipe is that of Esser et al. 2021 and Rombach et al. 2022: hinge loss, adaptive weight,
+the discriminator from step 50,000 on. Nobody has run it here: no number is claimed.
 """
 
 from jaxgen.cli.tokenizer_options import TokenizerOptions
