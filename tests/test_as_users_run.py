@@ -317,7 +317,7 @@ def test_a_step_that_is_compiled_wrongly_is_found(key: jax.Array) -> None:
     right, wrong = found(losses.non_saturating_generator_loss), found(_wrong_generator_loss)
     assert all(error <= AFTER_ONE for errors in right.values() for error, _ in errors)
     assert all(error > 10.0 * AFTER_ONE for errors in wrong.values() for error, _ in errors)
-    assert wrong["one"][0][1].startswith("generator_optimizer_state")
+    assert wrong["one"][0][1].startswith(("generator_optimizer_state", "value['generator_loss']"))
 
 
 @pytest.mark.slow
