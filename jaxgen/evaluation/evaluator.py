@@ -15,7 +15,7 @@ from jaxgen.evaluation.during_training import class_rows
 from jaxgen.evaluation.reference import Bar, Drawn, Reference
 from jaxgen.evaluation.sample_measures import OF_SOME, SAMPLE_MEASURES, Side, Sides
 from jaxgen.evaluation.subject import Number, Settings, Subject
-from jaxgen.families import Spec
+from jaxgen.families import Spec, State
 from jaxgen.keys import named_key
 from jaxgen.training import machine, manifest
 from jaxgen.training.checkpoint import Which
@@ -46,10 +46,14 @@ def load_model(directory: Path, checkpoint: Which, seed: int, settings: Settings
     """Open a run and restore its state, to be measured with a seed."""
     run = Run.open(directory)
     state: Any = run.restore(checkpoint)
-    leaves = manifest.describe_leaves({name: part for name, part in state._asdict().items() if name != "step"})
-    digest = records.sha256_of({path: leaf["sha256"] for path, leaf in leaves.items()})
     subject = Subject(run.spec, state, jax.random.key(seed), settings)
-    return Model(str(directory), run, subject, int(state.step), digest)
+    return Model(str(directory), run, subject, int(state.step), state_sha256(state))
+
+
+def state_sha256(state: State) -> str:
+    """The hash of all arrays of a state but its step, of any shapes: which weights something was made with."""
+    leaves = manifest.describe_leaves({name: part for name, part in state._asdict().items() if name != "step"})
+    return records.sha256_of({path: leaf["sha256"] for path, leaf in leaves.items()})
 
 
 def chosen(

@@ -1,0 +1,222 @@
+"""The doors of the tokenizer: encoding, codes, perceptual networks, measures, exports and the commands of a run."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxgen
+from jaxgen import data
+from jaxgen.cli import encode, train
+from jaxgen.data import files
+from jaxgen.evaluation.evaluator import load_model
+from jaxgen.evaluation.subject import Settings
+from jaxgen.trained import Trained
+
+SMALL = ["--batch-size", "10", "--width", "4", "--factor", "4", "--discriminator", "none"]
+BOTTLENECKS = {"fsq": ["--bottleneck", "fsq", "--levels", "3", "4"], "kl": ["--channels", "2"]}
+CODES = 12
+
+
+def draw(num: int, side: int = 8, channels: int = 1, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Images with a bright bar each, whose place is its class."""
+    generator = np.random.default_rng(seed)
+    label = generator.integers(0, 3, num)
+    image = generator.integers(0, 120, (num, side, side, channels)).astype(np.uint8)
+    for each, place in zip(image, label, strict=True):
+        each[:, 2 * place : 2 * place + 2] += 120
+    return image, label
+
+
+def save(path: Path, side: int = 8, channels: int = 1, num: int = 30) -> str:
+    """A data set with both splits; the name that options take."""
+    (train_image, train_label), (image, label) = draw(num, side, channels), draw(23, side, channels, seed=1)
+    np.savez(path, train_image=train_image, train_label=train_label, test_image=image, test_label=label)
+    return f"npz:{path}"
+
+
+def refused(run: Any, arguments: list[Any], capsys: Any, *said: str) -> None:
+    """A command that ends with one line, which says all that."""
+    capsys.readouterr()
+    assert run([str(argument) for argument in arguments]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1, error
+    assert all(words in error for words in said), error
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small data set, and a run of each bottleneck."""
+    place = tmp_path_factory.mktemp("tokenizers")
+    name = save(place / "bars.npz")
+    for bottleneck, words in BOTTLENECKS.items():
+        every = ["--steps", "6", "--eval-every", "4", "--checkpoint-every", "2", "--sample-every", "6", "--keep", "9"]
+        assert train.main(
+            ["tokenizer", "--dataset", name, *SMALL, *words, *every, "--workdir", str(place / bottleneck)]
+        ) == 0
+    return place
+
+
+@pytest.fixture(scope="module")
+def models(folder: Path) -> dict[str, Trained]:
+    return {name: jaxgen.load(folder / name) for name in BOTTLENECKS}
+
+
+def test_a_tokenizer_encodes_a_data_set(folder: Path, models: dict[str, Trained], tmp_path: Path) -> None:
+    for name, model in models.items():
+        out = tmp_path / f"{name}.npz"
+        assert encode.main([str(folder / name), "--out", str(out)]) == 0
+        image, label = draw(23, seed=1)
+        with np.load(out) as found:
+            assert (found["latents"].shape, found["latents"].dtype) == ((23, 2, 2, 2), np.float32)
+            np.testing.assert_array_equal(found["labels"], label)
+            # As they were settled on these very images.
+            flat = found["latents"].astype(np.float64).reshape(-1, 2)
+            np.testing.assert_allclose(flat.mean(axis=0), 0.0, atol=1e-5)
+            np.testing.assert_allclose(flat.std(axis=0), 1.0, atol=1e-4)
+            batch = {"image": image.astype(np.float32) / 255}
+            variables = {"params": model.state.ema["params"], **model.state.ema["collections"]}
+            hidden = model.spec.encoder.apply({"params": variables["params"]["encoder"]}, batch["image"], train=False)
+            bottled = model.spec.bottleneck.apply(
+                {"params": variables["params"]["bottleneck"]}, hidden, train=False
+            )
+            raw = found["latents"] * found["latent_std"] + found["latent_mean"]
+            np.testing.assert_allclose(raw, bottled.latents, atol=1e-5)
+            assert (str(found["run"]), int(found["step"]), str(found["dataset"])) == (name, 6, "npz")
+            held = load_model(folder / name, "newest", 0, Settings())
+            assert str(found["weights_sha256"]) == held.sha256
+            assert json.loads(str(found["identity"])) == held.run.config["identity"]
+            assert ("codes" in found.files) == (name == "fsq")
+            if name == "fsq":
+                assert (found["codes"].shape, found["codes"].dtype) == ((23, 2, 2), np.int32)
+                np.testing.assert_array_equal(found["codes"], bottled.codes)
+        again = out.read_bytes()
+        assert encode.main([str(folder / name), "--out", str(out)]) == 0
+        assert out.read_bytes() == again, "no date is in it"
+
+
+def test_encoding_goes_piece_by_piece_and_is_read_by_rows(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pieces of 4 images, the last one of 2, are those of one piece; rows can be read from the middle of the file."""
+    assert encode.main([str(folder / "fsq"), "--split", "train", "--out", str(tmp_path / "whole.npz")]) == 0
+    monkeypatch.setattr(encode, "VALUES", 4 * 64)
+    assert encode.main([str(folder / "fsq"), "--split", "train", "--out", str(tmp_path / "pieces.npz")]) == 0
+    with np.load(tmp_path / "whole.npz") as whole, np.load(tmp_path / "pieces.npz") as pieces:
+        assert whole.files == pieces.files
+        np.testing.assert_array_equal(whole["codes"], pieces["codes"])
+        np.testing.assert_allclose(whole["latents"], pieces["latents"], atol=1e-5)
+    with zipfile.ZipFile(tmp_path / "pieces.npz") as archive:
+        assert {member.compress_type for member in archive.infolist()} == {zipfile.ZIP_STORED}
+    assert list(tmp_path.glob(".*")) == [], "nothing is left beside it"
+
+
+def test_a_vae_is_encoded_as_its_posterior_means(tmp_path: Path) -> None:
+    name = save(tmp_path / "bars.npz")
+    words = ["--hidden", "8", "--latent-dim", "3", "--steps", "2", "--batch-size", "10", "--workdir"]
+    assert train.main(["vae", "--dataset", name, *words, str(tmp_path / "run")]) == 0
+    assert encode.main([str(tmp_path / "run"), "--out", str(tmp_path / "z.npz")]) == 0
+    model = jaxgen.load(tmp_path / "run")
+    mean = jaxgen.vae_encode(model.spec, model.state, {"image": draw(23, seed=1)[0]})[0]
+    with np.load(tmp_path / "z.npz") as found:
+        np.testing.assert_allclose(found["latents"], mean, atol=1e-5)
+        assert not found["latent_mean"].any()
+        assert (found["latent_std"] == 1).all()
+        assert "codes" not in found.files
+
+
+def test_what_cannot_be_encoded_is_refused(folder: Path, tmp_path: Path, capsys: Any) -> None:
+    fsq = folder / "fsq"
+    refused(encode.main, [fsq, "--out", tmp_path / "z.png"], capsys, "--out must end in .npz")
+    other = save(tmp_path / "large.npz", 12)
+    said = "takes images [8, 8, 1]", "has [12, 12, 1]"
+    refused(encode.main, [fsq, "--dataset", other, "--out", tmp_path / "z.npz"], capsys, *said)
+    said = "was not evaluated before its step 2", "train on to an evaluation"
+    refused(encode.main, [fsq, "--checkpoint", "2", "--out", tmp_path / "z.npz"], capsys, *said)
+    refused(encode.main, [fsq, "--split", "valid", "--out", tmp_path / "z.npz"], capsys, "unknown split")
+    refused(encode.main, [tmp_path, "--out", tmp_path / "z.npz"], capsys, "holds no run")
+    words = ["--generator-hidden", "8", "--discriminator-hidden", "8", "--steps", "1", "--batch-size", "10"]
+    name = save(tmp_path / "bars.npz")
+    assert train.main(["gan", "--dataset", name, *words, "--workdir", str(tmp_path / "gan")]) == 0
+    refused(encode.main, [tmp_path / "gan", "--out", tmp_path / "z.npz"], capsys, "a GAN, which has no encoder")
+    assert not (tmp_path / "z.npz").exists()
+
+
+def test_images_that_are_not_whole_leave_no_file(folder: Path, tmp_path: Path, capsys: Any) -> None:
+    """The fault shows in the middle of the work."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    from PIL import Image
+
+    for number, image in enumerate(draw(4)[0]):
+        Image.fromarray(image[..., 0]).save(pictures / f"{number}.png")
+    whole = (pictures / "3.png").read_bytes()
+    (pictures / "3.png").write_bytes(whole[:-40])
+    words = [folder / "fsq", "--dataset", f"folder:{pictures}", "--split", "all", "--out", tmp_path / "z.npz"]
+    refused(encode.main, words, capsys, "3.png")
+    assert {path.name for path in tmp_path.iterdir()} == {"pictures"}
+    (pictures / "3.png").write_bytes(whole)
+    assert encode.main(list(map(str, words))) == 0
+    with np.load(tmp_path / "z.npz") as found:
+        assert found["codes"].shape == (4, 2, 2)
+
+
+def test_a_trained_tokenizer_has_codes(models: dict[str, Trained], key: jax.Array) -> None:
+    model, image = models["fsq"], draw(5, seed=2)[0]
+    assert repr(model) == "Trained('fsq': tokenizer, images [8, 8, 1], 8 latents, 12 codes)"
+    codes = model.codes(image)
+    assert (codes.shape, codes.dtype) == ((5, 2, 2), jnp.int32)
+    assert 0 <= int(codes.min()) <= int(codes.max()) < CODES
+    rebuilt = model.reconstruct(image, key)
+    np.testing.assert_allclose(model.decode_codes(codes), rebuilt, atol=1e-6)
+    # A code is a place on the grid of 3 x 4 levels, the first number's first; the latents say the same.
+    levels = np.asarray(model.encode(image)).reshape(5, 2, 2, 2) * np.asarray(model.state.hyperparams["latent_std"])
+    levels = levels + np.asarray(model.state.hyperparams["latent_mean"])
+    alike = np.asarray(codes).ravel()[:, None] == np.asarray(codes).ravel()
+    same = np.abs(levels.reshape(-1, 1, 2) - levels.reshape(1, -1, 2)).max(axis=2) < 1e-4
+    np.testing.assert_array_equal(alike, same)
+    for given, error, said in (
+        (np.full((1, 2, 2), CODES), ValueError, "has the codes 0 to 11, got codes from 12 to 12"),
+        (np.zeros((1, 2, 2)), TypeError, "codes must be integers, got float64"),
+        (np.zeros((1, 4), int), ValueError, r"expected codes \[N, 2, 2\], at least one image's, got shape \[1, 4\]"),
+    ):
+        with pytest.raises(error, match=said):
+            model.decode_codes(given)
+
+
+def test_flat_latents_are_decoded_and_walked_between(models: dict[str, Trained], key: jax.Array) -> None:
+    for model in models.values():
+        image = draw(4, seed=2)[0]
+        z = model.encode(image)
+        assert z.shape == (4, 8)
+        rebuilt = model.reconstruct(image, key)
+        # Grids of one code have no spread, which group normalisation divides by: round-off shows.
+        np.testing.assert_allclose(model.decode(z), rebuilt, atol=0.02)
+        np.testing.assert_array_equal(model.decode(z.reshape(4, 2, 2, 2)), model.decode(z))
+        walk = model.interpolate(z[:2], z[2:], 3, linear=True)
+        assert walk.shape == (2, 3, 8, 8, 1)
+        np.testing.assert_allclose(walk[:, 1], model.decode((z[:2] + z[2:]) / 2), atol=0.02)
+
+
+def test_what_a_tokenizer_lacks_is_said(models: dict[str, Trained], key: jax.Array) -> None:
+    image = draw(2)[0]
+    kl = models["kl"]
+    assert repr(kl) == "Trained('kl': tokenizer, images [8, 8, 1], 8 latents)"
+    second = "train a second stage on its latents"
+    for call, error, said in (
+        (lambda: kl.codes(image), TypeError, "kl is a tokenizer without codes, .* use encode and decode"),
+        (lambda: kl.decode_codes(np.zeros((1, 2, 2), int)), TypeError, "use encode and decode"),
+        (lambda: jaxgen.load("vae-fashion-mnist").codes(image), TypeError, "a VAE, whose images have no codes"),
+        (lambda: kl.sample(key, 2), TypeError, f"has no prior to draw from: {second}"),
+        (lambda: kl.invert(image, key), ValueError, f"a tokenizer has none: {second}"),
+        (lambda: kl.complete(image, np.arange(64).reshape(8, 8) < 32, key), ValueError, second),
+    ):
+        with pytest.raises(error, match=said) as caught:
+            call()
+        assert "\n" not in str(caught.value)
