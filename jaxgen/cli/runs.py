@@ -215,7 +215,7 @@ def with_dtype(options: Any, run: Run | None) -> Any:
     if begun is not None and (wanted == "auto" or begun in (wanted, meant)):
         meant = begun
     elif wanted == "bfloat16" and meant == "float32" and processes.is_primary():
-        print("--dtype bfloat16: products of bfloat16 are slower than those of float32 here, so float32 is computed")
+        print("--dtype bfloat16: on a CPU networks compute in float32, whose products are the faster ones there")
     return dataclasses.replace(options, dtype=meant)
 
 

@@ -67,9 +67,15 @@ class TokenizerOptions(Options):
     factor: Literal[1, 2, 4, 8, 16] = option(4)
     """By how much the latent grid is smaller than the image, each side."""
     width: Count = option(32)
-    """Channels next to the image; they double at the first halving."""
+    """Channels next to the image."""
+    multipliers: tuple[Count, ...] = option(())
+    """What each size multiplies them by, from the image down, one more than the halvings; 1 2 2 ... when not given."""
     blocks: Count = option(1)
     """Residual blocks of each size."""
+    decoder_blocks: Count | None = option(None)
+    """Those of the decoder, where it has others."""
+    projection: bool = option(default=False)
+    """One more convolution, 1 x 1, on either side of the latents, as in AutoencoderKL."""
     middle: Literal["none", "blocks", "attention"] = option("none")
     """What is done at the size of the latent grid: nothing, two residual blocks, or attention between them as well."""
     discriminator: Literal["patch", "none"] = option("patch")
@@ -162,11 +168,17 @@ class TokenizerOptions(Options):
         bottleneck = self._bottleneck()
         reconstruction = RECONSTRUCTIONS[self.reconstruction]()
         plays = self.discriminator != "none"
-        multipliers = (1, *(2,) * int(math.log2(self.factor)))
+        halvings = int(math.log2(self.factor))
+        multipliers = self.multipliers or (1, *(2,) * halvings)
+        if len(multipliers) != halvings + 1:
+            raise ValueError(
+                f"--multipliers must be {halvings + 1} numbers, one for each size at --factor {self.factor}, got "
+                f"{len(multipliers)}"
+            )
         common: dict[str, Any] = {
             "width": self.width,
             "multipliers": multipliers,
-            "blocks": self.blocks,
+            "projection": self.projection,
             "middle": None if self.middle == "none" else self.middle,
             "dtype": network_dtype(self.dtype),
         }
@@ -175,9 +187,9 @@ class TokenizerOptions(Options):
         rates = {"b1": self.b1, "b2": self.b2}
         normalization = None if self.discriminator_normalization == "none" else self.discriminator_normalization
         return jaxgen.Tokenizer(
-            encoder=networks.AutoencoderEncoder(bottleneck.num_inputs, **common),
+            encoder=networks.AutoencoderEncoder(bottleneck.num_inputs, blocks=self.blocks, **common),
             bottleneck=bottleneck,
-            decoder=networks.AutoencoderDecoder(made, **common),
+            decoder=networks.AutoencoderDecoder(made, blocks=self.decoder_blocks or self.blocks, **common),
             optimizer=jaxgen.plain.optimizer("adam", learning_rate=self.learning_rate, **rates),
             latent_shape=(*(side // self.factor for side in sides), bottleneck.num_latents),
             discriminator=networks.PatchDiscriminator(
