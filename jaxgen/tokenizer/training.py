@@ -134,7 +134,8 @@ def tokenizer_rebuilt(
                 f"the decoder makes images of shape {list(spec.mean(made).shape[1:])}, the batch holds "
                 f"{list(images.shape[1:])}: give it the channels of the data and the encoder's factor"
             )
-        return (made, own.astype(jnp.float32)), (as_float32(numbers), collections)
+        own = as_varying(own.astype(jnp.float32), axis_name)  # FSQ's are zeros, alike everywhere
+        return (made, own), (as_float32(numbers), collections)
 
     (made, own), pull_back, (numbers, collections) = jax.vjp(forward, as_varying(state.params, axis_name), has_aux=True)
     return Rebuilt(made, own, numbers, collections, pull_back)
