@@ -57,9 +57,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     name = save(place / "bars.npz")
     for bottleneck, words in BOTTLENECKS.items():
         every = ["--steps", "6", "--eval-every", "4", "--checkpoint-every", "2", "--sample-every", "6", "--keep", "9"]
-        assert train.main(
-            ["tokenizer", "--dataset", name, *SMALL, *words, *every, "--workdir", str(place / bottleneck)]
-        ) == 0
+        assert (
+            train.main(["tokenizer", "--dataset", name, *SMALL, *words, *every, "--workdir", str(place / bottleneck)])
+            == 0
+        )
     return place
 
 
@@ -83,9 +84,7 @@ def test_a_tokenizer_encodes_a_data_set(folder: Path, models: dict[str, Trained]
             batch = {"image": image.astype(np.float32) / 255}
             variables = {"params": model.state.ema["params"], **model.state.ema["collections"]}
             hidden = model.spec.encoder.apply({"params": variables["params"]["encoder"]}, batch["image"], train=False)
-            bottled = model.spec.bottleneck.apply(
-                {"params": variables["params"]["bottleneck"]}, hidden, train=False
-            )
+            bottled = model.spec.bottleneck.apply({"params": variables["params"]["bottleneck"]}, hidden, train=False)
             raw = found["latents"] * found["latent_std"] + found["latent_mean"]
             np.testing.assert_allclose(raw, bottled.latents, atol=1e-5)
             assert (str(found["run"]), int(found["step"]), str(found["dataset"])) == (name, 6, "npz")

@@ -105,7 +105,9 @@ def open_images(run: Run, model: Trained, options: Options) -> data.Source:
 @functools.partial(jax.jit, static_argnums=0)
 def _encoded(spec: Spec, state: Any, batch: dict[str, Any]) -> tuple[jax.Array, jax.Array | None]:
     family = family_of(spec)
-    return family.encode(spec, state, batch), family.codes(spec, state, batch) if getattr(spec, "num_codes", 0) else None
+    return family.encode(spec, state, batch), family.codes(spec, state, batch) if getattr(
+        spec, "num_codes", 0
+    ) else None
 
 
 def encoded(model: Trained, source: data.Source, progress: Progress) -> Iterator[dict[str, np.ndarray]]:
