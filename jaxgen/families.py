@@ -289,6 +289,7 @@ def _restored_tokenizer(spec: Tokenizer, kept: dict[str, Any]) -> TokenizerState
         discriminator_optimizer_state=None if optimizer is None else optimizer.init(kept["discriminator"]),
         optimizer_state=spec.optimizer.init(params),
         perceptual_params={},
+        perceptual_weights=(),
         ema=None if spec.ema_decay is None else average,
         hyperparams=kept["hyperparams"],
     )
@@ -301,8 +302,8 @@ def _tokenizer_without(*parts: str) -> Callable[[Tokenizer, TokenizerState], Tok
         return {**trees, **dict.fromkeys(parts)}
 
     def reduced(spec: Tokenizer, state: TokenizerState) -> TokenizerState:
-        only_trains = ("optimizer_state", "discriminator_params", "discriminator_collections", "perceptual_params")
-        nothing: dict[str, Any] = dict.fromkeys([*only_trains, "discriminator_optimizer_state"])
+        only_trains = [name for name in state._fields if name.startswith(("discriminator", "perceptual"))]
+        nothing: dict[str, Any] = dict.fromkeys([*only_trains, "optimizer_state"])
         if state.ema is None:
             return state._replace(params=left(state.params), collections=left(state.collections), **nothing)
         nothing |= {"params": None, "collections": None}

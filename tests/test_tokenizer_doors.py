@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 
 import jaxgen
-from jaxgen import data
 from jaxgen.cli import encode, train
-from jaxgen.data import files
 from jaxgen.evaluation.evaluator import load_model
 from jaxgen.evaluation.subject import Settings
 from jaxgen.trained import Trained

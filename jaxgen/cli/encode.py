@@ -68,9 +68,9 @@ def check_model(model: Trained, options: Options) -> None:
     mean, deviation = statistics(model)
     if not mean.any() and (deviation == 1.0).all():
         raise ValueError(
-            f"{options.run} was not evaluated before its step {int(model.state.step)} was saved, so what normalises its "
-            "latents is not measured yet: train on to an evaluation (--resume, --eval-every), or name a later "
-            "--checkpoint"
+            f"{options.run} was not evaluated before its step {int(model.state.step)} was saved, so that what "
+            "normalises its latents is not measured yet: train on to an evaluation (--resume, --eval-every), or name a "
+            "later --checkpoint"
         )
 
 
@@ -94,8 +94,8 @@ def open_images(run: Run, model: Trained, options: Options) -> data.Source:
     source = data.open_source(name, options.split, **places)
     if source.image_shape != model.image_shape:
         raise ValueError(
-            f"{options.run} takes images {list(model.image_shape)}, {name} has {list(source.image_shape)}: bring them to "
-            "that size and colour"
+            f"{options.run} takes images {list(model.image_shape)}, {name} has {list(source.image_shape)}: bring them "
+            "to that size and colour"
         )
     if model.num_classes is not None and not source.labels:
         raise ValueError(f"{options.run} is conditional, and {name} has no labels: give images with labels")
