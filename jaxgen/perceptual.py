@@ -101,8 +101,8 @@ def find(text: str, image_shape: tuple[int, ...], dtype: str = "float32") -> Fou
         found = lenet_weights(text.removeprefix("lenet_"))
         if found.image_shape != image_shape:
             raise ValueError(
-                f"{text} takes images {list(found.image_shape)}, these are {list(image_shape)}: resize them, or compare "
-                "features of vgg:PATH or of the discriminator"
+                f"{text} takes images {list(found.image_shape)}, these are {list(image_shape)}: resize them, or "
+                "compare features of vgg:PATH or of the discriminator"
             )
         return Found(found.network, found.params, None, found.sha256)
     if kind != "vgg" or not path:

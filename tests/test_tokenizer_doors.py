@@ -1,20 +1,32 @@
 """The doors of the tokenizer: encoding, codes, perceptual networks, measures, exports and the commands of a run."""
 
+import dataclasses
 import json
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import traverse_util
+from PIL import Image
+from safetensors.numpy import load_file
 
 import jaxgen
-from jaxgen.cli import encode, train
+from jaxgen import networks, perceptual
+from jaxgen.cli import encode, runs, train
+from jaxgen.cli.sweeping import training as sweeping_training
+from jaxgen.cli.sweeping.plan import Member
+from jaxgen.cli.tokenizer_options import TokenizerOptions
+from jaxgen.evaluation import extractors
 from jaxgen.evaluation.evaluator import load_model
 from jaxgen.evaluation.subject import Settings
 from jaxgen.trained import Trained
+from jaxgen.training.run import Run, init_state
 
 SMALL = ["--batch-size", "10", "--width", "4", "--factor", "4", "--discriminator", "none"]
 BOTTLENECKS = {"fsq": ["--bottleneck", "fsq", "--levels", "3", "4"], "kl": ["--channels", "2"]}
@@ -149,8 +161,6 @@ def test_images_that_are_not_whole_leave_no_file(folder: Path, tmp_path: Path, c
     """The fault shows in the middle of the work."""
     pictures = tmp_path / "pictures"
     pictures.mkdir()
-    from PIL import Image
-
     for number, image in enumerate(draw(4)[0]):
         Image.fromarray(image[..., 0]).save(pictures / f"{number}.png")
     whole = (pictures / "3.png").read_bytes()
@@ -217,3 +227,128 @@ def test_what_a_tokenizer_lacks_is_said(models: dict[str, Trained], key: jax.Arr
         with pytest.raises(error, match=said) as caught:
             call()
         assert "\n" not in str(caught.value)
+
+
+# -- Perceptual networks ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def perceptual_run(folder: Path) -> Path:
+    """A run whose reconstructions are compared by the features of LeNet-MNIST as well."""
+    name = save(folder / "mnist_bars.npz", 28, num=20)
+    words = ["--perceptual", "lenet_mnist", "--perceptual-weight", "0.5", "--bottleneck", "fsq", "--levels", "3", "4"]
+    every = ["--steps", "2", "--eval-every", "2", "--log-every", "1", "--workdir", str(folder / "perceptual")]
+    assert train.main(["tokenizer", "--dataset", name, *SMALL, *words, *every]) == 0
+    return folder / "perceptual"
+
+
+def test_a_perceptual_network_is_that_of_its_file(perceptual_run: Path, capsys: Any) -> None:
+    """Protects: its parameters, the hash by which it is known again, and a resumed run that still has them."""
+    run = Run.open(perceptual_run)
+    kept = load_file(Path(extractors.__file__).parent / "lenet_mnist.safetensors")
+    for step in (2, 3):
+        state: Any = run.restore(step)
+        held = {name: np.asarray(leaf, np.float16) for name, leaf in flatten(state.perceptual_params).items()}
+        assert held.keys() == kept.keys()
+        assert all((held[name] == kept[name]).all() for name in kept)
+        assert [weights.tolist() for weights in state.perceptual_weights] == [[1.0] * 24, [1.0] * 48]
+        if step == 2:
+            resume = ["tokenizer", "--workdir", str(perceptual_run), "--resume", "--steps", "3"]
+            assert train.main(resume) == 0
+    assert run.spec.perceptual == networks.LeNet()
+    assert run.spec.perceptual_weight == 0.5
+    assert run.spec.perceptual_sha256 == extractors.lenet("mnist").sha256
+    rows = [json.loads(line) for line in (perceptual_run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if row.get("perceptual", 0.0) > 0.0] == [1, 2, 3]
+    other = ["tokenizer", "--workdir", perceptual_run, "--resume", "--steps", "4", "--perceptual", "none"]
+    refused(train.main, other, capsys, "holds another run", "model.perceptual")
+
+
+def flatten(params: Any) -> dict[str, Any]:
+    return traverse_util.flatten_dict(params, sep=".")
+
+
+def test_the_weights_of_the_distance_are_used(perceptual_run: Path) -> None:
+    """Against NumPy: features of unit length, weighed channel by channel."""
+    run = Run.open(perceptual_run)
+    state: Any = run.restore(2)
+    batch = {"image": draw(3, 28, seed=3)[0]}
+    made = jnp.asarray(draw(3, 28, seed=4)[0], jnp.float32) / 255
+    weights = tuple(np.linspace(0.0, 2.0, num).astype(np.float32) for num in (24, 48))
+
+    def maps(images: Any) -> Any:
+        found = run.spec.perceptual.apply({"params": state.perceptual_params}, images, method="features")
+        return [np.asarray(each, np.float64) for each in found]
+
+    for given, expected_weights in ((state.perceptual_weights, [1.0, 1.0]), (weights, weights)):
+        expected = 0.0
+        for a, b, w in zip(maps(made), maps(batch["image"] / np.float32(255)), expected_weights, strict=True):
+            u, v = (x / np.sqrt((x**2).sum(axis=-1, keepdims=True) + 1e-10) for x in (a, b))
+            expected += (w * (u - v) ** 2).sum(axis=-1).mean()
+        _, found = jaxgen.fidelity_loss(run.spec, made, state._replace(perceptual_weights=given), batch)
+        np.testing.assert_allclose(found["perceptual"], expected, rtol=1e-4)
+
+
+def options(**fields: Any) -> TokenizerOptions:
+    return TokenizerOptions(width=4, discriminator="none", **fields)
+
+
+def test_a_perceptual_network_of_a_vgg_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = tuple(jnp.full(num, 0.5) for num in (64, 128, 256, 512, 512))
+    file = perceptual.Perceptual({"conv_1_1": {"kernel": jnp.ones(2)}}, weights, "abc")
+    asked: list[str] = []
+    monkeypatch.setattr(perceptual, "vgg16", lambda path: asked.append(str(path)) or file)
+    given = options(perceptual="vgg:there/vgg.safetensors", dtype="bfloat16")
+    spec: Any = given.spec((16, 16, 3))
+    assert (spec.perceptual, spec.perceptual_sha256) == (networks.VGG16("bfloat16"), "abc")
+    held = given.held((16, 16, 3))
+    assert held["perceptual_params"] is file.params
+    assert held["perceptual_weights"] is weights
+    assert set(asked) == {"there/vgg.safetensors"}
+    assert given.settings()["paths"]["perceptual"] == f"vgg:{Path.cwd()}/there/vgg.safetensors"
+    assert options(perceptual="discriminator", bottleneck="kl").held((16, 16, 3)) == {}
+    played = TokenizerOptions(width=4, perceptual="discriminator").spec((8, 8, 1))
+    assert (played.perceptual, played.perceptual_sha256) == ("discriminator", None)
+    color = options(perceptual="lenet_color").spec((32, 32, 3))
+    assert color.perceptual_sha256 == extractors.lenet("color").sha256
+    assert color.perceptual == extractors.color_lenet()
+
+
+def test_perceptual_networks_that_do_not_fit_are_refused(folder: Path, capsys: Any) -> None:
+    """In one line, before anything is trained or a run is made."""
+    begin = ["tokenizer", "--dataset", f"npz:{folder / 'bars.npz'}", *SMALL, "--workdir", folder / "new", "--perceptual"]
+    for name, *said in (
+        ("lenet_mnist", "--perceptual lenet_mnist: ", "takes images [28, 28, 1], these are [8, 8, 1]"),
+        ("lenet_color", "takes images [32, 32, 3], these are [8, 8, 1]"),
+        ("vgg:nowhere", "vgg takes images of at least 16 x 16 in 1 or 3 channels, these are [8, 8, 1]"),
+        ("lenet", "there is no perceptual network 'lenet': choose from none, discriminator, lenet_mnist"),
+        ("vgg:", "there is no perceptual network 'vgg:'"),
+        ("discriminator", "--perceptual discriminator needs one"),
+    ):
+        refused(train.main, [*begin, name], capsys, *said)
+    begin[2] = save(folder / "larger.npz", 16)
+    refused(train.main, [*begin, "vgg:nowhere"], capsys, "nowhere is no file")
+    refused(train.main, [*begin, f"vgg:{folder / 'bars.npz'}"], capsys, "is no whole .safetensors file")
+    assert not (folder / "new").exists()
+
+
+def test_members_of_a_sweep_have_the_network_of_the_file() -> None:
+    given = options(perceptual="lenet_mnist", bottleneck="kl", batch_size=4)
+    specs = [dataclasses.replace(given, learning_rate=rate).spec((28, 28, 1)) for rate in (1e-3, 1e-4)]
+    members = [Member({}, given, spec) for spec in specs]
+    loaded = SimpleNamespace(example={"image": np.zeros((1, 28, 28, 1), np.uint8)})
+    state: Any = sweeping_training.initial_state(members, loaded)  # type: ignore[arg-type]
+    kept = flatten(given.held((28, 28, 1))["perceptual_params"])
+    for name, leaf in flatten(state.perceptual_params).items():
+        assert leaf.shape == (2, *kept[name].shape)
+        np.testing.assert_array_equal(leaf, np.stack([kept[name]] * 2))
+
+
+def test_borrowed_weights_leave_the_perceptual_network_alone(perceptual_run: Path, key: jax.Array) -> None:
+    """Protects: what is compared is what the new run's spec says, and no difference of it hinders borrowing."""
+    theirs: Any = Run.open(perceptual_run).restore()
+    spec: Any = dataclasses.replace(Run.open(perceptual_run).spec, perceptual=None, perceptual_sha256=None)
+    fresh: Any = init_state(spec, key, {"image": np.zeros((1, 28, 28, 1), np.uint8)})
+    borrowed = runs.borrow_weights(fresh, perceptual_run)
+    chex.assert_trees_all_equal(borrowed.params, theirs.params)
+    assert borrowed.perceptual_params == {}
