@@ -18,13 +18,13 @@ from safetensors.numpy import load_file
 
 import jaxgen
 from jaxgen import networks, perceptual
-from jaxgen.cli import encode, runs, train
+from jaxgen.cli import encode, evaluate, runs, train
 from jaxgen.cli.sweeping import training as sweeping_training
 from jaxgen.cli.sweeping.plan import Member
 from jaxgen.cli.tokenizer_options import TokenizerOptions
-from jaxgen.evaluation import extractors
+from jaxgen.evaluation import extractors, measures, records
 from jaxgen.evaluation.evaluator import load_model
-from jaxgen.evaluation.subject import Settings
+from jaxgen.evaluation.subject import Settings, Subject
 from jaxgen.trained import Trained
 from jaxgen.training.run import Run, init_state
 
@@ -296,15 +296,14 @@ def options(**fields: Any) -> TokenizerOptions:
 def test_a_perceptual_network_of_a_vgg_file(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = tuple(jnp.full(num, 0.5) for num in (64, 128, 256, 512, 512))
     file = perceptual.Perceptual({"conv_1_1": {"kernel": jnp.ones(2)}}, weights, "abc")
-    asked: list[str] = []
-    monkeypatch.setattr(perceptual, "vgg16", lambda path: asked.append(str(path)) or file)
+    files = {Path("there/vgg.safetensors"): file}
+    monkeypatch.setattr(perceptual, "vgg16", files.__getitem__)
     given = options(perceptual="vgg:there/vgg.safetensors", dtype="bfloat16")
     spec: Any = given.spec((16, 16, 3))
     assert (spec.perceptual, spec.perceptual_sha256) == (networks.VGG16("bfloat16"), "abc")
     held = given.held((16, 16, 3))
     assert held["perceptual_params"] is file.params
     assert held["perceptual_weights"] is weights
-    assert set(asked) == {"there/vgg.safetensors"}
     assert given.settings()["paths"]["perceptual"] == f"vgg:{Path.cwd()}/there/vgg.safetensors"
     assert options(perceptual="discriminator", bottleneck="kl").held((16, 16, 3)) == {}
     played = TokenizerOptions(width=4, perceptual="discriminator").spec((8, 8, 1))
@@ -316,7 +315,15 @@ def test_a_perceptual_network_of_a_vgg_file(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_perceptual_networks_that_do_not_fit_are_refused(folder: Path, capsys: Any) -> None:
     """In one line, before anything is trained or a run is made."""
-    begin = ["tokenizer", "--dataset", f"npz:{folder / 'bars.npz'}", *SMALL, "--workdir", folder / "new", "--perceptual"]
+    begin = [
+        "tokenizer",
+        "--dataset",
+        f"npz:{folder / 'bars.npz'}",
+        *SMALL,
+        "--workdir",
+        folder / "new",
+        "--perceptual",
+    ]
     for name, *said in (
         ("lenet_mnist", "--perceptual lenet_mnist: ", "takes images [28, 28, 1], these are [8, 8, 1]"),
         ("lenet_color", "takes images [32, 32, 3], these are [8, 8, 1]"),
@@ -352,3 +359,105 @@ def test_borrowed_weights_leave_the_perceptual_network_alone(perceptual_run: Pat
     borrowed = runs.borrow_weights(fresh, perceptual_run)
     chex.assert_trees_all_equal(borrowed.params, theirs.params)
     assert borrowed.perceptual_params == {}
+
+
+# -- Evaluation -------------------------------------------------------------------------------------------------------
+
+
+def evaluated(run: Path, *words: str) -> dict[str, records.Record]:
+    assert evaluate.main([str(run), "--out", str(run / "evaluation"), *words]) == 0
+    return {record.protocol.metric: record for record in records.read(run / "evaluation" / "records.json")}
+
+
+def frechet(a: np.ndarray, b: np.ndarray) -> float:
+    """The distance of two sets of features [N, D], by its definition."""
+    a, b = (x.reshape(len(x), -1).astype(np.float64) for x in (a, b))
+    one, other = np.cov(a.T), np.cov(b.T)
+    roots = np.sqrt(np.linalg.eigvals(one @ other).astype(np.complex128)).real.sum()
+    return float(((a.mean(axis=0) - b.mean(axis=0)) ** 2).sum() + np.trace(one + other) - 2.0 * roots)
+
+
+def test_a_tokenizer_is_evaluated(folder: Path, models: dict[str, Trained], key: jax.Array, capsys: Any) -> None:
+    """All that applies, with nothing but the run's name: reconstructions, their distance, the use of codes."""
+    found = evaluated(folder / "fsq")
+    reconstructions = {"reconstruction-MSE", "reconstruction-PSNR", "rFD-pixels"}
+    assert found.keys() == {*reconstructions, "codes-used", "code-perplexity", "bits-per-pixel"}
+    assert "without elbo: a tokenizer has no ELBO" in (said := capsys.readouterr().out)
+    assert "without frechet: a tokenizer has no prior" in said
+    image = draw(23, seed=1)[0]
+    codes = np.asarray(models["fsq"].codes(image))
+    shares = np.bincount(codes.ravel(), minlength=CODES) / codes.size
+    assert found["codes-used"].value == pytest.approx((shares > 0).mean())
+    assert found["code-perplexity"].value == pytest.approx(np.exp(-sum(p * np.log(p) for p in shares if p)), rel=1e-5)
+    assert found["bits-per-pixel"].value == pytest.approx(4 * np.log2(12) / 64)
+    assert found["codes-used"].warnings == (), "23 images of 4 places are enough for 12 codes"
+    compared = image[np.arange(11) * 23 // 11]
+    rebuilt = np.asarray(models["fsq"].reconstruct(compared, key)).clip(0, 1)
+    distance = found["rFD-pixels"]
+    assert distance.value == pytest.approx(frechet(compared / 255, rebuilt), rel=0.02)
+    others = np.delete(image, np.arange(11) * 23 // 11, axis=0)
+    others = others[np.arange(11) * 12 // 11]
+    assert distance.calibration == pytest.approx(frechet(compared / 255, others / 255), rel=0.02)
+    protocol = distance.protocol
+    assert (protocol.num_real, protocol.num_generated, protocol.split, protocol.better) == (11, 11, "test", "lower")
+    assert protocol.extractor_sha256 == extractors.pixels().sha256
+
+
+def test_latents_without_codes_are_evaluated(folder: Path, models: dict[str, Trained], key: jax.Array) -> None:
+    found = evaluated(folder / "kl", "--measures", "codes")
+    assert found.keys() == {"active-channels", "sampled-MSE"}
+    model, batch = models["kl"], {"image": draw(23, seed=1)[0]}
+    raw = np.asarray(model.encode(batch["image"])).reshape(-1, 2) * np.asarray(model.state.hyperparams["latent_std"])
+    assert found["active-channels"].value == (raw.var(axis=0) > 0.01).sum()
+    drawn = [
+        jaxgen.tokenizer_reconstruct(model.spec, model.state, batch, each, sampled=True).clip(0, 1)
+        for each in jax.random.split(key, 4)
+    ]
+    mean = jaxgen.tokenizer_reconstruct(model.spec, model.state, batch).clip(0, 1)
+    expected = np.mean([np.square(each - mean).mean() for each in drawn])
+    assert found["sampled-MSE"].value == pytest.approx(expected, rel=0.25)
+
+
+def test_few_places_for_many_codes_are_warned_of(models: dict[str, Trained], key: jax.Array) -> None:
+    model = models["fsq"]
+    subject = Subject(model.spec, model.state, key, Settings())
+    numbers = measures.MODEL_MEASURES["codes"](subject, {"image": draw(11)[0]}, lambda *_: None)
+    assert numbers[0].warnings == ("44 places in all for 12 codes: more images would use more",)
+    assert numbers[2].warnings == ()
+
+
+def test_no_judge_that_was_trained_against(perceptual_run: Path, capsys: Any) -> None:
+    """Protects: a distance of the very features that the loss was of is no measure."""
+    words = ["--measures", "reconstruction_distance", "codes", "--num", "10"]
+    said = "was trained to match the features of LeNet-MNIST", "use another --extractor"
+    run = [perceptual_run, "--out", perceptual_run / "evaluation"]
+    refused(evaluate.main, [*run, *words, "--extractor", "lenet_mnist"], capsys, *said)
+    found = evaluated(perceptual_run, "--measures", "standard", "--num", "10", "--extractor", "lenet_mnist")
+    assert "without reconstruction_distance: the model was trained to match" in capsys.readouterr().out
+    assert "rFD-LeNet-MNIST" not in found
+    assert "reconstruction-SSIM" in found
+    wear = evaluated(perceptual_run, *words, "--extractor", "lenet_fashion_mnist")
+    assert wear["rFD-LeNet-FashionMNIST"].protocol.extractor_sha256 == extractors.lenet("fashion_mnist").sha256
+    begin = ["tokenizer", "--dataset", f"npz:{perceptual_run.parent / 'mnist_bars.npz'}", *SMALL, "--workdir"]
+    begin += [str(perceptual_run.parent / "blind"), "--perceptual", "lenet_mnist", "--extractor", "auto"]
+    refused(train.main, begin, capsys, *said)
+
+
+def test_what_cannot_be_measured_of_a_tokenizer_is_said(folder: Path, models: dict[str, Trained], capsys: Any) -> None:
+    for measure, why in (
+        ("elbo", "a tokenizer has no ELBO"),
+        ("log_likelihood", "a tokenizer has no prior, and so no likelihood"),
+        ("active_units", "a tokenizer has no units of one posterior (codes counts its channels)"),
+        ("frechet", "a tokenizer has no prior"),
+        ("annealed", "it is for latents with a standard normal prior"),
+    ):
+        assert measures.why_not(measure, models["kl"].spec, (8, 8, 1), "bars", False) == why
+    vae = jaxgen.load("vae-fashion-mnist").spec
+    assert measures.why_not("codes", vae, (28, 28, 1), "bars", False) == "a VAE has no codes"
+    said = measures.why_not("reconstruction_distance", vae, (28, 28, 1), "bars", False)
+    assert said == "the samples of a VAE are measured: frechet"
+    gan = jaxgen.load("dcgan-fashion-mnist").spec
+    for measure in ("codes", "reconstruction_distance", "elbo"):
+        assert measures.why_not(measure, gan, (28, 28, 1), "bars", False) == "a GAN has no encoder"
+    said = "elbo cannot be made of", "a tokenizer has no ELBO: leave it out of --measures"
+    refused(evaluate.main, [folder / "kl", "--measures", "elbo"], capsys, *said)

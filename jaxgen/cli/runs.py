@@ -18,6 +18,7 @@ from jaxgen.cli.next_commands import saying_how_to_go_on
 from jaxgen.cli.options import Options, check_data, check_encoding, nothing_to_resume
 from jaxgen.data.standardization import of_plain
 from jaxgen.evaluation.during_training import COLUMNS, Evaluation, Pictures, class_rows, extractor_of
+from jaxgen.evaluation.measures import check_unseen
 from jaxgen.families import family_of
 from jaxgen.keys import named_key, step_key
 from jaxgen.training import loop, machine, manifest, processes
@@ -143,6 +144,8 @@ def train(options: Options) -> Path:
         spec: Any = options.spec(loaded.example["image"].shape[1:], loaded.num_classes, loaded.unbounded)
         run_identity = identity(options, spec, loaded)
         extractor = extractor_of(options.extractor, options.dataset, loaded.test["image"].shape[1:])
+        if extractor is not None:
+            check_unseen(spec, extractor)
         if run is not None:
             run.check_identity(run_identity)
         key = jax.random.key(options.seed)

@@ -137,7 +137,7 @@ class Evaluator:
             subject = dataclasses.replace(
                 subject, settings=dataclasses.replace(subject.settings, likelihood_images=images)
             )
-        elif name in ("elbo", "reconstructions", "active_units"):
+        elif name in ("elbo", "reconstructions", "active_units", "codes"):
             test = self._tested(subject, reference, asked)
             self._say_less(what, len(test["image"]), num)
         return measures.MODEL_MEASURES[name](subject, test, self._bar(what))
@@ -156,10 +156,30 @@ class Evaluator:
             calibrations = {number.metric: number for number in self._calibrate(name, reference, asked)}
             same = len(fake.images) > 1 and bool(np.all(fake.images == fake.images[:1]))
             warnings = ("all generated images are the same",) * same
+        elif name == measures.REBUILT:
+            assert isinstance(model, Model)
+            numbers = self._rebuilt(model, reference, asked)
+            real = [self._of_reconstructions(number) for number in self._calibrate("frechet", reference, asked)]
+            calibrations = {number.metric: number for number in real}
         else:
             assert isinstance(model, Model)
             numbers = self._of_model(model, reference, name, asked)
         return [self._record(n, calibrations.get(n.metric), model, reference, warnings) for n in numbers]
+
+    def _rebuilt(self, model: Model, reference: Reference, asked: bool) -> list[Number]:
+        """The Frechet distance between real images and the model's reconstructions of these, in the samples' place."""
+        measures.check_unseen(model.subject.spec, reference.extractor)
+        what = f"{model.name}: {measures.REBUILT}"
+        images = measures.rebuilt(model.subject, reference.real.images, self._bar(what))
+        progress = self._bar(f"{model.name}: features of reconstructions")
+        side = Side(images, *extractors.extract(reference.extractor, images, progress=progress))
+        sides = self._sides(reference, side, "frechet", asked)
+        self._say_less(what, len(sides.fake.features), len(images))
+        return [self._of_reconstructions(number) for number in SAMPLE_MEASURES["frechet"](sides)]
+
+    @staticmethod
+    def _of_reconstructions(number: Number) -> Number:
+        return dataclasses.replace(number, metric=f"r{number.metric}")
 
     def _fake(self, model: Model | Drawn, reference: Reference) -> Side:
         """The samples of a model, drawn once; or of the images as many as there are real ones."""

@@ -177,8 +177,8 @@ def fidelity_loss(
     distance = jnp.mean(spec.distance(made, images))
     loss, metrics = state.hyperparams["reconstruction_weight"] * distance, {"reconstruction": distance}
     if spec.perceptual is not None:
-        maps = [_features(spec, state, each, axis_name) for each in (spec.mean(made), images)]
-        metrics["perceptual"] = jnp.mean(losses.feature_distance(*maps, state.perceptual_weights or None))
+        own, real = (_features(spec, state, each, axis_name) for each in (spec.mean(made), images))
+        metrics["perceptual"] = jnp.mean(losses.feature_distance(own, real, state.perceptual_weights or None))
         loss = loss + state.hyperparams["perceptual_weight"] * metrics["perceptual"]
     return loss, as_float32(metrics)
 
