@@ -20,6 +20,7 @@ _AVERAGE: dict[str, Any] = {
     "where": lambda o: o.bottleneck == "vq" and o.codebook == "average",
 }
 _PLAYS: dict[str, Any] = {"needs": "--discriminator patch", "where": lambda o: o.discriminator != "none"}
+_NO_FILE = ("none", "discriminator")
 _PENALTY: dict[str, Any] = {"needs": "a --penalty", "where": lambda o: o.penalty != "none"}
 RECONSTRUCTIONS: dict[str, Any] = {
     "l1": lambda: jaxgen.losses.absolute_error,
@@ -165,6 +166,7 @@ class TokenizerOptions(Options):
                 f"--factor {self.factor} does not divide images of {sides[0]} x {sides[1]}: resize them "
                 f"(--image-size {nearest}), or use another factor"
             )
+        found = self._perceptual(image_shape)
         bottleneck = self._bottleneck()
         reconstruction = RECONSTRUCTIONS[self.reconstruction]()
         plays = self.discriminator != "none"
@@ -207,6 +209,9 @@ class TokenizerOptions(Options):
             else None,
             reconstruction=reconstruction,
             reconstruction_weight=self.reconstruction_weight,
+            perceptual=self.perceptual if self.perceptual == "discriminator" else found and found.network,
+            perceptual_weight=self.perceptual_weight,
+            perceptual_sha256=found and found.sha256,
             loss=jaxgen.plain.from_plain({"named": self.loss}),
             adversarial_weight=self.adversarial_weight,
             adversarial_start=self.adversarial_start if plays else 0,
@@ -220,6 +225,22 @@ class TokenizerOptions(Options):
             penalty_every=self.penalty_every,
             augmentation=jaxgen.augmentation.DiffAugment() if plays and self.augmentation != "none" else None,
         )
+
+    def held(self, image_shape: tuple[int, ...]) -> dict[str, Any]:
+        found = self._perceptual(image_shape)
+        if found is None:
+            return {}
+        weights = {} if found.weights is None else {"perceptual_weights": found.weights}
+        return {"perceptual_params": found.params, **weights}
+
+    def _perceptual(self, image_shape: tuple[int, ...]) -> "jaxgen.perceptual.Found | None":
+        """The network of a file whose features are compared."""
+        if self.perceptual in _NO_FILE:
+            return None
+        try:
+            return jaxgen.perceptual.find(self.perceptual, image_shape, network_dtype(self.dtype))
+        except ValueError as error:
+            raise ValueError(f"--perceptual {self.perceptual}: {error}") from error
 
     def _bottleneck(self) -> Any:
         networks = jaxgen.networks

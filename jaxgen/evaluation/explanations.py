@@ -12,6 +12,14 @@ class Explanation(NamedTuple):
 
 # By the beginning of the metric's name; the first that fits.
 EXPLANATIONS = {
+    "rFD-": Explanation(
+        "Fréchet distance of reconstructions",
+        "How far reconstructions are from their images as a whole, mean and spread of their features.",
+    ),
+    "rFID": Explanation(
+        "Fréchet inception distance of reconstructions",
+        "How far reconstructions are from their images as a whole, by Inception's features.",
+    ),
     "FD-": Explanation(
         "Fréchet distance", "How far the samples are from test images as a whole, mean and spread of their features."
     ),
@@ -49,6 +57,13 @@ EXPLANATIONS = {
     "reconstruction-MSE": Explanation("Reconstruction, squared error", "How far the decoded code is from the image."),
     "reconstruction-PSNR": Explanation("Reconstruction, PSNR", "The same in decibels: higher is nearer."),
     "reconstruction-SSIM": Explanation("Reconstruction, likeness", "The same by structure: 1 is the same image."),
+    "sampled-MSE": Explanation(
+        "Drawn reconstructions, squared error", "How far those of drawn latents are from those of the latents' means."
+    ),
+    "codes-used": Explanation("Codes used", "Share of all codes that occur in the latents of test images."),
+    "code-perplexity": Explanation("Perplexity of codes", "How many codes, equally likely, would be as uncertain."),
+    "bits-per-pixel": Explanation("Bits a pixel", "What the codes of an image cost, without compressing them further."),
+    "active-channels": Explanation("Active channels", "Channels of the latents whose means vary over test images."),
     "reconstruction": Explanation("Reconstruction term", "The part of the ELBO that asks for the image itself."),
     "KL": Explanation("KL divergence", "The part of the ELBO that the code costs: how much it says of the image."),
     "log-likelihood": Explanation(

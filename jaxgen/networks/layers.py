@@ -160,6 +160,7 @@ class GroupNorm(Network):
         near = jax.lax.stop_gradient(of_groups(x.reshape(batch, -1, channels)[:, 0]))
         x = x - everywhere(near)
         first, second = mean(x), mean(jnp.square(x))
+        scale, shift = (jnp.broadcast_to(vector, first.shape) for vector in (scale, shift))
         factor = jax.lax.rsqrt(jnp.maximum(second - jnp.square(first), 0.0) + 1e-6) * scale
         return (x * everywhere(factor) + everywhere(shift - first * factor)).astype(self.dtype)
 

@@ -27,7 +27,8 @@ def _trained(spec: Tokenizer, state: TokenizerState) -> Pass:
 
 
 def _normalized(state: TokenizerState, latents: jax.Array) -> jax.Array:
-    return (latents - state.hyperparams["latent_mean"]) / state.hyperparams["latent_std"]
+    mean, deviation = (state.hyperparams[name][None, None, None] for name in ("latent_mean", "latent_std"))
+    return (latents - mean) / deviation
 
 
 def _check_latents(spec: Tokenizer, z: jax.Array) -> None:
@@ -71,7 +72,8 @@ def _check_codes(spec: Tokenizer) -> None:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _made(spec: Tokenizer, state: TokenizerState, z: jax.Array) -> jax.Array:
-    latents = z * state.hyperparams["latent_std"] + state.hyperparams["latent_mean"]
+    mean, deviation = (state.hyperparams[name][None, None, None] for name in ("latent_mean", "latent_std"))
+    latents = z * deviation + mean
     return _trained(spec, state).decode(latents)[0]
 
 
@@ -138,7 +140,7 @@ def _of_batch(spec: Tokenizer, state: TokenizerState, batch: Batch) -> _OfImages
     latents, codes = _encode(spec, state, batch)
     rows = latents.reshape(-1, latents.shape[-1])
     mean = jnp.mean(rows, axis=0)
-    squares = jnp.sum(jnp.square(rows - mean), axis=0)
+    squares = jnp.sum(jnp.square(rows - mean[None]), axis=0)
     counts = jnp.bincount(jnp.zeros((0,), jnp.int32) if codes is None else codes.ravel(), length=spec.num_codes)
     return _OfImages(jnp.float32(len(rows)), mean, squares, counts)
 
