@@ -405,6 +405,15 @@ PROGRAMS: dict[str, Callable[[Size], Program]] = {
             [uniform(size.width), uniform(size.width, seed=1)],
         ),
     ),
+    "losses.absolute_error": lambda size: Program(losses.absolute_error, (_images(size), _images(size, seed=1))),
+    "losses.squared_error": lambda size: Program(losses.squared_error, (_images(size), _images(size, seed=1))),
+    "losses.lecam_penalty": lambda size: Program(
+        losses.lecam_penalty, (*_logits(size), jnp.float32(0.7), jnp.float32(-0.4))
+    ),
+    "losses.Equivariance": lambda size: Program(
+        lambda z, x: losses.Equivariance()(z, x, key()),
+        (normal(_convolved(size), size.side // 2, size.side // 2, 4), _images(size)[: _convolved(size)]),
+    ),
     "losses.LatentGaussian": _latent_gaussian,
     "losses.gaussian_kl": lambda size: Program(
         losses.gaussian_kl, (*_ends(size)[:2], jnp.ones(size.latent_dim), normal(size.batch, size.latent_dim, seed=2))

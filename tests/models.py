@@ -11,6 +11,7 @@ from flax import nnx
 
 import jaxgen
 from jaxgen import augmentation, losses, networks, schedules
+from jaxgen.families import family_of
 
 IMAGE_SHAPE = (4, 4, 1)
 LATENT_DIM = 3
@@ -214,6 +215,81 @@ def vamp_vae(**fields: Any) -> jaxgen.VAE:
     )
 
 
+class Patches(nn.Module):
+    """A discriminator of four patches of an image, with dropout over the global batch."""
+
+    dropout_rate: float = 0.3
+    axis_name: Any = None
+
+    def setup(self) -> None:
+        self.hidden = nn.Conv(8, (3, 3), (2, 2))
+        self.dropout = networks.Dropout(self.dropout_rate, self.axis_name)
+        self.output = nn.Conv(1, (1, 1))
+
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        (hidden,) = self.features(x, train=train)
+        return self.output(self.dropout(hidden, train=train))[..., 0]
+
+    def features(self, x: jax.Array, *, train: bool) -> tuple[jax.Array]:
+        return (nn.tanh(self.hidden(2.0 * x - 1.0)),)
+
+
+def tokenizer(**fields: Any) -> jaxgen.Tokenizer:
+    """A small tokenizer: nine codes of two channels at each of four places, and a discriminator with dropout."""
+    bottleneck = fields.get("bottleneck", networks.FSQBottleneck((3, 3)))
+    values = getattr(fields.get("reconstruction"), "parameters_per_value", 1)
+    sizes: dict[str, Any] = {"width": 4, "multipliers": (1, 2), "groups": 2}
+    fields = {
+        "encoder": networks.AutoencoderEncoder(bottleneck.num_inputs, **sizes),
+        "bottleneck": bottleneck,
+        "decoder": networks.AutoencoderDecoder(values * IMAGE_SHAPE[-1], **sizes),
+        "optimizer": sgd(),
+        "latent_shape": (2, 2, bottleneck.num_latents),
+        "discriminator": networks.MLPDiscriminator(hidden=(16,), dropout_rate=0.3),
+        "discriminator_optimizer": sgd(),
+        "adversarial_weight": schedules.Linear(0.0, 0.5, 5),
+        **fields,
+    }
+    return jaxgen.Tokenizer(**fields)
+
+
+def vq_tokenizer(**fields: Any) -> jaxgen.Tokenizer:
+    """A tokenizer with all that sees the global batch, or that one step has and another has not."""
+    fields = {
+        "bottleneck": networks.VQBottleneck(8, 3, decay=0.9, restart_below=0.5),
+        "discriminator": Patches(),
+        "reconstruction": losses.squared_error,
+        "perceptual": "discriminator",
+        "loss": losses.non_saturating,
+        "adversarial_weight": 0.5,
+        "adversarial_start": 3,
+        "adaptive_weight": True,
+        "equivariance": losses.Equivariance(),
+        "equivariance_weight": 0.5,
+        "ema_decay": 0.9,
+        "lecam_weight": 0.1,
+        "penalties": (losses.R1(),),
+        "penalty_weight": 0.1,
+        **fields,
+    }
+    return tokenizer(**fields)
+
+
+def kl_tokenizer(**fields: Any) -> jaxgen.Tokenizer:
+    """A tokenizer of latents that are drawn, with a likelihood, attention and no discriminator."""
+    sizes: dict[str, Any] = {"width": 4, "multipliers": (1, 2), "groups": 2, "middle": "attention"}
+    fields = {
+        "encoder": networks.AutoencoderEncoder(4, **sizes),
+        "bottleneck": networks.KLBottleneck(2, weight=0.01),
+        "decoder": networks.AutoencoderDecoder(2, **sizes),
+        "discriminator": None,
+        "discriminator_optimizer": None,
+        "reconstruction": losses.gaussian_learned_variance(),
+        **fields,
+    }
+    return tokenizer(**fields)
+
+
 class NNXGenerator(nnx.Module):
     """An NNX generator with BatchNorm over the global batch."""
 
@@ -243,13 +319,13 @@ def batch(size: int = 16, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def init(spec: Any, key: jax.Array) -> Any:
-    """A fresh state of a spec of either family."""
-    return (jaxgen.gan_init if isinstance(spec, jaxgen.GAN) else jaxgen.vae_init)(spec, key, batch())
+    """A fresh state of a spec of any family."""
+    return family_of(spec).init(spec, key, batch())
 
 
 def step(spec: Any) -> Any:
-    """The step of a spec of either family."""
-    return jaxgen.gan_step if isinstance(spec, jaxgen.GAN) else jaxgen.vae_step
+    """The step of a spec of any family."""
+    return family_of(spec).step
 
 
 def finite(tree: Any) -> bool:

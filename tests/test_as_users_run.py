@@ -22,6 +22,7 @@ from flax import linen as nn
 
 import jaxgen
 from jaxgen import augmentation, latents, losses, metrics, networks, platform, schedules
+from jaxgen.families import family_of
 from tests import computed, models, test_compiler
 
 ROOT = Path(__file__).parents[1]
@@ -77,6 +78,24 @@ def two_layers(**fields: Any) -> jaxgen.VAE:
             "latent_dim": (LATENTS, 10),
             "free_bits": 0.1,
             "beta": schedules.Linear(0.0, 1.0, 5),
+            **fields,
+        }
+    )
+
+
+def tokenizer(**fields: Any) -> jaxgen.Tokenizer:
+    """The shape of the table's tokenizers at a width of 8."""
+    bottleneck = fields.get("bottleneck", networks.FSQBottleneck((8, 5, 5, 5)))
+    sizes: dict[str, Any] = {"width": 8, "multipliers": (1, 2)}
+    return jaxgen.Tokenizer(
+        **{
+            "encoder": networks.AutoencoderEncoder(bottleneck.num_inputs, **sizes),
+            "bottleneck": bottleneck,
+            "decoder": networks.AutoencoderDecoder(1, **sizes),
+            "optimizer": models.sgd(),
+            "latent_shape": (14, 14, bottleneck.num_latents),
+            "discriminator": networks.PatchDiscriminator(8, 2, "group"),
+            "discriminator_optimizer": models.sgd(),
             **fields,
         }
     )
@@ -143,6 +162,16 @@ SPECS: dict[str, Callable[[], Any]] = {
         encoder=networks.ConvEncoder(LATENTS, width=32, num_classes=10),
         decoder=networks.ConvDecoder(IMAGES, width=32, num_classes=10),
     ),
+    "tokenizer-fsq": partial(tokenizer, perceptual="discriminator", adaptive_weight=True, ema_decay=0.9),
+    "tokenizer-vq": partial(
+        tokenizer,
+        bottleneck=networks.VQBottleneck(64, 8, decay=0.9),
+        equivariance=losses.Equivariance(),
+        lecam_weight=0.1,
+        penalties=(losses.R1(),),
+        adversarial_start=2,
+    ),
+    "tokenizer-kl": partial(tokenizer, bottleneck=networks.KLBottleneck(4), loss=losses.non_saturating),
 }
 # Biases that a loss does not see, of whose gradients round-off alone is left: it looks at differences of logits; and a
 # mean that BatchNorm takes off.
@@ -172,7 +201,7 @@ def test_a_function_is_compiled_rightly(name: str, size: str) -> None:
 
 def shape_of(spec: Any) -> tuple[int, ...]:
     network = spec.generator if isinstance(spec, jaxgen.GAN) else spec.decoder
-    return getattr(network, "image_shape", IMAGES if isinstance(spec, jaxgen.VAE) else models.IMAGE_SHAPE)
+    return getattr(network, "image_shape", models.IMAGE_SHAPE if isinstance(spec, jaxgen.GAN) else IMAGES)
 
 
 def batches(spec: Any) -> dict[str, jax.Array]:
@@ -196,8 +225,7 @@ def stacked(trees: list[Any]) -> Any:
 
 
 def begin(spec: Any, key: jax.Array, batch: Any) -> Any:
-    init = jaxgen.gan_init if isinstance(spec, jaxgen.GAN) else jaxgen.vae_init
-    state = init(spec, key, batch)
+    state = family_of(spec).init(spec, key, batch)
     return state._replace(**{name: computed.spread(getattr(state, name)) for name in state._fields if "params" in name})
 
 

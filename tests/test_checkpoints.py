@@ -19,7 +19,12 @@ from jaxgen.training import machine, manifest
 from jaxgen.training.checkpoint import Checkpoints, DamagedCheckpointError
 from tests import models
 
-SPECS: dict[str, Any] = {"vae": models.vae(), "gan": models.gan(), "batch_norm_gan": models.batch_norm_gan()}
+SPECS: dict[str, Any] = {
+    "vae": models.vae(),
+    "gan": models.gan(),
+    "batch_norm_gan": models.batch_norm_gan(),
+    "tokenizer": models.vq_tokenizer(),
+}
 pytestmark = [
     pytest.mark.usefixtures("orbax_fails"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),

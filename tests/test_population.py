@@ -37,9 +37,21 @@ def gan(**fields: Any) -> jaxgen.GAN:
     return models.gan(**{**optimizers, "ema_decay": 0.9, **fields})
 
 
+def tokenizer(**fields: Any) -> jaxgen.Tokenizer:
+    optimizers = dict.fromkeys(("optimizer", "discriminator_optimizer"), optimizer("adam", learning_rate=1e-3))
+    return models.tokenizer(
+        **{**optimizers, "ema_decay": 0.9, "lecam_weight": 0.1, "adversarial_weight": 0.5, **fields}
+    )
+
+
 POPULATIONS: dict[str, list[Any]] = {
     "vae": [vae(), vae(beta=2.0), vae(beta=0.5, optimizer=optimizer("adam", learning_rate=3e-3))],
     "gan": [gan(), gan(ema_decay=0.5), gan(discriminator_optimizer=optimizer("adam", learning_rate=3e-3))],
+    "tokenizer": [
+        tokenizer(),
+        tokenizer(lecam_weight=0.2, reconstruction_weight=3.0),
+        tokenizer(adversarial_weight=0.1, ema_decay=0.5, optimizer=optimizer("adam", learning_rate=3e-3)),
+    ],
 }
 
 
@@ -48,7 +60,9 @@ def make_loop(spec: Any, keys: jax.Array, **options: Any) -> loop.Loop:
     return loop.Loop(partial(models.step(spec), spec), dataset, keys, 16, **options)
 
 
-@pytest.mark.parametrize("family", [pytest.param("vae", marks=pytest.mark.slow), "gan"])
+@pytest.mark.parametrize(
+    "family", ["gan", *(pytest.param(name, marks=pytest.mark.slow) for name in ("vae", "tokenizer"))]
+)
 def test_members_are_the_runs_of_their_own_specs(family: str) -> None:
     """From the first state on, bit for bit, though one program trains them and theirs were compiled one by one."""
     specs = POPULATIONS[family]
@@ -161,9 +175,17 @@ def test_a_population_has_a_key_a_member_and_fits_the_memory() -> None:
 TINY = {
     "vae": ["vae", "--hidden", "16", "--latent-dim", "3", "--batch-size", "32"],
     "gan": ["gan", "--generator-hidden", "16", "--discriminator-hidden", "16", "--latent-dim", "3", "--penalty", "r1"],
+    "tokenizer": [
+        *("tokenizer", "--width", "2", "--bottleneck", "vq", "--codebook-size", "16", "--batch-size", "8"),
+        *("--discriminator-width", "2", "--adversarial-start", "5"),
+    ],
 }
-OVER = {"vae": "learning_rate=1e-3,1e-2", "gan": "penalty_weight=1,5"}
-LAST = {"vae": ["--learning-rate", "1e-2", "--seed", "1"], "gan": ["--penalty-weight", "5", "--seed", "1"]}
+OVER = {"vae": "learning_rate=1e-3,1e-2", "gan": "penalty_weight=1,5", "tokenizer": "adversarial_weight=0.1,1"}
+LAST = {
+    "vae": ["--learning-rate", "1e-2", "--seed", "1"],
+    "gan": ["--penalty-weight", "5", "--seed", "1"],
+    "tokenizer": ["--adversarial-weight", "1", "--seed", "1"],
+}
 CADENCES = [
     "--steps",
     "20",
@@ -206,7 +228,7 @@ def assert_the_same_run(member: Path, single: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", TINY)
-def test_members_of_both_families_are_runs_that_train_goes_on_with(family: str, npz: str, tmp_path: Path) -> None:
+def test_members_of_all_families_are_runs_that_train_goes_on_with(family: str, npz: str, tmp_path: Path) -> None:
     common = [*TINY[family], *CADENCES, "--dataset", npz]
     swept, single = tmp_path / "swept", tmp_path / "single"
     assert sweep.main([*common, "--over", OVER[family], "--seeds", "2", "--workdir", str(swept)]) == 0

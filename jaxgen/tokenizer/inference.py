@@ -26,8 +26,14 @@ def _trained(spec: Tokenizer, state: TokenizerState) -> Pass:
     return Pass(spec, params, collections, False, jax.random.key(0), None)
 
 
+def _moments(state: TokenizerState, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    """Mean and deviation by which latents of a shape [..., c] are normalised, each of that shape."""
+    mean, deviation = (jnp.broadcast_to(state.hyperparams[name], shape) for name in ("latent_mean", "latent_std"))
+    return mean, deviation
+
+
 def _normalized(state: TokenizerState, latents: jax.Array) -> jax.Array:
-    mean, deviation = (state.hyperparams[name][None, None, None] for name in ("latent_mean", "latent_std"))
+    mean, deviation = _moments(state, latents.shape)
     return (latents - mean) / deviation
 
 
@@ -72,9 +78,8 @@ def _check_codes(spec: Tokenizer) -> None:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _made(spec: Tokenizer, state: TokenizerState, z: jax.Array) -> jax.Array:
-    mean, deviation = (state.hyperparams[name][None, None, None] for name in ("latent_mean", "latent_std"))
-    latents = z * deviation + mean
-    return _trained(spec, state).decode(latents)[0]
+    mean, deviation = _moments(state, z.shape)
+    return _trained(spec, state).decode(z * deviation + mean)[0]
 
 
 def tokenizer_made(spec: Tokenizer, state: TokenizerState, z: jax.Array) -> jax.Array:
@@ -99,6 +104,14 @@ def _decode_codes(spec: Tokenizer, state: TokenizerState, codes: jax.Array) -> j
 def tokenizer_decode_codes(spec: Tokenizer, state: TokenizerState, codes: jax.Array) -> jax.Array:
     """The image [N, H, W, C] of codes, int [N, h, w], such as `tokenizer_codes` gives."""
     _check_codes(spec)
+    codes = jnp.asarray(codes)
+    if codes.ndim != 3:
+        raise ValueError(f"codes must be [N, h, w], such as {[1, *spec.latent_shape[:2]]}, got {list(codes.shape)}")
+    if not isinstance(codes, jax.core.Tracer) and not bool(((codes >= 0) & (codes < spec.num_codes)).all()):
+        raise ValueError(
+            f"codes must be from 0 to {spec.num_codes - 1}, got values from {int(codes.min())} to {int(codes.max())}: "
+            "they are no codes of this tokenizer"
+        )
     return _decode_codes(spec, state, codes)
 
 

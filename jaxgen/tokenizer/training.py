@@ -289,7 +289,8 @@ def tokenizer_update(
         factor = state.hyperparams["adversarial_weight"]
         if spec.adaptive_weight:
             ends = [average(_at_the_end(rebuilt, each), axis_name) for each in (fidelity, adversarial)]
-            metrics["adaptive_weight"] = adaptive_factor(*ends)
+            plays = state.step >= spec.adversarial_start
+            metrics["adaptive_weight"] = jnp.where(plays, adaptive_factor(*ends), 0.0)
             factor = factor * metrics["adaptive_weight"]
         gradient = fidelity + (factor * adversarial).astype(fidelity.dtype)
     (gradient,) = rebuilt.pull_back((gradient, as_varying(jnp.full((size,), 1.0 / size), axis_name)))
