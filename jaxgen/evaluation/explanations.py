@@ -1,5 +1,6 @@
 """What each metric is called, and what it says, in a sentence."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 
@@ -119,20 +120,43 @@ SCORES = {
     "test_log_likelihood": Score("log-likelihood of test images", "nats", "higher"),
     "test_reconstruction": Score("reconstruction term of the ELBO", "nats", "higher"),
     "test_kl": Score("KL divergence of the ELBO", "nats", "neither"),
+    "test_absolute_error": Score("absolute error of reconstructions", "range", "lower"),
     "test_squared_error": Score("squared error of reconstructions", "range squared", "lower"),
     "test_sliced_wasserstein": Score("sliced Wasserstein distance of samples", "share of the pixels' range", "lower"),
     "test_precision": Score("precision of samples", "share", "higher"),
     "test_recall": Score("recall of samples", "share", "higher"),
     "test_fd": Score("Fréchet distance of samples", "features squared", "lower"),
+    "test_rfd": Score("Fréchet distance of reconstructions", "features squared", "lower"),
+    "test_rfid": Score("Fréchet inception distance of reconstructions", "features squared", "lower"),
+    "test_codes_used": Score("codes used on test images", "share of the codes", "higher"),
+    "test_code_perplexity": Score("perplexity of the codes of test images", "codes", "higher"),
+    "test_active_channels": Score("active channels of the latents", "channels", "neither"),
+    "perceptual": Score("perceptual distance of training images", "distance", "lower"),
+    "commitment": Score("distance to the codes", "distance", "neither"),
+    "equivariance": Score("distance of moved latents' images", "distance", "neither"),
+    "adaptive_weight": Score("adaptive weight of the adversarial loss", "factor", "neither"),
     "test_fid": Score("Fréchet inception distance of samples", "features squared", "lower"),
     "sample_diversity": Score("diversity of samples, 1 is the data's", "share of the data's", "neither"),
     "active_units": Score("active units", "latent dimensions", "neither"),
 }
 
 
-def explain_score(name: str) -> Score:
-    """The words for a number of the log; its own name, without a better end, where there are none."""
-    for beginning, found in SCORES.items():
+# Of tokenizers: where no ELBO is beside it, the reconstruction is a distance.
+DISTANCES = {
+    "reconstruction": Score("distance of reconstructions of training images", "distance", "lower"),
+    "test_reconstruction": Score("distance of reconstructions", "distance", "lower"),
+    "kl": Score("KL divergence of training images, before its weight", "nats", "neither"),
+    "test_kl": Score("KL divergence, before its weight", "nats", "neither"),
+}
+
+
+def explain_score(name: str, beside: Collection[str] = ("elbo",)) -> Score:
+    """The words for a number of the log; its own name, without a better end, where there are none.
+
+    ``beside`` are the names of those that were logged with it.
+    """
+    bounded = any(other in ("elbo", "test_elbo") for other in beside)
+    for beginning, found in SCORES.items() if bounded else {**DISTANCES, **SCORES, **DISTANCES}.items():
         if name.startswith(beginning):
             return found
     return Score(name, "", "neither")
