@@ -151,8 +151,8 @@ REGIMES = {
 
 
 def in_ci(family: str, regime: str) -> bool:
-    """Not the eager regime with its many small programs; a learnt prior, and a tokenizer with a codebook, where the batch
-    is split over devices."""
+    """Not the eager regime with its many small programs; a learnt prior, and a codebook, where the batch is split over
+    devices."""
     if family in ("vamp", "vq_tokenizer"):
         return regime == "shard_map"
     return family in IN_CI and regime != "eager"

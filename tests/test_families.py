@@ -193,13 +193,13 @@ def test_it_is_measured_and_watched(images: dict[str, np.ndarray], key: jax.Arra
 
 
 def test_the_table(key: jax.Array) -> None:
-    assert [family.name for family in families.families()] == ["gan", "vae", "moments"]
+    assert [family.name for family in families.families()] == ["gan", "vae", "tokenizer", "moments"]
     assert families.named_family("gan").spec is jaxgen.GAN
-    with pytest.raises(ValueError, match="unknown family 'flow': use one of gan, vae, moments"):
+    with pytest.raises(ValueError, match="unknown family 'flow': use one of gan, vae, tokenizer, moments"):
         families.named_family("flow")
     with pytest.raises(ValueError, match="a family of the name 'moments' already"):
         families.add(dataclasses.replace(ROW, title="another"))
-    with pytest.raises(TypeError, match="expected the spec of a GAN or a VAE or a moment matcher, got int"):
+    with pytest.raises(TypeError, match="expected the spec of a GAN or a VAE or a tokenizer or a moment matcher, got int"):
         families.family_of(3)
-    with pytest.raises(ValueError, match="spec must be a GAN or a VAE or a moment matcher"):
+    with pytest.raises(ValueError, match="spec must be a GAN or a VAE or a tokenizer or a moment matcher"):
         spec_from_plain(3)

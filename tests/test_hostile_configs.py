@@ -209,7 +209,7 @@ TEXTS: dict[str, tuple[bytes, str]] = {
 }
 OPTIONS: dict[str, tuple[str, Any, str]] = {
     "no family": ("family", ..., "settings.family is missing"),
-    "another family": ("family", "flow", "settings.family must be one of vae, gan, got 'flow'"),
+    "another family": ("family", "flow", "settings.family must be one of vae, gan, tokenizer, got 'flow'"),
     "no options": ("options", ..., "settings.options is missing"),
     "text for a number": ("options.batch_size", "16", "settings.options.batch_size must be int, got '16'"),
     "number for a path": ("options.data_dir", 3, "settings.options.data_dir must be path or null, got 3"),

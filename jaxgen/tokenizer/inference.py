@@ -26,14 +26,8 @@ def _trained(spec: Tokenizer, state: TokenizerState) -> Pass:
     return Pass(spec, params, collections, False, jax.random.key(0), None)
 
 
-def _moments(state: TokenizerState, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-    """Mean and deviation by which latents of a shape [..., c] are normalised, each of that shape."""
-    mean, deviation = (jnp.broadcast_to(state.hyperparams[name], shape) for name in ("latent_mean", "latent_std"))
-    return mean, deviation
-
-
 def _normalized(state: TokenizerState, latents: jax.Array) -> jax.Array:
-    mean, deviation = _moments(state, latents.shape)
+    mean, deviation = (state.hyperparams[name][None, None, None] for name in ("latent_mean", "latent_std"))
     return (latents - mean) / deviation
 
 
@@ -78,8 +72,9 @@ def _check_codes(spec: Tokenizer) -> None:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _made(spec: Tokenizer, state: TokenizerState, z: jax.Array) -> jax.Array:
-    mean, deviation = _moments(state, z.shape)
-    return _trained(spec, state).decode(z * deviation + mean)[0]
+    mean, deviation = (state.hyperparams[name][None, None, None] for name in ("latent_mean", "latent_std"))
+    latents = z * deviation + mean
+    return _trained(spec, state).decode(latents)[0]
 
 
 def tokenizer_made(spec: Tokenizer, state: TokenizerState, z: jax.Array) -> jax.Array:
