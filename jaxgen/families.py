@@ -19,7 +19,9 @@ from jaxgen.tokenizer import (
     Tokenizer,
     TokenizerState,
     check_no_prior,
+    tokenizer_codes,
     tokenizer_decode,
+    tokenizer_decode_codes,
     tokenizer_encode,
     tokenizer_evaluate,
     tokenizer_init,
@@ -98,6 +100,8 @@ class Family:
       encode: (spec, state, batch) -> latents [B, D] as ``decode`` takes them.
       posteriors: (spec, state, batch) -> (mean [B, D_l], logvar [B, D_l], ...) of each stochastic layer.
       to_encode: (spec, state) -> the state with nothing in it that encoding does not need.
+      codes: (spec, state, batch) -> codes of images, int32 [B, h, w], where the spec's ``num_codes`` is not 0.
+      decode_codes: (spec, state, codes [B, h, w]) -> images [B, ...], likewise.
       reconstruct: (spec, state, batch, key []) -> images [B, ...].
       evaluate: (spec, state, batch, key []) -> numbers [B] by name.
       score: the name of that among them by which the best is chosen, and whether more of it is better.
@@ -134,6 +138,8 @@ class Family:
     encode: Any = None
     posteriors: Any = None
     to_encode: Any = None
+    codes: Any = None
+    decode_codes: Any = None
     reconstruct: Any = None
     evaluate: Any = None
     score: tuple[str, bool] = ("elbo", True)
@@ -283,6 +289,7 @@ def _restored_tokenizer(spec: Tokenizer, kept: dict[str, Any]) -> TokenizerState
         discriminator_optimizer_state=None if optimizer is None else optimizer.init(kept["discriminator"]),
         optimizer_state=spec.optimizer.init(params),
         perceptual_params={},
+        perceptual_weights=(),
         ema=None if spec.ema_decay is None else average,
         hyperparams=kept["hyperparams"],
     )
@@ -295,8 +302,8 @@ def _tokenizer_without(*parts: str) -> Callable[[Tokenizer, TokenizerState], Tok
         return {**trees, **dict.fromkeys(parts)}
 
     def reduced(spec: Tokenizer, state: TokenizerState) -> TokenizerState:
-        only_trains = ("optimizer_state", "discriminator_params", "discriminator_collections", "perceptual_params")
-        nothing: dict[str, Any] = dict.fromkeys([*only_trains, "discriminator_optimizer_state"])
+        only_trains = [name for name in state._fields if name.startswith(("discriminator", "perceptual"))]
+        nothing: dict[str, Any] = dict.fromkeys([*only_trains, "optimizer_state"])
         if state.ema is None:
             return state._replace(params=left(state.params), collections=left(state.collections), **nothing)
         nothing |= {"params": None, "collections": None}
@@ -389,8 +396,10 @@ _TABLE = [
         to_decode=_tokenizer_without("encoder"),
         check_noise=check_no_prior,
         likelihood=lambda spec: spec.likelihood,
-        encode=lambda spec, state, batch: tokenizer_encode(spec, state, batch).reshape(len(batch["image"]), -1),
+        encode=lambda spec, state, batch: tokenizer_encode(spec, state, batch).reshape(batch["image"].shape[0], -1),
         to_encode=_tokenizer_without("decoder"),
+        codes=tokenizer_codes,
+        decode_codes=tokenizer_decode_codes,
         reconstruct=tokenizer_reconstruct,
         evaluate=tokenizer_evaluate,
         score=("squared_error", False),

@@ -1,4 +1,4 @@
-"""What a trained model is used for, under one object for both families: `jaxgen.load` and three lines of a notebook.
+"""What a trained model is used for, under one object for all families: `jaxgen.load` and three lines of a notebook.
 
 Every method is a few lines around the pure functions of `jaxgen.gan`, `jaxgen.vae` and `jaxgen.latents`: it checks what
 a person passes, and works on so many images at a time that memory is bounded, by programs that are compiled once.
@@ -130,7 +130,7 @@ def _by_pieces(function: Callable[[np.ndarray, jax.Array], Any], num: int, most:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trained:
-    """A trained GAN or VAE and what it can do: sample, decode, encode, invert, complete, say how likely images are.
+    """A trained model and what it can do: sample, decode, encode, invert, complete, say how likely images are.
 
     Images are uint8 (0..255), bool or floats in [0, 1], [N, H, W, C]; or vectors [N, D]. What a model makes are mean
     images, floats, which of a Gaussian likelihood may lie a little outside of [0, 1]. Of a conditional model every
@@ -139,7 +139,7 @@ class Trained:
 
     Args:
       name: what it is called.
-      spec, state: the GAN or VAE and its state.
+      spec, state: the GAN, VAE or tokenizer and its state.
       image_shape: shape of one image, (H, W, C), or (D,) of a vector.
       image_type: of the images that it has learnt: ``"uint8"``, ``"bool"`` or ``"float32"``.
       record: plain data on how it was made.
@@ -154,8 +154,9 @@ class Trained:
 
     def __repr__(self) -> str:
         classes = "" if self.num_classes is None else f", {self.num_classes} classes"
-        title = self.family.title
-        return f"Trained({self.name!r}: {title}, images {list(self.image_shape)}, {self.latent_dim} latents{classes})"
+        codes = f", {self.num_codes} codes" if self.num_codes else ""
+        latents = f"{self.latent_dim} latents{codes}{classes}"
+        return f"Trained({self.name!r}: {self.family.title}, images {list(self.image_shape)}, {latents})"
 
     @property
     def family(self) -> Family:
@@ -193,6 +194,16 @@ class Trained:
         """Number of latent dimensions, of all stochastic layers together."""
         return _latent_dim(self.spec)
 
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Shape of an image's latents: (h, w, c) of a tokenizer's grid, or (latent_dim,)."""
+        return tuple(getattr(self.spec, "latent_shape", (self.latent_dim,)))
+
+    @property
+    def num_codes(self) -> int:
+        """Number of codes that the places of a tokenizer's grid may have; 0 where it has none."""
+        return getattr(self.spec, "num_codes", 0)
+
     def sample(self, key: jax.Array, num_samples: int, label: Label | None = None) -> jax.Array:
         """Draw ``num_samples`` images [N, H, W, C] from the prior, as `gan_sample` and `vae_sample` do.
 
@@ -200,7 +211,10 @@ class Trained:
         """
         check_key(key)
         if self.family.sample is None:
-            raise TypeError(f"{self.name} is a {self.family.title}, which has no prior to draw from: use reconstruct")
+            raise TypeError(
+                f"{self.name} is a {self.family.title}, which has no prior to draw from: train a second stage on its "
+                "latents (jaxgen encode writes them), or use reconstruct"
+            )
         if num_samples < 1:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}")
         given = self._with_label({"number": np.arange(num_samples, dtype=np.int32)}, label, num_samples)
@@ -212,11 +226,12 @@ class Trained:
         return _by_pieces(draw, num_samples, _PIECE, key)
 
     def decode(self, z: jax.typing.ArrayLike, label: Label | None = None) -> jax.Array:
-        """The mean image [N, H, W, C] of each latent z [N, latent_dim].
+        """The mean image [N, H, W, C] of each latent z [N, latent_dim], or [N, h, w, c] of a tokenizer.
 
         Of a VAE of several stochastic layers, the latents are the noise of all, next to the data first.
         """
         z = jnp.asarray(z, jnp.float32)
+        z = z.reshape(len(z), -1) if z.ndim == 4 and z.shape[1:] == self.latent_shape else z
         check_latents(z, self.latent_dim)
         if not len(z):
             raise ValueError(f"expected latents [N, {self.latent_dim}], at least one, got shape {list(z.shape)}")
@@ -229,9 +244,10 @@ class Trained:
         return _by_pieces(run, len(z), _PIECE, jax.random.key(0))  # nothing is drawn
 
     def encode(self, images: jax.typing.ArrayLike, label: Label | None = None) -> jax.Array:
-        """The latents [N, latent_dim] of images [N, H, W, C] that a VAE's encoder means, as `decode` takes them.
+        """The latents [N, latent_dim] of images [N, H, W, C] that an encoder means, as `decode` takes them.
 
-        They are posterior means. A GAN has no encoder: use `invert`.
+        Of a VAE they are posterior means, of a tokenizer its normalised latents, flat. A GAN has no encoder: use
+        `invert`.
         """
         family = self.family
         if family.encode is None:
@@ -245,8 +261,42 @@ class Trained:
 
         return _by_pieces(run, len(batch["image"]), _PIECE, jax.random.key(0))  # nothing is drawn
 
+    def codes(self, images: jax.typing.ArrayLike) -> jax.Array:
+        """The codes of images [N, H, W, C], int32 [N, h, w] from 0 to ``num_codes`` - 1, by a tokenizer with codes."""
+        self._check_codes()
+        batch = self._batch(images, None)
+
+        def run(rows: np.ndarray, _: jax.Array) -> jax.Array:
+            return self.family.codes(self.spec, self.state, _rows(batch, rows))
+
+        return _by_pieces(run, len(batch["image"]), _PIECE, jax.random.key(0))  # nothing is drawn
+
+    def decode_codes(self, codes: jax.typing.ArrayLike) -> jax.Array:
+        """The image [N, H, W, C] of codes, integers [N, h, w] such as `codes` gives."""
+        self._check_codes()
+        codes, grid = np.asarray(codes), self.latent_shape[:2]
+        if codes.ndim != 3 or codes.shape[1:] != grid or not len(codes):
+            raise ValueError(f"expected codes [N, {_sides(grid)}], at least one image's, got shape {list(codes.shape)}")
+        if not np.issubdtype(codes.dtype, np.integer):
+            raise TypeError(f"codes must be integers, got {codes.dtype}: give what codes(images) returned")
+        if codes.min() < 0 or codes.max() >= self.num_codes:
+            raise ValueError(
+                f"{self.name} has the codes 0 to {self.num_codes - 1}, got codes from {codes.min()} to {codes.max()}"
+            )
+
+        def run(rows: np.ndarray, _: jax.Array) -> jax.Array:
+            return self.family.decode_codes(self.spec, self.state, codes[rows].astype(np.int32))
+
+        return _by_pieces(run, len(codes), _PIECE, jax.random.key(0))  # nothing is drawn
+
+    def _check_codes(self) -> None:
+        if not self.num_codes:
+            others = " without codes" if self.family.codes is not None else ""
+            use = "encode and decode" if self.family.encode is not None else "invert and decode"
+            raise TypeError(f"{self.name} is a {self.family.title}{others}, whose images have no codes: use {use}")
+
     def reconstruct(self, images: jax.typing.ArrayLike, key: jax.Array, label: Label | None = None) -> jax.Array:
-        """Images [N, H, W, C] as the model sees them: through the encoder of a VAE, by inversion of a GAN."""
+        """Images [N, H, W, C] as the model sees them: through the encoder of one that has it, by inversion of a GAN."""
         rebuild = self.family.reconstruct
         if rebuild is None:
             return self.invert(images, key, label).images

@@ -151,9 +151,9 @@ REGIMES = {
 
 
 def in_ci(family: str, regime: str) -> bool:
-    """Not the eager regime with its many small programs; a DCGAN, a learnt prior, and a tokenizer with a codebook, where
-    the batch is split over devices."""
-    if family in ("dcgan", "vamp", "vq_tokenizer"):
+    """Not the eager regime with its many small programs; a learnt prior, and a codebook, where the batch is split over
+    devices."""
+    if family in ("vamp", "vq_tokenizer"):
         return regime == "shard_map"
     return family in IN_CI and regime != "eager"
 

@@ -553,7 +553,8 @@ def test_a_name_that_is_no_text_is_refused_at_once(tiny: list[str], capsys: Any)
     assert list(Path().iterdir()) == []
 
 
-@pytest.mark.parametrize("named", ["cuda", pytest.param("nowhere", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("named", ["cuda", "nowhere"])
 def test_a_platform_that_is_not_here_is_said_in_one_line(named: str, copy: str, tiny: list[str]) -> None:
     for words in (["train", *tiny, "--steps", "3"], ["sample", copy], ["train", "--workdir", copy, "--resume"]):
         done = in_a_process(words, JAX_PLATFORMS=named)

@@ -126,6 +126,7 @@ def test_a_light_version_runs_while_a_model_trains(runs: list[Path]) -> None:
     } <= names
 
 
+@pytest.mark.slow
 def test_evaluating_two_runs(runs: list[Path], tmp_path: Path) -> None:
     """The standard measures of both: all that apply, each with its protocol, and again the same."""
     out = tmp_path / "out"
@@ -319,6 +320,7 @@ def test_images_are_measured_without_a_run(tmp_path: Path, capsys: pytest.Captur
     assert "holds no statistics" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_of_few_images_what_needs_more_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.savez(tmp_path / "few.npz", image=np.random.default_rng(0).integers(0, 256, (12, 8, 8), dtype=np.uint8))
     run = tmp_path / "run"

@@ -10,7 +10,7 @@ import pytest
 
 from tests import fuzz
 
-PARTS = 10
+PARTS = 25
 
 
 def run(part: int) -> None:

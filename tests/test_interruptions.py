@@ -132,7 +132,7 @@ def wait_for(holds: Callable[[], bool], seconds: float = 60) -> None:
 @pytest.mark.parametrize(
     ("family", "signum", "step"),
     [
-        ("vae", signal.SIGTERM, 33),
+        pytest.param("vae", signal.SIGTERM, 33, marks=pytest.mark.slow),
         pytest.param("vae", signal.SIGINT, 20, marks=pytest.mark.slow),
         pytest.param("gan", signal.SIGINT, 41, marks=pytest.mark.slow),
         pytest.param("gan", signal.SIGTERM, 1, marks=pytest.mark.slow),
@@ -371,9 +371,8 @@ def test_a_signal_ends_a_process_with_its_status_and_the_last_step(
     assert Run.open(workdir).steps()[-1] >= last
 
 
-@pytest.mark.parametrize(
-    "redirect", ["2>&-", *(pytest.param(r, marks=pytest.mark.slow) for r in (">&-", ">&- 2>&- <&-"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("redirect", ["2>&-", ">&-", ">&- 2>&- <&-"])
 def test_closed_streams_change_nothing(
     redirect: str, command: Callable[..., list[str]], whole: Callable[[str], Path], tmp_path: Path
 ) -> None:

@@ -168,6 +168,7 @@ def test_options_take_what_is_inside_and_nothing_else(kind: Any) -> None:
         object.__setattr__(usual, name, before)
 
 
+@pytest.mark.slow
 def test_the_command_says_so_in_a_line_before_any_work(capsys: Any, tmp_path: Any, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     homes = {(kind.family, name): kind for kind in OF_TRAINING for name in intervals.declared(kind)}

@@ -400,7 +400,7 @@ def test_a_compute_type_that_is_slower_here_is_not_taken(npz: str, tmp_path: Pat
     arguments = [*TINY["vae"], "--dataset", npz, "--steps", "2", "--workdir"]
     for wanted in ("bfloat16", "auto"):
         assert train.main([*arguments, str(tmp_path / wanted), "--dtype", wanted]) == 0
-        assert ("so float32 is computed" in capsys.readouterr().out) == (wanted == "bfloat16")
+        assert ("networks compute in float32" in capsys.readouterr().out) == (wanted == "bfloat16")
         config = json.loads((tmp_path / wanted / "config.json").read_text())
         assert config["settings"]["options"]["dtype"] == "float32"
         assert '"dtype": "bfloat16"' not in json.dumps(config)

@@ -30,7 +30,7 @@ from jaxgen.cli.evaluating import Options as Measuring
 from jaxgen.cli.evaluating import evaluate
 from jaxgen.cli.exit_status import command
 from jaxgen.cli.options import Options as TrainOptions
-from jaxgen.cli.options import check_numbers, checkpoint, flag
+from jaxgen.cli.options import check_numbers, checkpoint, flag, listed
 from jaxgen.cli.parsing import saved_options
 from jaxgen.cli.pictures import floats
 from jaxgen.cli.runs import train
@@ -213,6 +213,7 @@ def summary(spec: Spec) -> str:
         "Conv": "convolutions",
         "DCGAN": "convolutions",
         "ResNet": "residual blocks",
+        "Autoencoder": "residual blocks",
     }
     built = next((text for beginning, text in layers.items() if kind.startswith(beginning)), kind)
     depth = f", with {len(nets)} stochastic layers one above the other" if len(nets) > 1 else ""
@@ -222,21 +223,27 @@ def summary(spec: Spec) -> str:
 def facts(run: Run, cost: Cost) -> tuple[tuple[str, str], ...]:
     """What a reader wants to know of a model."""
     spec = run.spec
-    dims = family_of(spec).latent_dims(spec)
+    shape, codes = getattr(spec, "latent_shape", None), getattr(spec, "num_codes", 0)
+    dims = " + ".join(map(str, family_of(spec).latent_dims(spec)))
+    grid = "" if shape is None else f" ({' x '.join(map(str, shape))})"
     images = run.config["identity"]["data"]["num_examples"]
     seen = cost.steps * cost.batch_size
     found = [
-        ("latents", " + ".join(map(str, dims))),
+        ("latents", f"{dims}{grid}"),
+        *([("codes", f"{codes:,}")] if codes else []),
         ("decoder", f"{cost.decoder_parameters:,} parameters"),
         ("in all", f"{cost.parameters:,} parameters"),
         ("training", f"{cost.steps:,} steps of {cost.batch_size} images, each seen {seen / images:,.0f} times"),
     ]
-    if family_of(spec).likelihood(spec) is None:
-        loss = getattr(spec.loss, "__name__", None) or saved_options(run).__dict__["loss"]
+    said = saved_options(run).__dict__
+    if "reconstruction" in said:
+        found.append(("reconstruction", said["reconstruction"].replace("_", " ")))
+    elif family_of(spec).likelihood(spec) is not None:
+        found.append(("likelihood", said["likelihood"].replace("_", " ")))
+    if getattr(spec, "discriminator", None) is not None:
+        loss = getattr(spec.loss, "__name__", None) or said["loss"]
         augmented = "" if spec.augmentation is None else ", with " + type(spec.augmentation).__name__
         found.append(("loss", f"{loss.replace('_', '-')}{augmented}"))
-    else:
-        found.append(("likelihood", saved_options(run).__dict__["likelihood"].replace("_", " ")))
     return tuple(found)
 
 
@@ -287,12 +294,14 @@ def build(options: Options, entries: Sequence[Entry], spent: dict[str, float]) -
     folder = evaluate(options.measuring([entry.directory for entry in entries]))
     titles = {str(entry.directory): entry.title for entry in entries}
     found = [dataclasses.replace(r, model=titles[r.model]) for r in records.read(folder / "records.json")]
-    costs, models, is_gan = {}, [], {}
+    costs, models, titles_of, encoders = {}, [], {}, []
     for entry in entries:
         run = Run.open(entry.directory)
         costs[entry.title] = cost = cost_of(run, run.restore(checkpoint(options.checkpoint)))
         models.append(Model(entry.title, summary(run.spec), facts(run, cost)))
-        is_gan[entry.title] = family_of(run.spec).name == "gan"
+        family = family_of(run.spec)
+        titles_of[entry.title] = family.title
+        encoders += [entry.title] * (family.encode is not None)
     spent["measuring"] = time.perf_counter() - began
     began = time.perf_counter()
     pictures, further, searching, completion_note = look_at(entries, options, found)
@@ -301,17 +310,16 @@ def build(options: Options, entries: Sequence[Entry], spent: dict[str, float]) -
     identity = Run.open(entries[0].directory).config["identity"]["data"]
     name, (height, width, channels) = dataset_name(identity["name"]), identity["image_shape"]
     kind = {1: "grey", 3: "colour"}.get(channels, f"{channels}-channel")
-    gans = sum(is_gan.values())
+    is_gan = {name: title == "GAN" for name, title in titles_of.items() if title in ("GAN", "VAE")}
     report = Report(
         title=f"{_number(len(entries))} generative model{'s' * (len(entries) > 1)} of {name}",
         lead=(
-            f"{_number(gans)} GAN{'s' * (gans != 1)} and {_number(len(entries) - gans).lower()} "
-            f"VAE{'s' * (len(entries) - gans != 1)}, trained on the same {identity['num_examples']:,} {kind} images of "
+            f"{_counted(list(titles_of.values()))}, trained on the same {identity['num_examples']:,} {kind} images of "
             f"{height} by {width} pixels and judged on images that none of them has seen."
         ),
         models=tuple(models),
         families=tuple(choices.families(found, is_gan)),
-        choices=tuple(choices.choices(found, costs, [n for n, gan in is_gan.items() if not gan], searching)),
+        choices=tuple(choices.choices(found, costs, encoders, searching)),
         cautions=tuple(choices.cautions(found)),
         pictures=tuple(pictures),
         completion_note=completion_note,
@@ -326,6 +334,16 @@ def build(options: Options, entries: Sequence[Entry], spent: dict[str, float]) -
     path = options.out / "report.html"
     write_text(path, page.page(report))
     return path
+
+
+def _counted(titles: Sequence[str]) -> str:
+    """How many models there are of each kind: "One GAN and no VAEs"."""
+    others = [title for title in dict.fromkeys(titles) if title not in ("GAN", "VAE")]
+    kinds = ["GAN", "VAE"] if not others else [*(kind for kind in ("GAN", "VAE") if kind in titles), *others]
+    counts = [titles.count(kind) for kind in kinds]
+    words = [f"{_number(n).lower()} {kind}{'s' * (n != 1)}" for kind, n in zip(kinds, counts, strict=True)]
+    text = listed(words)
+    return text[0].upper() + text[1:]
 
 
 def _number(count: int) -> str:

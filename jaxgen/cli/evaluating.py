@@ -165,10 +165,13 @@ def expected(task: Task, options: Options, reference: Reference | None) -> dict[
             }
     if isinstance(what, Model):
         decoding = costs.of_decoding(what.subject)
-        seconds[f"{what.name}: samples"] = (num * decoding / costs.SINGLE + 2 * costs.COMPILING) * slow
+        if any(name in SAMPLE_MEASURES for name in names):
+            seconds[f"{what.name}: samples"] = (num * decoding / costs.SINGLE + 2 * costs.COMPILING) * slow
         for name in names:
             if name not in SAMPLE_MEASURES:
                 each = costs.of_model(name, what.subject, decoding, tests, name in asked) * slow
+                if name == measures.REBUILT:
+                    each += costs.of_samples("frechet", num, values, features, known, pixels, name in asked) * slow
                 seconds[f"{what.name}: {name}"] = each + 2 * costs.COMPILING
         if "active_units" in names:
             seconds[f"{what.name}: KL of latents"] = seconds[f"{what.name}: active_units"]

@@ -6,7 +6,7 @@ jaxgen export runs/vae-001 --out vae.safetensors --dtype float16
 
 The folder holds the weights inside of the programs (StableHLO, batches of any size), and
 parameters.safetensors besides; manifest.json says what every program takes and gives; use.py, a few lines, draws images
-where jaxgen is not installed.
+where jaxgen is not installed. Of a tokenizer there are encoder, decoder and reconstructor, and no sampler.
 A name that ends in .safetensors is that one file, which `jaxgen.load` reads.
 """
 
@@ -117,7 +117,7 @@ def programs_of(model: Trained) -> dict[str, Program]:
     spec: Any = model.spec
     state: Any = model.state
     family = model.family
-    if not family.standard_prior(spec):
+    if family.sample is not None and not family.standard_prior(spec):
         raise ValueError(
             f"{model.name} has a learnt prior, and programs draw latents from the standard normal: export its weights "
             "alone (jaxgen.weights.save_weights)"
@@ -132,6 +132,8 @@ def programs_of(model: Trained) -> dict[str, Program]:
     key = Array("key", (2,), "uint32", "jax.random.key_data(jax.random.key(seed))")
     numbers = Array("numbers", ("N",), "int32", "of the images: each depends on the key and its number")
     z = Array("z", ("N", size), "float32", "latents; standard normal numbers make samples")
+    if family.sample is None:
+        return _without_prior(model, images)
 
     def sampler(key: jax.Array, numbers: jax.Array, label: jax.Array | None = None) -> jax.Array:
         noise = prior_noise(spec, jax.random.wrap_key_data(key, impl="threefry2x32"), numbers)
@@ -163,6 +165,37 @@ def programs_of(model: Trained) -> dict[str, Program]:
     return programs
 
 
+def _without_prior(model: Trained, images: Array) -> dict[str, Program]:
+    """The programs of a tokenizer: there is nothing to draw from."""
+    spec, family, shape = model.spec, model.family, model.latent_shape
+    state = {"encoder": family.to_encode(spec, model.state), "decoder": family.to_decode(spec, model.state)}
+    # Only what is used stays in a program: the averages where there are some.
+    whole = model.state if model.state.ema is None else model.state._replace(params=None, collections=None)
+    z = Array("z", ("N", *shape), "float32", "latents, of mean 0 and deviation 1 a channel")
+    codes = Array("codes", ("N", *shape[:2]), "int32", f"of the places, from 0 to {model.num_codes - 1}")
+
+    def encoder(images: jax.Array) -> dict[str, jax.Array]:
+        held_state, batch = held(state["encoder"]), {"image": images}
+        found = {"z": family.encode(spec, held_state, batch).reshape(-1, *shape)}
+        return {**found, "codes": family.codes(spec, held_state, batch)} if model.num_codes else found
+
+    def decoder(z: jax.Array) -> jax.Array:
+        return decode(spec, held(state["decoder"]), z)
+
+    def reconstructor(images: jax.Array) -> jax.Array:
+        return family.reconstruct(spec, held(whole), {"image": images})
+
+    def code_decoder(codes: jax.Array) -> jax.Array:
+        return family.decode_codes(spec, held(state["decoder"]), codes)
+
+    programs = {
+        "encoder": Program(encoder, (images,), (z, *([codes] if model.num_codes else []))),
+        "decoder": Program(decoder, (z,), (images,)),
+        "reconstructor": Program(reconstructor, (images,), (images,)),
+    }
+    return {**programs, "code_decoder": Program(code_decoder, (codes,), (images,))} if model.num_codes else programs
+
+
 def exported(program: Program, platforms: Sequence[str]) -> bytearray:
     """A program, lowered for platforms, with its weights and for batches of any size."""
     (num,) = jax_export.symbolic_shape("N")
@@ -185,6 +218,24 @@ program = export.deserialize(bytearray((Path(__file__).parent / "sampler.jaxexpo
 key, numbers = jax.random.key_data(jax.random.key(0)), jnp.arange(16, dtype=jnp.int32)
 images = jax.jit(program.call)(key, numbers{label})
 print(images.shape, images.dtype, float(images.min()), float(images.max()))
+'''
+
+
+USE_OF_RECONSTRUCTOR = '''"""Encode and decode images with JAX alone: pip install jax flatbuffers; python use.py"""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from jax import export
+
+folder = Path(__file__).parent
+names = ("encoder", "decoder")
+encoder, decoder = (export.deserialize(bytearray((folder / f"{{n}}.jaxexport").read_bytes())) for n in names)
+images = jax.random.uniform(jax.random.key(0), (16, {shape}))
+latents = jax.jit(encoder.call)(images)["z"]
+rebuilt = jax.jit(decoder.call)(latents)
+print(latents.shape, rebuilt.shape, rebuilt.dtype, float(jnp.abs(rebuilt - images).mean()))
 '''
 
 
@@ -253,7 +304,9 @@ def write(model: Trained, record: dict[str, Any], options: Options, folder: Path
     }
     label = "" if model.num_classes is None else f", numbers % {model.num_classes}"
     (folder / "manifest.json").write_text(json.dumps(contents, indent=2) + "\n")
-    (folder / "use.py").write_text(USE.format(label=label))
+    shape = ", ".join(map(str, model.image_shape))
+    use = USE_OF_RECONSTRUCTOR.format(shape=shape) if model.family.sample is None else USE.format(label=label)
+    (folder / "use.py").write_text(use)
 
 
 def save(model: Trained, record: dict[str, Any], options: Options, path: Path) -> None:

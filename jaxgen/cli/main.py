@@ -12,6 +12,7 @@ from jaxgen.cli.standard_streams import open_closed_descriptors, outlive_readers
 VERBS = {
     "train": "train a model on images: jaxgen train vae, jaxgen train gan",
     "sample": "draw samples from a trained run",
+    "encode": "write the latents of images, for a second stage",
     "evaluate": "measure trained runs, in one table",
     "explore": "pictures of a trained model: complete, interpolate, invert, manifold, scatter, training, ...",
     "export": "write a model as weights, or as programs that run without jaxgen",

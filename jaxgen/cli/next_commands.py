@@ -61,12 +61,13 @@ def next_commands(directory: Path) -> list[str]:
 
 
 def _of_a_run(directory: Path) -> list[str]:
-    """To draw from a run, to measure it, and to show it on a page."""
+    """To draw from a run, or encode with it, to measure it, and to show it on a page."""
     run = Run.open(directory)
     pictures = len(run.config["identity"]["data"]["image_shape"]) == 3
     draws = ["sample", str(directory), *([] if pictures else ["--out", "samples.npz"])]
+    encodes = ["encode", str(directory), "--split", "train", "--out", "latents.npz"]
     return [
-        *([_line(draws)] if family_of(run.spec).sample is not None else []),
+        _line(draws if family_of(run.spec).sample is not None else encodes),
         _line(["evaluate", str(directory)]),
         *([_line(["compare", "--runs", str(directory), "--out", str(directory / "page")])] if pictures else []),
     ]

@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 Activation = Literal["elu", "gelu", "glu", "leaky_relu", "relu", "silu", "softplus", "tanh"]
 DType = Literal["auto", "float32", "bfloat16"]
 Topic = Literal["basics", "data", "model", "optimisation", "training", "checkpoints", "devices"]
-PATHS = ("dataset", "data_dir", "manual_dir", "extractor")  # which may name a place from the current directory
+PATHS = (
+    "dataset",
+    "data_dir",
+    "manual_dir",
+    "extractor",
+    "perceptual",
+)  # which may name a place from the current directory
 TOPICS: tuple[Topic, ...] = ("basics", "data", "model", "optimisation", "training", "checkpoints", "devices")
 
 
@@ -98,7 +104,7 @@ def split_path(value: str) -> tuple[str, str]:
     if kind == "stacked":
         before, path = split_path(rest)
         return f"stacked:{before}", path
-    return (f"{kind}:", rest) if kind in ("folder", "zip", "npz", "npy", "idx", "inception") else (value, "")
+    return (f"{kind}:", rest) if kind in ("folder", "zip", "npz", "npy", "idx", "inception", "vgg") else (value, "")
 
 
 def is_there(path: str) -> bool:
@@ -131,7 +137,7 @@ def check_encoding(directory: Path) -> None:
 
 def _anywhere(name: str, value: str) -> str:
     """The value of one of `PATHS`, such that it holds in every directory."""
-    before, path = split_path(value) if name in ("dataset", "extractor") else ("", value)
+    before, path = split_path(value) if name in ("dataset", "extractor", "perceptual") else ("", value)
     try:
         return f"{before}{Path(path).expanduser().absolute()}" if path else value
     except (RuntimeError, OSError):  # a ~user that there is not, or no current directory: said where it is read
@@ -247,6 +253,10 @@ class Options:
         """The model for images of this shape, and labels of so many classes (None: without labels); for vectors that
         are not in [0, 1] where ``unbounded``."""
         raise NotImplementedError
+
+    def held(self, image_shape: tuple[int, ...]) -> dict[str, Any]:
+        """What files hold of a first state, by its fields, for images of this shape: it is put there, not learnt."""
+        return {}
 
     def check(self) -> None:
         """Refuse numbers that make no sense, before anything is read or written."""

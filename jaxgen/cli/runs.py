@@ -18,6 +18,7 @@ from jaxgen.cli.next_commands import saying_how_to_go_on
 from jaxgen.cli.options import Options, check_data, check_encoding, nothing_to_resume
 from jaxgen.data.standardization import of_plain
 from jaxgen.evaluation.during_training import COLUMNS, Evaluation, Pictures, class_rows, extractor_of
+from jaxgen.evaluation.measures import check_unseen
 from jaxgen.families import family_of
 from jaxgen.keys import named_key, step_key
 from jaxgen.training import loop, machine, manifest, processes
@@ -77,9 +78,8 @@ def claim_next_free(parent: Path, family: str) -> Path:
 def borrow_weights(state: State, source: Path, partial: bool = False, say: Callable[[str], object] = print) -> State:
     """Put another run's parameters, collections and moving average into a fresh state; partially, those that fit."""
     other = Run.open(source).restore("newest")
-    names = [
-        name for name in state._fields if name.endswith(("params", "collections", "ema")) and name != "hyperparams"
-    ]
+    learnt = [name for name in state._fields if name.endswith(("params", "collections", "ema"))]
+    names = [name for name in learnt if name not in ("hyperparams", "perceptual_params")]
     if type(other) is not type(state):
         raise ValueError(f"{source} holds a {type(other).__name__}, wanted a {type(state).__name__}")
     saved, wanted = ({name: getattr(s, name) for name in names} for s in (other, state))
@@ -144,6 +144,8 @@ def train(options: Options) -> Path:
         spec: Any = options.spec(loaded.example["image"].shape[1:], loaded.num_classes, loaded.unbounded)
         run_identity = identity(options, spec, loaded)
         extractor = extractor_of(options.extractor, options.dataset, loaded.test["image"].shape[1:])
+        if extractor is not None:
+            check_unseen(spec, extractor)
         if run is not None:
             run.check_identity(run_identity)
         key = jax.random.key(options.seed)
@@ -215,7 +217,7 @@ def with_dtype(options: Any, run: Run | None) -> Any:
     if begun is not None and (wanted == "auto" or begun in (wanted, meant)):
         meant = begun
     elif wanted == "bfloat16" and meant == "float32" and processes.is_primary():
-        print("--dtype bfloat16: products of bfloat16 are slower than those of float32 here, so float32 is computed")
+        print("--dtype bfloat16: on a CPU networks compute in float32, whose products are the faster ones there")
     return dataclasses.replace(options, dtype=meant)
 
 
@@ -315,6 +317,7 @@ def initial_state(options: Options, spec: Spec, loaded: Data, training: loop.Loo
     if options.init_from is not None and not steps:
         say: Any = print if processes.is_primary() else lambda _: None
         state = borrow_weights(state, options.init_from, options.partial, say)
+    state = state._replace(**options.held(loaded.example["image"].shape[1:]))
     if not bool(jax.jit(loop.all_finite)(state)):
         raise ValueError("the run would begin with numbers that are not finite: give smaller ones as options")
     return jax.jit(training.place)(jax.device_get(state))

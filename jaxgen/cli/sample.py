@@ -143,7 +143,10 @@ def sample(options: Options) -> Path:
     Run.open(options.run)  # refuses what is no run
     model = load(options.run, which)
     if model.family.sample is None:
-        raise ValueError(f"{options.run} holds a {model.family.title}, which has no prior to draw from")
+        raise ValueError(
+            f"{options.run} holds a {model.family.title}, which has no prior to draw from: train a second stage on its "
+            "latents, which jaxgen encode writes"
+        )
     if options.out.suffix != ".npz" and len(model.image_shape) != 3:
         raise ValueError(f"{options.run} makes vectors, which are no pictures: give --out a file ending in .npz")
     check_room(model, options)

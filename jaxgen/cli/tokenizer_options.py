@@ -20,6 +20,7 @@ _AVERAGE: dict[str, Any] = {
     "where": lambda o: o.bottleneck == "vq" and o.codebook == "average",
 }
 _PLAYS: dict[str, Any] = {"needs": "--discriminator patch", "where": lambda o: o.discriminator != "none"}
+_NO_FILE = ("none", "discriminator")
 _PENALTY: dict[str, Any] = {"needs": "a --penalty", "where": lambda o: o.penalty != "none"}
 RECONSTRUCTIONS: dict[str, Any] = {
     "l1": lambda: jaxgen.losses.absolute_error,
@@ -67,9 +68,15 @@ class TokenizerOptions(Options):
     factor: Literal[1, 2, 4, 8, 16] = option(4)
     """By how much the latent grid is smaller than the image, each side."""
     width: Count = option(32)
-    """Channels next to the image; they double at the first halving."""
+    """Channels next to the image."""
+    multipliers: tuple[Count, ...] = option(())
+    """What each size multiplies them by, from the image down, one more than the halvings; 1 2 2 ... when not given."""
     blocks: Count = option(1)
     """Residual blocks of each size."""
+    decoder_blocks: Count | None = option(None)
+    """Those of the decoder, where it has others."""
+    projection: bool = option(default=False)
+    """One more convolution, 1 x 1, on either side of the latents, as in AutoencoderKL."""
     middle: Literal["none", "blocks", "attention"] = option("none")
     """What is done at the size of the latent grid: nothing, two residual blocks, or attention between them as well."""
     discriminator: Literal["patch", "none"] = option("patch")
@@ -159,14 +166,21 @@ class TokenizerOptions(Options):
                 f"--factor {self.factor} does not divide images of {sides[0]} x {sides[1]}: resize them "
                 f"(--image-size {nearest}), or use another factor"
             )
+        found = self._perceptual(image_shape)
         bottleneck = self._bottleneck()
         reconstruction = RECONSTRUCTIONS[self.reconstruction]()
         plays = self.discriminator != "none"
-        multipliers = (1, *(2,) * int(math.log2(self.factor)))
+        halvings = int(math.log2(self.factor))
+        multipliers = self.multipliers or (1, *(2,) * halvings)
+        if len(multipliers) != halvings + 1:
+            raise ValueError(
+                f"--multipliers must be {halvings + 1} numbers, one for each size at --factor {self.factor}, got "
+                f"{len(multipliers)}"
+            )
         common: dict[str, Any] = {
             "width": self.width,
             "multipliers": multipliers,
-            "blocks": self.blocks,
+            "projection": self.projection,
             "middle": None if self.middle == "none" else self.middle,
             "dtype": network_dtype(self.dtype),
         }
@@ -175,9 +189,9 @@ class TokenizerOptions(Options):
         rates = {"b1": self.b1, "b2": self.b2}
         normalization = None if self.discriminator_normalization == "none" else self.discriminator_normalization
         return jaxgen.Tokenizer(
-            encoder=networks.AutoencoderEncoder(bottleneck.num_inputs, **common),
+            encoder=networks.AutoencoderEncoder(bottleneck.num_inputs, blocks=self.blocks, **common),
             bottleneck=bottleneck,
-            decoder=networks.AutoencoderDecoder(made, **common),
+            decoder=networks.AutoencoderDecoder(made, blocks=self.decoder_blocks or self.blocks, **common),
             optimizer=jaxgen.plain.optimizer("adam", learning_rate=self.learning_rate, **rates),
             latent_shape=(*(side // self.factor for side in sides), bottleneck.num_latents),
             discriminator=networks.PatchDiscriminator(
@@ -195,8 +209,9 @@ class TokenizerOptions(Options):
             else None,
             reconstruction=reconstruction,
             reconstruction_weight=self.reconstruction_weight,
-            perceptual="discriminator" if self.perceptual == "discriminator" else None,
+            perceptual=self.perceptual if self.perceptual == "discriminator" else found and found.network,
             perceptual_weight=self.perceptual_weight,
+            perceptual_sha256=found and found.sha256,
             loss=jaxgen.plain.from_plain({"named": self.loss}),
             adversarial_weight=self.adversarial_weight,
             adversarial_start=self.adversarial_start if plays else 0,
@@ -210,6 +225,22 @@ class TokenizerOptions(Options):
             penalty_every=self.penalty_every,
             augmentation=jaxgen.augmentation.DiffAugment() if plays and self.augmentation != "none" else None,
         )
+
+    def held(self, image_shape: tuple[int, ...]) -> dict[str, Any]:
+        found = self._perceptual(image_shape)
+        if found is None:
+            return {}
+        weights = {} if found.weights is None else {"perceptual_weights": found.weights}
+        return {"perceptual_params": found.params, **weights}
+
+    def _perceptual(self, image_shape: tuple[int, ...]) -> "jaxgen.perceptual.Found | None":
+        """The network of a file whose features are compared."""
+        if self.perceptual in _NO_FILE:
+            return None
+        try:
+            return jaxgen.perceptual.find(self.perceptual, image_shape, network_dtype(self.dtype))
+        except ValueError as error:
+            raise ValueError(f"--perceptual {self.perceptual}: {error}") from error
 
     def _bottleneck(self) -> Any:
         networks = jaxgen.networks

@@ -44,6 +44,10 @@ PANELS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("Sliced Wasserstein distance", "", {"test_sliced_wasserstein": "samples to test images"}),
     ("Fréchet distance", "", {"test_fd_(.+)": "samples to test images"}),
     ("Fréchet inception distance", "", {"test_fid": "samples to test images"}),
+    ("Fréchet distance of reconstructions", "", {"test_rfd_(.+)": "to their images"}),
+    ("Fréchet inception distance of reconstructions", "", {"test_rfid": "to their images"}),
+    ("Codes used", "", {"test_codes_used": _TEST}),
+    ("Perplexity of the codes", "", {"test_code_perplexity": _TEST}),
     ("Precision and recall", "", {"test_precision(?:_(.+))?": "precision", "test_recall(?:_(.+))?": "recall"}),
     ("Diversity of samples", "1: as diverse as test images", {"sample_diversity": "samples"}),
     (
@@ -52,6 +56,11 @@ PANELS: tuple[tuple[str, str, dict[str, str]], ...] = (
         {"active_units": "layer 1", **{f"active_units_{layer}": f"layer {layer}" for layer in range(2, 10)}},
     ),
     ("Steps left out as not finite", "", {"skipped_steps": "training"}),
+)
+# Of tokenizers, which have no ELBO.
+_OF_DISTANCES: tuple[tuple[str, str, dict[str, str]], ...] = (
+    ("Distance of reconstructions", "", {"reconstruction": _TRAIN, "test_reconstruction": _TEST}),
+    ("KL divergence, before its weight", "at 0 the latents say nothing", {"kl": _TRAIN, "test_kl": _TEST}),
 )
 
 
@@ -115,28 +124,29 @@ class Panel(NamedTuple):
 
 def panels(logs: Sequence[Log], metrics: Sequence[str] = ()) -> list[Panel]:
     """The panels of logs: one for each of the numbers ``metrics``, or else all that belong to any of the logs."""
-    if metrics:
-        titles = {name: explain_score(name).title for name in metrics}
-        return [_panel(f"{titles[n]} ({n})" if titles[n] != n else n, "", n, {n: n}) for n in metrics]
     names = dict.fromkeys(name for log in logs for name in log.curves)
+    beside = tuple(names)
+    if metrics:
+        titles = {name: explain_score(name, beside).title for name in metrics}
+        return [_panel(f"{titles[n]} ({n})" if titles[n] != n else n, "", n, {n: n}, beside) for n in metrics]
     if all(map(_is_negative_elbo, logs)):
         names.pop("loss", None)  # the same curve upside down
     found: list[Panel] = []
-    for title, note, patterns in PANELS:
+    for title, note, patterns in PANELS if any("elbo" in name for name in names) else (*_OF_DISTANCES, *PANELS):
         together: dict[str, dict[str, str]] = {}
         for pattern, line in patterns.items():
             for match in filter(None, [re.fullmatch(pattern, name) for name in names]):
                 together.setdefault("".join(match.groups("")), {})[match[0]] = line
                 del names[match[0]]
         for of, lines in together.items():
-            found.append(_panel(title, "; ".join(filter(None, (of, note))), next(iter(lines)), lines))
-    others = [_panel(name, "", name, {name: _TEST if name.startswith("test_") else _TRAIN}) for name in names]
+            found.append(_panel(title, "; ".join(filter(None, (of, note))), next(iter(lines)), lines, beside))
+    others = [_panel(name, "", name, {name: _TEST if name.startswith("test_") else _TRAIN}, beside) for name in names]
     return [*found, *others]
 
 
-def _panel(title: str, note: str, name: str, lines: dict[str, str]) -> Panel:
+def _panel(title: str, note: str, name: str, lines: dict[str, str], beside: Sequence[str]) -> Panel:
     """A panel of what a number, one of its lines, is: its unit, and which end is better."""
-    score = explain_score(name)
+    score = explain_score(name, beside)
     better = "" if score.better == "neither" else f"{score.better} is better"
     return Panel(title, "; ".join(filter(None, (note, better))), score.unit or "value", lines)
 

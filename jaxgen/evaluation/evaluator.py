@@ -15,7 +15,7 @@ from jaxgen.evaluation.during_training import class_rows
 from jaxgen.evaluation.reference import Bar, Drawn, Reference
 from jaxgen.evaluation.sample_measures import OF_SOME, SAMPLE_MEASURES, Side, Sides
 from jaxgen.evaluation.subject import Number, Settings, Subject
-from jaxgen.families import Spec
+from jaxgen.families import Spec, State
 from jaxgen.keys import named_key
 from jaxgen.training import machine, manifest
 from jaxgen.training.checkpoint import Which
@@ -46,10 +46,14 @@ def load_model(directory: Path, checkpoint: Which, seed: int, settings: Settings
     """Open a run and restore its state, to be measured with a seed."""
     run = Run.open(directory)
     state: Any = run.restore(checkpoint)
-    leaves = manifest.describe_leaves({name: part for name, part in state._asdict().items() if name != "step"})
-    digest = records.sha256_of({path: leaf["sha256"] for path, leaf in leaves.items()})
     subject = Subject(run.spec, state, jax.random.key(seed), settings)
-    return Model(str(directory), run, subject, int(state.step), digest)
+    return Model(str(directory), run, subject, int(state.step), state_sha256(state))
+
+
+def state_sha256(state: State) -> str:
+    """The hash of all arrays of a state but its step, of any shapes: which weights something was made with."""
+    leaves = manifest.describe_leaves({name: part for name, part in state._asdict().items() if name != "step"})
+    return records.sha256_of({path: leaf["sha256"] for path, leaf in leaves.items()})
 
 
 def chosen(
@@ -133,7 +137,7 @@ class Evaluator:
             subject = dataclasses.replace(
                 subject, settings=dataclasses.replace(subject.settings, likelihood_images=images)
             )
-        elif name in ("elbo", "reconstructions", "active_units"):
+        elif name in ("elbo", "reconstructions", "active_units", "codes"):
             test = self._tested(subject, reference, asked)
             self._say_less(what, len(test["image"]), num)
         return measures.MODEL_MEASURES[name](subject, test, self._bar(what))
@@ -152,10 +156,30 @@ class Evaluator:
             calibrations = {number.metric: number for number in self._calibrate(name, reference, asked)}
             same = len(fake.images) > 1 and bool(np.all(fake.images == fake.images[:1]))
             warnings = ("all generated images are the same",) * same
+        elif name == measures.REBUILT:
+            assert isinstance(model, Model)
+            numbers = self._rebuilt(model, reference, asked)
+            real = [self._of_reconstructions(number) for number in self._calibrate("frechet", reference, asked)]
+            calibrations = {number.metric: number for number in real}
         else:
             assert isinstance(model, Model)
             numbers = self._of_model(model, reference, name, asked)
         return [self._record(n, calibrations.get(n.metric), model, reference, warnings) for n in numbers]
+
+    def _rebuilt(self, model: Model, reference: Reference, asked: bool) -> list[Number]:
+        """The Frechet distance between real images and the model's reconstructions of these, in the samples' place."""
+        measures.check_unseen(model.subject.spec, reference.extractor)
+        what = f"{model.name}: {measures.REBUILT}"
+        images = measures.rebuilt(model.subject, reference.real.images, self._bar(what))
+        progress = self._bar(f"{model.name}: features of reconstructions")
+        side = Side(images, *extractors.extract(reference.extractor, images, progress=progress))
+        sides = self._sides(reference, side, "frechet", asked)
+        self._say_less(what, len(sides.fake.features), len(images))
+        return [self._of_reconstructions(number) for number in SAMPLE_MEASURES["frechet"](sides)]
+
+    @staticmethod
+    def _of_reconstructions(number: Number) -> Number:
+        return dataclasses.replace(number, metric=f"r{number.metric}")
 
     def _fake(self, model: Model | Drawn, reference: Reference) -> Side:
         """The samples of a model, drawn once; or of the images as many as there are real ones."""

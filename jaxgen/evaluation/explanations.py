@@ -1,5 +1,6 @@
 """What each metric is called, and what it says, in a sentence."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 
@@ -12,6 +13,14 @@ class Explanation(NamedTuple):
 
 # By the beginning of the metric's name; the first that fits.
 EXPLANATIONS = {
+    "rFD-": Explanation(
+        "Fréchet distance of reconstructions",
+        "How far reconstructions are from their images as a whole, mean and spread of their features.",
+    ),
+    "rFID": Explanation(
+        "Fréchet inception distance of reconstructions",
+        "How far reconstructions are from their images as a whole, by Inception's features.",
+    ),
     "FD-": Explanation(
         "Fréchet distance", "How far the samples are from test images as a whole, mean and spread of their features."
     ),
@@ -49,6 +58,13 @@ EXPLANATIONS = {
     "reconstruction-MSE": Explanation("Reconstruction, squared error", "How far the decoded code is from the image."),
     "reconstruction-PSNR": Explanation("Reconstruction, PSNR", "The same in decibels: higher is nearer."),
     "reconstruction-SSIM": Explanation("Reconstruction, likeness", "The same by structure: 1 is the same image."),
+    "sampled-MSE": Explanation(
+        "Drawn reconstructions, squared error", "How far those of drawn latents are from those of the latents' means."
+    ),
+    "codes-used": Explanation("Codes used", "Share of all codes that occur in the latents of test images."),
+    "code-perplexity": Explanation("Perplexity of codes", "How many codes, equally likely, would be as uncertain."),
+    "bits-per-pixel": Explanation("Bits a pixel", "What the codes of an image cost, without compressing them further."),
+    "active-channels": Explanation("Active channels", "Channels of the latents whose means vary over test images."),
     "reconstruction": Explanation("Reconstruction term", "The part of the ELBO that asks for the image itself."),
     "KL": Explanation("KL divergence", "The part of the ELBO that the code costs: how much it says of the image."),
     "log-likelihood": Explanation(
@@ -104,20 +120,43 @@ SCORES = {
     "test_log_likelihood": Score("log-likelihood of test images", "nats", "higher"),
     "test_reconstruction": Score("reconstruction term of the ELBO", "nats", "higher"),
     "test_kl": Score("KL divergence of the ELBO", "nats", "neither"),
+    "test_absolute_error": Score("absolute error of reconstructions", "range", "lower"),
     "test_squared_error": Score("squared error of reconstructions", "range squared", "lower"),
     "test_sliced_wasserstein": Score("sliced Wasserstein distance of samples", "share of the pixels' range", "lower"),
     "test_precision": Score("precision of samples", "share", "higher"),
     "test_recall": Score("recall of samples", "share", "higher"),
     "test_fd": Score("Fréchet distance of samples", "features squared", "lower"),
+    "test_rfd": Score("Fréchet distance of reconstructions", "features squared", "lower"),
+    "test_rfid": Score("Fréchet inception distance of reconstructions", "features squared", "lower"),
+    "test_codes_used": Score("codes used on test images", "share of the codes", "higher"),
+    "test_code_perplexity": Score("perplexity of the codes of test images", "codes", "higher"),
+    "test_active_channels": Score("active channels of the latents", "channels", "neither"),
+    "perceptual": Score("perceptual distance of training images", "distance", "lower"),
+    "commitment": Score("distance to the codes", "distance", "neither"),
+    "equivariance": Score("distance of moved latents' images", "distance", "neither"),
+    "adaptive_weight": Score("adaptive weight of the adversarial loss", "factor", "neither"),
     "test_fid": Score("Fréchet inception distance of samples", "features squared", "lower"),
     "sample_diversity": Score("diversity of samples, 1 is the data's", "share of the data's", "neither"),
     "active_units": Score("active units", "latent dimensions", "neither"),
 }
 
 
-def explain_score(name: str) -> Score:
-    """The words for a number of the log; its own name, without a better end, where there are none."""
-    for beginning, found in SCORES.items():
+# Of tokenizers: where no ELBO is beside it, the reconstruction is a distance.
+DISTANCES = {
+    "reconstruction": Score("distance of reconstructions of training images", "distance", "lower"),
+    "test_reconstruction": Score("distance of reconstructions", "distance", "lower"),
+    "kl": Score("KL divergence of training images, before its weight", "nats", "neither"),
+    "test_kl": Score("KL divergence, before its weight", "nats", "neither"),
+}
+
+
+def explain_score(name: str, beside: Collection[str] = ("elbo",)) -> Score:
+    """The words for a number of the log; its own name, without a better end, where there are none.
+
+    ``beside`` are the names of those that were logged with it.
+    """
+    bounded = any(other in ("elbo", "test_elbo") for other in beside)
+    for beginning, found in SCORES.items() if bounded else {**DISTANCES, **SCORES, **DISTANCES}.items():
         if name.startswith(beginning):
             return found
     return Score(name, "", "neither")

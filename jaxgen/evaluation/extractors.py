@@ -121,17 +121,37 @@ def lenet(name: Literal["mnist", "fashion_mnist", "color"]) -> Extractor:
     Raises:
       ValueError: there is none of that name.
     """
+    _, weights, shape, sha256 = lenet_weights(name)
+    if name == "color":
+        resizing = f"bilinear to {COLOR_SIDE}x{COLOR_SIDE}, half-pixel centres, antialiased"
+        return Extractor(_LENETS[name], sha256, resizing, Partial(_apply_color_lenet, weights), None)
+    return Extractor(_LENETS[name], sha256, "none", Partial(_apply_lenet, weights), shape)
+
+
+class Classifier(NamedTuple):
+    """A small classifier with what it has learnt.
+
+    Args:
+      network: called with images [B, H, W, C].
+      params: its parameters.
+      image_shape: shape of an image that it takes, (H, W, C).
+      sha256: of the file.
+    """
+
+    network: LeNet
+    params: Any
+    image_shape: tuple[int, ...]
+    sha256: str
+
+
+def lenet_weights(name: str) -> Classifier:
+    """The network of an extractor of `lenet` by the ``name`` of what it has learnt, with arrays of any shapes."""
     if name not in _LENETS:
         raise ValueError(f"there is no LeNet of {name!r}: choose from {', '.join(_LENETS)}")
     path = Path(__file__).parent / f"lenet_{name}.safetensors"
-    if name == "color":
-        side = COLOR_SIDE
-        weights, _, sha256 = _read(path, color_lenet(), (side, side, 3), "float16")
-        resizing = f"bilinear to {side}x{side}, half-pixel centres, antialiased"
-        return Extractor(_LENETS[name], sha256, resizing, Partial(_apply_color_lenet, weights), None)
-    shape = (28, 28, 1)
-    weights, _, sha256 = _read(path, LeNet(), shape, "float16")
-    return Extractor(_LENETS[name], sha256, "none", Partial(_apply_lenet, weights), shape)
+    network, shape = (color_lenet(), (COLOR_SIDE, COLOR_SIDE, 3)) if name == "color" else (LeNet(), (28, 28, 1))
+    weights, _, sha256 = _read(path, network, shape, "float16")
+    return Classifier(network, weights, shape, sha256)
 
 
 def inception(path: str | Path) -> Extractor:

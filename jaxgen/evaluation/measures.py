@@ -4,6 +4,7 @@ Those of samples are in `jaxgen.evaluation.sample_measures`. Measures of a model
 the likelihood of its decoder.
 """
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,7 @@ from jaxgen import losses, metrics
 from jaxgen.annealed import annealed_log_likelihood, simulate
 from jaxgen.batches import to_float
 from jaxgen.data import spread
+from jaxgen.evaluation.extractors import Extractor
 from jaxgen.evaluation.records import Parameter, mean_and_error
 from jaxgen.evaluation.sample_measures import SAMPLE_MEASURES, similarities, squared_errors
 from jaxgen.evaluation.subject import BATCH, Number, Progress, Subject
@@ -28,6 +30,8 @@ CHUNK = 100  # images, of importance samples
 LEAST_EFFECTIVE = 10.0  # importance samples
 SIMULATED = 4  # images between whose two bounds annealing is checked
 LARGE_GAP = 5.0  # nats
+FEW = 4  # places for each code, below which not all codes could be used
+REBUILT = "reconstruction_distance"  # which needs an extractor: it is made by the evaluator
 
 
 def _batches(test: Mapping[str, np.ndarray], progress: Progress) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
@@ -206,29 +210,94 @@ def _annealed(subject: Subject, test: Mapping[str, np.ndarray], progress: Progre
     ]
 
 
+def _codes(subject: Subject, test: Mapping[str, np.ndarray], progress: Progress) -> list[Number]:
+    """How the codes of the split are used and what they cost; of latents without codes how many say something, and what
+    drawing them changes."""
+    spec, num = subject.spec, len(test["image"])
+    found = subject.family.watch(spec, subject.state, (batch for _, batch in _batches(test, progress)))
+    common: dict[str, Any] = {"standard_error": None, "num_real": num, "num_generated": 0}
+    if not spec.num_codes:
+        active = Number("active-channels", found["active_channels"], unit="channels", better="neither", **common)
+        return [dataclasses.replace(active, parameters={"threshold": 0.01}), _sampled(subject, test, progress)]
+    places, pixels = math.prod(spec.latent_shape[:2]), math.prod(test["image"].shape[1:3])
+    few = num * places < FEW * spec.num_codes
+    warnings = (f"{num * places:,} places in all for {spec.num_codes:,} codes: more images would use more",) * few
+    bits = places * spec.bottleneck.bits_per_position / pixels
+    return [
+        Number("codes-used", found["codes_used"], unit="share", better="higher", warnings=warnings, **common),
+        Number("code-perplexity", found["code_perplexity"], unit="codes", better="higher", warnings=warnings, **common),
+        Number("bits-per-pixel", bits, unit="bits", better="neither", **common),
+    ]
+
+
+def _sampled(subject: Subject, test: Mapping[str, np.ndarray], progress: Progress) -> Number:
+    """How far reconstructions of drawn latents are from those of their means."""
+    rebuild, errors = subject.family.reconstruct, []
+    for i, batch in _batches(test, progress):
+        key = jax.random.fold_in(named_key(subject.key, "sampled reconstructions"), i)
+        both = [rebuild(subject.spec, subject.state, batch, key, sampled=drawn) for drawn in (False, True)]
+        errors.append(squared_errors(*(np.asarray(images).clip(0.0, 1.0) for images in both)))
+    return _of_images("sampled-MSE", np.concatenate(errors), "range squared", "neither")
+
+
+def rebuilt(subject: Subject, images: np.ndarray, progress: Progress) -> np.ndarray:
+    """Reconstructions of images [N, H, W, C], floats in [0, 1], by a model without labels."""
+    pieces = []
+    for i, batch in _batches({"image": images}, progress):
+        key = jax.random.fold_in(named_key(subject.key, "reconstructions"), i)
+        pieces.append(np.asarray(subject.family.reconstruct(subject.spec, subject.state, batch, key)).clip(0.0, 1.0))
+    return np.concatenate(pieces)
+
+
+def check_unseen(spec: Spec, extractor: Extractor) -> None:
+    """Refuse an extractor whose features the model was trained to match: a distance of them would say nothing.
+
+    The ``spec`` says so by the hash of a file, which is the ``extractor``'s.
+    """
+    if getattr(spec, "perceptual_sha256", None) == extractor.sha256:
+        raise ValueError(
+            f"the model was trained to match the features of {extractor.name} (--perceptual), which cannot judge it "
+            "then: use another --extractor, such as pixels"
+        )
+
+
 MODEL_MEASURES: dict[str, Callable[[Subject, Mapping[str, np.ndarray], Progress], list[Number]]] = {
     "elbo": _elbo,
     "log_likelihood": _log_likelihood,
     "reconstructions": _reconstructions,
     "active_units": _active_units,
+    "codes": _codes,
     "annealed": _annealed,
 }
 # What of a family a measure is made with.
 NEEDS = {
-    "elbo": "evaluate",
+    "elbo": "latent_kl",
     "log_likelihood": "importance_sampling",
     "reconstructions": "reconstruct",
     "active_units": "posteriors",
+    "codes": "watch",
+    REBUILT: "reconstruct",
     **dict.fromkeys(SAMPLE_MEASURES, "sample"),
 }
-MEASURES = (*SAMPLE_MEASURES, *MODEL_MEASURES)
+# What one with an encoder has not got all the same.
+LACKS = {
+    "elbo": "ELBO",
+    "log_likelihood": "prior, and so no likelihood",
+    "active_units": "units of one posterior (codes counts its channels)",
+    "codes": "codes",
+    **dict.fromkeys(SAMPLE_MEASURES, "prior"),
+}
+MEASURES = (*SAMPLE_MEASURES, REBUILT, *MODEL_MEASURES)
 
 
 def _why_not_of(measure: str, spec: Spec) -> str | None:
     """Why a measure cannot be made of a family's model."""
     family = family_of(spec)
     if getattr(family, NEEDS.get(measure, "decode")) is None:
-        return f"a {family.title} has no {'prior' if NEEDS[measure] == 'sample' else 'encoder'}"
+        lacks_all = family.encode is None and measure not in SAMPLE_MEASURES
+        return f"a {family.title} has no {'encoder' if lacks_all else LACKS[measure]}"
+    if measure == REBUILT and family.sample is not None:
+        return f"the samples of a {family.title} are measured: frechet"
     if measure == "annealed" and not family.standard_prior(spec):
         return "it is for latents with a standard normal prior"
     return None

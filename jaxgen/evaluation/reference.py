@@ -15,6 +15,7 @@ from jaxgen.data.standardization import of_plain
 from jaxgen.evaluation import extractors
 from jaxgen.evaluation.during_training import choose_extractor
 from jaxgen.evaluation.extractors import Extractor
+from jaxgen.evaluation.measures import REBUILT
 from jaxgen.evaluation.sample_measures import OF_IMAGES, Side
 from jaxgen.evaluation.subject import Progress
 from jaxgen.training.files import replacing
@@ -307,5 +308,5 @@ def without_images(names: Sequence[str], reference: Reference) -> tuple[list[str
     """(measures that a reference allows, why others are not made): statistics hold features, and no images."""
     if reference.real.images.shape[1:] != (0,):
         return list(names), []
-    kept = [name for name in names if name not in OF_IMAGES]
+    kept = [name for name in names if name not in (*OF_IMAGES, REBUILT)]
     return kept, [f"{name}: statistics hold no images" for name in names if name not in kept]

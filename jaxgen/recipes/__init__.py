@@ -17,6 +17,10 @@ NAMES = (
     "dcgan_64",
     "dcgan_conditional",
     "r3gan",
+    "tokenizer_256",
+    "tokenizer_fsq",
+    "tokenizer_kl",
+    "tokenizer_vq",
 )
 FILES = {name: f"{__name__}.{name}" for name in NAMES}
 

@@ -169,6 +169,7 @@ class TokenizerState(NamedTuple):
       discriminator_optimizer_state: of ``tokenizer.discriminator_optimizer``.
       optimizer_state: of ``tokenizer.optimizer``.
       perceptual_params: of the network whose features are compared, which does not change; empty without one.
+      perceptual_weights: of the distance of its features, a vector [C] for each map; ones where nobody has learnt any.
       ema: float32 averages, ``{"params": ..., "collections": ...}``, or None.
       hyperparams: float32: ``latent_mean`` and ``latent_std`` [c], by which latents are normalised; the weights that
         the spec has, each []; ``real_logit_average`` and ``fake_logit_average`` [] with LeCam's penalty.
@@ -182,6 +183,7 @@ class TokenizerState(NamedTuple):
     discriminator_optimizer_state: Any
     optimizer_state: Any
     perceptual_params: Any
+    perceptual_weights: tuple[jax.Array, ...]
     ema: Any
     hyperparams: dict[str, jax.Array]
 

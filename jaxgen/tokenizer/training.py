@@ -61,6 +61,12 @@ def _init(spec: Tokenizer, key: jax.Array, batch: Batch, perceptual: Any) -> Tok
         discriminator_optimizer_state = spec.discriminator_optimizer.init(discriminator_params)
     if perceptual is None and spec.perceptual not in (None, "discriminator"):
         perceptual, _ = modules.initialize(spec.perceptual, named_key(key, "tokenizer perceptual"), images)
+    weights: tuple[jax.Array, ...] = ()
+    if spec.perceptual not in (None, "discriminator"):
+        maps = jax.eval_shape(
+            lambda: spec.perceptual.apply({"params": perceptual}, images, train=False, method="features")
+        )
+        weights = tuple(jnp.ones((features.shape[-1],)) for features in maps)
     averages = {} if spec.lecam_weight is None else dict.fromkeys(LOGIT_AVERAGES.values(), 0.0)
     channels = spec.latent_shape[2]
     state = TokenizerState(
@@ -72,6 +78,7 @@ def _init(spec: Tokenizer, key: jax.Array, batch: Batch, perceptual: Any) -> Tok
         discriminator_optimizer_state=discriminator_optimizer_state,
         optimizer_state=spec.optimizer.init(params),
         perceptual_params={} if perceptual is None else perceptual,
+        perceptual_weights=weights,
         ema=None if spec.ema_decay is None else as_float32({"params": params, "collections": collections}),
         hyperparams={
             **initial_hyperparams(None, **spec.hyperparams, **averages),
@@ -86,7 +93,8 @@ def _init(spec: Tokenizer, key: jax.Array, batch: Batch, perceptual: Any) -> Tok
 def tokenizer_init(spec: Tokenizer, key: jax.Array, batch: Batch, perceptual: Any = None) -> TokenizerState:
     """The state at step 0, from the shapes and types of an example batch, ``image`` [B, H, W, C].
 
-    ``perceptual`` are the parameters of the network ``spec.perceptual``; without them it has random ones.
+    ``perceptual`` are the parameters of the network ``spec.perceptual``; without them it has random ones. The weights
+    of the distance are ones: put others in their place by ``state._replace(perceptual_weights=...)``.
     """
     return _init(spec, key, select(batch), perceptual)
 
@@ -169,8 +177,8 @@ def fidelity_loss(
     distance = jnp.mean(spec.distance(made, images))
     loss, metrics = state.hyperparams["reconstruction_weight"] * distance, {"reconstruction": distance}
     if spec.perceptual is not None:
-        maps = [_features(spec, state, each, axis_name) for each in (spec.mean(made), images)]
-        metrics["perceptual"] = jnp.mean(losses.feature_distance(*maps))
+        own, real = (_features(spec, state, each, axis_name) for each in (spec.mean(made), images))
+        metrics["perceptual"] = jnp.mean(losses.feature_distance(own, real, state.perceptual_weights or None))
         loss = loss + state.hyperparams["perceptual_weight"] * metrics["perceptual"]
     return loss, as_float32(metrics)
 

@@ -74,6 +74,7 @@ def gradients(spec: Any, state: Any, batch: Mapping[str, Any], key: jax.Array) -
     ``image`` [B, ...], optionally ``label`` [B], and the key the run's.
     """
     names = [field.name for field in dataclasses.fields(spec) if field.name.endswith("optimizer")]
+    names = [name for name in names if getattr(spec, name) is not None]  # of a network that is not there
     recorded = dataclasses.replace(spec, **{name: recording(getattr(spec, name)) for name in names})
     parameters = {f"{name}_state": name.replace("optimizer", "params") for name in names}
     wrapped = {

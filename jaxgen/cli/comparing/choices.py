@@ -146,7 +146,9 @@ def choices(
     known = {name: seconds for name, seconds in times.items() if seconds is not None}
     if len(known) > 1:
         made.append(_by_cost("A model soon", known, lambda s: f"{seconds_text(s)} of training"))
-        sampling = {name: cost.sampling_seconds for name, cost in costs.items()}
+    sampled = {name: cost.sampling_seconds for name, cost in costs.items()}
+    sampling = {name: seconds for name, seconds in sampled.items() if seconds is not None}
+    if len(known) > 1 and len(sampling) > 1:
         made.append(_by_cost("Many samples quickly", sampling, lambda s: f"{SAMPLES:,} in {seconds_text(s)}"))
     sizes = {name: cost.step_bytes for name, cost in costs.items()}
     sized = {name: float(size) for name, size in sizes.items() if size is not None}
@@ -156,11 +158,11 @@ def choices(
 
 
 def families(found: Sequence[Record], is_gan: Mapping[str, bool]) -> list[str]:
-    """GAN or VAE: the best of one family against the best of the other, a sentence a metric."""
+    """GAN or VAE: the best of one family against the best of the other, a sentence a metric; others are left out."""
     said = []
     for _, metric, called in WISHES:
         row = fair_row(found, metric)
-        sides = [{n: r for n, r in row.items() if is_gan[n] == side} for side in (True, False)]
+        sides = [{n: r for n, r in row.items() if is_gan.get(n) == side} for side in (True, False)]
         if not all(sides):
             continue
         gan, vae = (ranked(side)[0] for side in sides)

@@ -28,7 +28,7 @@ class Cost(NamedTuple):
     batch_size: int
     training_seconds: float | None  # None where the log does not say
     step_bytes: int | None  # None where the compiler does not say
-    sampling_seconds: float  # for `SAMPLES` images
+    sampling_seconds: float | None  # for `SAMPLES` images; None where there is no prior
 
 
 def step_bytes(spec: Spec, state: Any, batch: dict[str, Any]) -> int | None:
@@ -41,9 +41,11 @@ def step_bytes(spec: Spec, state: Any, batch: dict[str, Any]) -> int | None:
     return plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes - shared
 
 
-def sampling_seconds(spec: Spec, state: Any) -> float:
-    """Median seconds to draw `SAMPLES` images, once the program is compiled."""
+def sampling_seconds(spec: Spec, state: Any) -> float | None:
+    """Median seconds to draw `SAMPLES` images, once the program is compiled; None where there is no prior."""
     draw = family_of(spec).sample
+    if draw is None:
+        return None
     labels = class_rows(spec)
     labels = None if labels is None else np.resize(labels, SAMPLES)
     seconds = []

@@ -83,6 +83,14 @@ def curves(directories: Mapping[str, Path]) -> list[Chart]:
             (*lines("test_elbo"), *lines("elbo", dashed=True, since="test_elbo")),
         ),
         Chart(
+            "Tokenizers: what is lost of test images",
+            "Squared error of reconstructions while training; lower is better.",
+            "minutes",
+            "squared error",
+            tuple(lines("test_squared_error")),
+            logarithmic=True,
+        ),
+        Chart(
             "GANs: two networks in balance",
             "Losses of generator (solid) and discriminator (dotted): they need not fall, but neither may vanish.",
             "minutes",

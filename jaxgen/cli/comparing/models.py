@@ -41,7 +41,7 @@ def decoder_parameters(spec: Spec, state: Any) -> int:
 def all_parameters(state: Any) -> int:
     """Parameters of everything that is trained: with the discriminator, or the encoder."""
     if hasattr(state, "params"):
-        return num_parameters(state.params)
+        return num_parameters(state.params) + num_parameters(getattr(state, "discriminator_params", ()))
     return num_parameters(state.generator_params) + num_parameters(state.discriminator_params)
 
 

@@ -281,7 +281,7 @@ def _costs(report: Report, colors: Mapping[str, int]) -> str:
             f"{cost.steps:,} of {cost.batch_size}",
             "not known" if cost.training_seconds is None else seconds_text(cost.training_seconds),
             "not known" if cost.step_bytes is None else bytes_text(cost.step_bytes),
-            seconds_text(cost.sampling_seconds),
+            "no prior" if cost.sampling_seconds is None else seconds_text(cost.sampling_seconds),
         )
         numbers = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
         lines.append(f'<tr><th scope="row">{_chip(model.name, colors)}</th>{numbers}</tr>')

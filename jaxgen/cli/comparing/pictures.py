@@ -155,10 +155,13 @@ def show(name: str, model: Trained, held: Held, key: jax.Array, template: Record
       template: any record of the model on the same data, for the records of these.
 
     Returns:
-      Its pictures, records of rebuilt and completed images, and the time of a search for latents.
+      Its pictures, records of rebuilt and completed images, and the time of a search for latents. What needs a prior is
+      not there of a model without one.
     """
     labels = held.labels if model.num_classes is not None else None
-    pictures = [*_samples(name, model, named_key(key, "samples")), _neighbours(name, model, held, key)]
+    pictures = []
+    if model.family.sample is not None:
+        pictures = [*_samples(name, model, named_key(key, "samples")), _neighbours(name, model, held, key)]
     rebuilt, latents, seconds = _rebuild(model, held, labels, named_key(key, "rebuild"))
     truth = floats(held.images)
     how = "by its encoder and decoder" if seconds is None else "by a search for the latents, as it has no encoder"
@@ -176,9 +179,11 @@ def show(name: str, model: Trained, held: Held, key: jax.Array, template: Record
         )
     )
     found = [_record(template, "rebuilt-MSE", error, {"shown": "test images"})]
-    picture, record = _completions(name, model, held, labels, named_key(key, "complete"), template)
-    pictures += [picture, _interpolations(name, model, held, labels, latents)]
-    return Shown(tuple(pictures), (*found, record), seconds)
+    if model.family.sample is not None:
+        picture, record = _completions(name, model, held, labels, named_key(key, "complete"), template)
+        pictures, found = [*pictures, picture], [*found, record]
+    pictures.append(_interpolations(name, model, held, labels, latents))
+    return Shown(tuple(pictures), tuple(found), seconds)
 
 
 def _side(images: np.ndarray) -> int:

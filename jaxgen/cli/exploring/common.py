@@ -55,6 +55,11 @@ class Options:
         checkpoint(self.checkpoint)
 
     @property
+    def draws(self) -> bool:
+        """Whether latents are drawn, or sought by how likely they are: for which the model needs a prior."""
+        return False
+
+    @property
     def made(self) -> int:
         """How many images are made and held, about."""
         return self.num
@@ -68,6 +73,11 @@ class Options:
 def load_model(options: Options) -> Trained:
     """The model that is asked for."""
     model = jaxgen.load(options.model, checkpoint(options.checkpoint))
+    if options.draws and model.family.sample is None:
+        raise ValueError(
+            f"{options.model} is a {model.family.title}, which has no prior, and this needs one: train a second stage "
+            "on its latents; explore interpolate --between images, attribute and scatter do without"
+        )
     if len(model.image_shape) != 3:
         raise ValueError(f"{options.model} makes vectors {list(model.image_shape)}: pictures need images")
     if options.label is not None and model.num_classes is None:

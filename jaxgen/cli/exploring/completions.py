@@ -55,6 +55,10 @@ class Complete(Options):
     a GAN, and a VAE's own likelihood."""
 
     @property
+    def draws(self) -> bool:
+        return True
+
+    @property
     def made(self) -> int:
         return self.num * (self.num_samples + 1)
 

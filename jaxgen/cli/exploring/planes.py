@@ -68,6 +68,10 @@ class Manifold(_Plane):
     two, and of a VAE with more the two that say most of held-out images, by their KL."""
 
     @property
+    def draws(self) -> bool:
+        return True
+
+    @property
     def made(self) -> int:
         return self.num**2
 

@@ -45,6 +45,10 @@ class Invert(Options):
     """Steps of each start."""
 
     @property
+    def draws(self) -> bool:
+        return True
+
+    @property
     def made(self) -> int:
         return self.num * self.num_restarts
 
@@ -57,6 +61,10 @@ class Neighbours(Options):
     """Folder of the results."""
     num: Count = 500
     """Number of samples, and of held-out images to compare with."""
+
+    @property
+    def draws(self) -> bool:
+        return True
 
 
 def invert(options: Invert) -> dict[str, Any]:

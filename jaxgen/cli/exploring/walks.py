@@ -44,6 +44,10 @@ class Interpolate(Options):
     """Along straight lines instead of arcs."""
 
     @property
+    def draws(self) -> bool:
+        return self.between == "samples"
+
+    @property
     def made(self) -> int:
         return self.num * max(self.steps, self.frames)
 
@@ -78,6 +82,10 @@ class Truncate(Options):
     """Folder of the results."""
     thresholds: tuple[Positive, ...] = (2.0, 1.0, 0.5, 0.25)
     """Largest absolute value of a latent, a column each; the first column is not truncated."""
+
+    @property
+    def draws(self) -> bool:
+        return True
 
     @property
     def made(self) -> int:

@@ -72,7 +72,7 @@ def best_and_ties(rows: Sequence[Row], name: str) -> tuple[Row | None, list[Row]
 
     None and no rows where neither end of the score is better; no ties where a standard error is not known.
     """
-    better = explain_score(name).better
+    better = explain_score(name, score_names(rows)).better
     there = [row for row in rows if row["scores"].get(name, {}).get("mean") is not None]
     if better == "neither" or len(there) < 2:
         return None, []
@@ -139,7 +139,7 @@ def _setting_text(setting: Mapping[str, float]) -> str:
 
 def _panel(axes: Any, title: str, rows: Sequence[Row], name: str) -> bool:
     """Draw one score with its error bars into Matplotlib's axes; returns whether a best setting is marked."""
-    score = explain_score(name)
+    score = explain_score(name, score_names(rows))
     end = "" if score.better == "neither" else f"{score.better} is better"
     known = ", ".join(filter(None, (name if score.title != name else "", end)))
     over = f"{title}: {score.title}" if title else score.title

@@ -106,7 +106,9 @@ def latent_sizes(members: Sequence[Member]) -> list[int] | None:
 def initial_state(members: Sequence[Member], loaded: Data) -> Any:
     """The members' fresh states, [M, ...]."""
     init_keys = jax.vmap(partial(named_key, name="init"))(keys(members))
-    return population.init([member.spec for member in members], init_keys, loaded.example, latent_sizes(members))
+    state = population.init([member.spec for member in members], init_keys, loaded.example, latent_sizes(members))
+    held = members[0].options.held(loaded.example["image"].shape[1:])  # of one spec's static fields: alike in all
+    return state._replace(**jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf)[None], len(members), axis=0), held))
 
 
 def build_loop(plan: Plan, members: Sequence[Member], loaded: Data) -> loop.Loop:
