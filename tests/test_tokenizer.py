@@ -78,7 +78,7 @@ def test_reconstruction_errors_by_hand() -> None:
     np.testing.assert_allclose(losses.absolute_error(made, right), [0.25, 1.75])
     np.testing.assert_allclose(losses.squared_error(made, right), [0.125, 4.625])
     for distance in (losses.absolute_error, losses.squared_error):
-        with pytest.raises(ValueError, match="must have the same shape|shape"):
+        with pytest.raises(ValueError, match="shape"):
             distance(made, right[:1])
         with pytest.raises(TypeError, match="images must be float"):
             distance(made, jnp.zeros((2, 1, 2), jnp.uint8))
@@ -608,9 +608,9 @@ def test_what_is_no_latent_and_no_image_is_refused(key: jax.Array) -> None:
         jaxgen.tokenizer_decode_codes(spec, state, jnp.zeros((1, 2, 2), jnp.int32))
     with pytest.raises(ValueError, match=r"a tokenizer takes images \[B, H, W, C\], got shape \[16, 4\]"):
         jaxgen.tokenizer_init(spec, key, {"image": np.zeros((16, 4), np.float32)})
+    other = models.init(models.vae(), key)
     with pytest.raises(TypeError, match="must be a TokenizerState, got VAEState"):
-        vae = models.vae()
-        jaxgen.tokenizer_step(spec, models.init(vae, key), images(), key)
+        jaxgen.tokenizer_step(spec, other, images(), key)
     fsq, of_fsq = trained("fsq")
     with pytest.raises(ValueError, match="codes must be from 0 to 11, got values from 0 to 12"):
         jaxgen.tokenizer_decode_codes(fsq, of_fsq, np.array([[[0, 1], [2, 12]]]))
@@ -742,7 +742,7 @@ def test_a_file_of_weights_holds_it(tmp_path: Path, key: jax.Array) -> None:
 @pytest.mark.parametrize("part", ["to_decode", "to_encode"])
 @pytest.mark.parametrize("ema_decay", [pytest.param(None, marks=pytest.mark.slow), 0.9])
 def test_what_is_left_out_is_not_needed(part: str, ema_decay: float | None, key: jax.Array) -> None:
-    spec = plain(bottleneck=BOTTLENECKS["averages"], ema_decay=ema_decay)
+    spec = models.tokenizer(bottleneck=BOTTLENECKS["averages"], ema_decay=ema_decay)
     family, state = family_of(spec), jaxgen.tokenizer_init(spec, key, images())
     z = family.encode(spec, state, images())
     reduced = getattr(family, part)(spec, state)
