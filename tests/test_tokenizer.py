@@ -613,9 +613,9 @@ def test_what_is_no_latent_and_no_image_is_refused(key: jax.Array) -> None:
         jaxgen.tokenizer_step(spec, other, images(), key)
     fsq, of_fsq = trained("fsq")
     with pytest.raises(ValueError, match="codes must be from 0 to 11, got values from 0 to 12"):
-        jaxgen.tokenizer_decode_codes(fsq, of_fsq, np.array([[[0, 1], [2, 12]]]))
+        jaxgen.tokenizer_decode_codes(fsq, of_fsq, jnp.array([[[0, 1], [2, 12]]]))
     with pytest.raises(ValueError, match=r"codes must be \[N, h, w\], such as \[1, 2, 2\], got \[2, 2\]"):
-        jaxgen.tokenizer_decode_codes(fsq, of_fsq, np.zeros((2, 2), np.int32))
+        jaxgen.tokenizer_decode_codes(fsq, of_fsq, jnp.zeros((2, 2), jnp.int32))
     with pytest.raises(TypeError, match="codes must be integers, got float32"):
         jaxgen.tokenizer_decode_codes(fsq, of_fsq, jnp.zeros((1, 2, 2)))
 
