@@ -84,9 +84,9 @@ def two_layers(**fields: Any) -> jaxgen.VAE:
 
 
 def tokenizer(**fields: Any) -> jaxgen.Tokenizer:
-    """The shape of the table's tokenizers at a width of 8."""
+    """A width of 8 in groups of two channels and more: of one alone, GroupNorm takes off the bias before it."""
     bottleneck = fields.get("bottleneck", networks.FSQBottleneck((8, 5, 5, 5)))
-    sizes: dict[str, Any] = {"width": 8, "multipliers": (1, 2)}
+    sizes: dict[str, Any] = {"width": 8, "multipliers": (1, 2), "groups": 4}
     return jaxgen.Tokenizer(
         **{
             "encoder": networks.AutoencoderEncoder(bottleneck.num_inputs, **sizes),
