@@ -59,6 +59,7 @@ SMALL: dict[str, str] = {
     },
     "sweep": f"{TINY} --hidden 8 --latent-dim 3 --over beta=1,2 --seeds 1 --workdir new",
     "sample": "--num 4 --out new.png",
+    "encode": "--out new.npz",
     "evaluate": "--num 20 --measures frechet --extractor pixels --out new",
     "explore": "--out new",
     "export": "--platforms cpu --out new",

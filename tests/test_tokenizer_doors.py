@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,17 +15,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
+from jax import export as jax_export
 from PIL import Image
 from safetensors.numpy import load_file
 
 import jaxgen
 from jaxgen import networks, perceptual
-from jaxgen.cli import encode, evaluate, runs, train
+from jaxgen.cli import compare, encode, evaluate, explore, export, plot, runs, sample, train
+from jaxgen.cli.next_commands import next_commands
+from jaxgen.cli.sweeping import results
 from jaxgen.cli.sweeping import training as sweeping_training
 from jaxgen.cli.sweeping.plan import Member
 from jaxgen.cli.tokenizer_options import TokenizerOptions
-from jaxgen.evaluation import extractors, measures, records
+from jaxgen.evaluation import curves, extractors, measures, records
 from jaxgen.evaluation.evaluator import load_model
+from jaxgen.evaluation.explanations import explain_score
 from jaxgen.evaluation.subject import Settings, Subject
 from jaxgen.trained import Trained
 from jaxgen.training.run import Run, init_state
@@ -460,3 +466,109 @@ def test_what_cannot_be_measured_of_a_tokenizer_is_said(folder: Path, models: di
         assert measures.why_not(measure, gan, (28, 28, 1), "bars", False) == "a GAN has no encoder"
     said = "elbo cannot be made of", "a tokenizer has no ELBO: leave it out of --measures"
     refused(evaluate.main, [folder / "kl", "--measures", "elbo"], capsys, *said)
+
+
+# -- Export, explore, compare, plot -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["fsq", "kl"])
+def test_a_tokenizer_is_exported(name: str, folder: Path, models: dict[str, Trained], tmp_path: Path) -> None:
+    """Encoder, decoder and reconstructor of any number of images, and no sampler; where jaxgen is not installed."""
+    out = tmp_path / "exported"
+    assert export.main([str(folder / name), "--out", str(out), "--platforms", "cpu", "cuda", "tpu"]) == 0
+    programs = {file.stem: jax_export.deserialize(bytearray(file.read_bytes())) for file in out.glob("*.jaxexport")}
+    assert programs.keys() == {"encoder", "decoder", "reconstructor", *(["code_decoder"] if name == "fsq" else [])}
+    assert all(program.platforms == ("cpu", "cuda", "tpu") for program in programs.values())
+    model, image = models[name], draw(3, seed=5)[0].astype(np.float32) / 255
+    found = programs["encoder"].call(image)
+    np.testing.assert_allclose(found["z"], np.asarray(model.encode(image)).reshape(3, 2, 2, 2), atol=1e-5)
+    rebuilt = model.reconstruct(image, jax.random.key(0))
+    np.testing.assert_allclose(programs["reconstructor"].call(image), rebuilt, atol=1e-5)
+    np.testing.assert_allclose(programs["decoder"].call(found["z"]), model.decode(found["z"]), atol=1e-5)
+    assert found.keys() == {"z", *(["codes"] if name == "fsq" else [])}
+    if name == "fsq":
+        np.testing.assert_array_equal(found["codes"], model.codes(image))
+        np.testing.assert_allclose(programs["code_decoder"].call(found["codes"]), rebuilt, atol=1e-5)
+    described = json.loads((out / "manifest.json").read_text())["programs"]
+    assert described["encoder"]["outputs"][0]["shape"] == ["N", 2, 2, 2]
+    alone = "import sys, runpy; sys.modules['jaxgen'] = sys.modules['flax'] = None; runpy.run_path('use.py')"
+    done = subprocess.run([sys.executable, "-c", alone], capture_output=True, text=True, check=False, cwd=out)
+    assert done.stdout.startswith("(16, 2, 2, 2) (16, 8, 8, 1) float32"), done.stderr
+
+
+def test_a_tokenizer_is_explored(folder: Path, models: dict[str, Trained], tmp_path: Path, capsys: Any) -> None:
+    kl = str(folder / "kl")
+    words = ["--between", "images", "--num", "2", "--steps", "3", "--frames", "2", "--linear"]
+    assert explore.main(["interpolate", kl, *words, "--out", str(tmp_path / "walks")]) == 0
+    with np.load(tmp_path / "walks" / "arrays.npz") as arrays:
+        ends = models["kl"].decode(arrays["start"])
+        np.testing.assert_allclose(arrays["rows"][:, 0], ends.clip(0, 1), atol=1e-4)
+    assert explore.main(["scatter", kl, "--num", "9", "--out", str(tmp_path / "scatter")]) == 0
+    assert "posterior" not in words_of(tmp_path / "scatter" / "scatter.png")
+    said = "is a tokenizer, which has no prior, and this needs one", "interpolate --between images"
+    for command in ("interpolate", "complete", "invert", "neighbours", "truncate", "manifold"):
+        refused(explore.main, [command, kl, "--out", tmp_path / command], capsys, *said)
+        assert not (tmp_path / command).exists()
+    refused(explore.main, ["training", kl, "--out", tmp_path / "film"], capsys, "use --pictures reconstructions")
+
+
+def words_of(path: Path) -> str:
+    """What a picture says of itself."""
+    with Image.open(path) as file:
+        return str(file.info)
+
+
+def test_drawing_from_a_tokenizer_is_refused(folder: Path, capsys: Any) -> None:
+    refused(sample.main, [folder / "kl"], capsys, "no prior to draw from: train a second stage", "jaxgen encode")
+
+
+def test_what_to_do_next_with_a_tokenizer(folder: Path) -> None:
+    run = folder / "fsq"
+    assert [line.split()[1] for line in next_commands(run)] == ["encode", "evaluate", "compare", "plot"]
+    assert next_commands(run)[0] == f"jaxgen encode {run} --split train --out latents.npz"
+
+
+def test_tokenizers_are_compared(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "page"
+    runs_of_both = [str(folder / name) for name in ("fsq", "kl")]
+    assert compare.main(["--runs", *runs_of_both, "--measures", "codes", "reconstructions", "--out", str(out)]) == 0
+    page = (out / "report.html").read_text()
+    assert "Two tokenizers, trained on the same 30 grey images" in page
+    assert "<dt>codes</dt><dd>12</dd>" in page
+    assert "<dt>latents</dt><dd>8 (2 x 2 x 2)</dd>" in page
+    assert "no prior" in page, "in the place of the seconds of samples"
+    kinds = {path.name.partition("_")[0] for path in (out / "pictures").iterdir()}
+    assert kinds == {"reconstructions", "interpolations", "glance"}
+    assert not (out / "pictures" / "glance_fsq.png").exists()
+    found = {(record.model, record.protocol.metric) for record in records.read(out / "records.json")}
+    assert {("fsq", "codes-used"), ("kl", "active-channels"), ("kl", "rebuilt-MSE")} <= found
+    assert not any(metric == "completion-MSE" for _, metric in found)
+
+
+def test_what_models_are_counted_as() -> None:
+    counted = compare._counted
+    assert counted(["GAN", "GAN", "VAE"]) == "Two GANs and one VAE"
+    assert counted(["VAE"]) == "No GANs and one VAE"
+    assert counted(["tokenizer"]) == "One tokenizer"
+    assert counted(["tokenizer", "GAN", "tokenizer"]) == "One GAN and two tokenizers"
+
+
+def test_the_numbers_of_a_tokenizer_are_called_what_they_are(folder: Path) -> None:
+    """Protects: no reconstruction of a tokenizer is called a part of an ELBO, of which more would be better."""
+    for beside, better in ((("test_elbo",), "higher"), (("test_codes_used",), "lower")):
+        assert explain_score("test_reconstruction", beside).better == better
+        rows: Any = [
+            {"setting": {"width": w}, "seeds": 1, "scores": {n: {"mean": w, "standard_error": None} for n in names}}
+            for names in [("test_reconstruction", *beside)]
+            for w in (1.0, 2.0)
+        ]
+        best, _ = results.best_and_ties(rows, "test_reconstruction")
+        assert best is rows[better == "higher"]
+    log = curves.read_log(folder / "fsq")
+    shown = {panel.title: panel for panel in curves.panels([log])}
+    assert shown["Distance of reconstructions"].note == "lower is better"
+    assert "Codes used" in shown
+    assert not any("ELBO" in title for title in shown)
+    assert plot.main([str(folder / "fsq"), str(folder / "kl"), "--out", str(folder / "plot.png")]) == 0
+    alone = curves.panels([log], ["test_reconstruction"])
+    assert [panel.title for panel in alone] == ["distance of reconstructions (test_reconstruction)"]

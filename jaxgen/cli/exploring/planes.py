@@ -166,7 +166,7 @@ def principal_components(latents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def scatter(options: Scatter) -> dict[str, Any]:
-    """Draw posterior means of held-out images, coloured by class."""
+    """Draw the latents of held-out images, posterior means of a VAE, coloured by class."""
     model = load_model_of_scatter(options)
     options.check_model(model)
     _, test = load_images(model, options)
@@ -194,7 +194,8 @@ def scatter(options: Scatter) -> dict[str, Any]:
     write_results(
         options.out, {"latents": z, "points": points, **{n: held[n] for n in ("label",) if n in held}}, numbers
     )
-    title = f"{model.name}: where {len(z):,} held-out images lie (posterior means)"
+    means = "" if model.family.posteriors is None else " (posterior means)"
+    title = f"{model.name}: where {len(z):,} held-out images lie{means}"
     draw_points(options.out / "scatter.png", points, held.get("label"), names, title, how, axes_names)
     return numbers
 
