@@ -24,7 +24,7 @@ from jaxgen.evaluation.subject import Settings
 from jaxgen.intervals import Interval
 from tests import models
 
-OF_TRAINING: list[Any] = [kind for family in FAMILIES.values() for kind in family.architectures.values()]
+OF_TRAINING: list[Any] = [kind for own in FAMILIES.values() for kind in (*own.architectures.values(),) or (own,)]
 COMMANDS: list[Any] = [sample.Options, evaluating.Options, plot.Options, compare.Options, Plan]
 COMMANDS += [kind for kind, _ in explore.COMMANDS.values()]
 SCRIPTS: list[Any] = [module.Options for module in (corruptions, gaussians, reproduce, train_classifier, cell)]
@@ -36,6 +36,7 @@ SPECS += [Settings]
 MADE: dict[str, Any] = {
     "GAN": models.gan,
     "VAE": models.vae,
+    "Tokenizer": models.tokenizer,
     "Conv": lambda: networks.Conv(3, (3, 3)),
     "ConvTranspose": lambda: networks.ConvTranspose(3, (3, 3)),
     "Maxout": lambda: networks.Maxout(3, 2),
@@ -56,7 +57,7 @@ MADE: dict[str, Any] = {
 }
 # Of which a spec also asks how they go together.
 RELATED = {"logvar_bounds", "logvar_range", "log_scale_range", "bounds", "image_shape", "boundaries", "values"}
-RELATED |= {"augmentation_target"}
+RELATED |= {"augmentation_target", "latent_shape"}
 NUMBERS = (math.nan, math.inf, -math.inf, -1, 0, 10**9, 10**30, 10**400, 0.5)
 
 
