@@ -46,6 +46,7 @@ MLP = f"{TINY} --generator-hidden 8 --discriminator-hidden 8"
 RUNS = {
     "vae": f"train vae {TINY} --hidden 8 --latent-dim 3 --workdir vae",
     "gan": f"train gan {MLP} --latent-dim 3 --conditional --workdir gan",
+    "tokenizer": f"train tokenizer {TINY} --width 2 --bottleneck fsq --discriminator none --workdir tokenizer",
     "sweep": f"sweep vae {TINY} --hidden 8 --latent-dim 3 --over beta=1,2 --seeds 1 --workdir sweep",
 }
 # What commands begin with, such that they are soon done; and words in the place of their positional arguments.
@@ -57,11 +58,13 @@ SMALL: dict[str, str] = {
     **{
         f"train gan {name}": f"{TINY} --width 2 --latent-dim 3 --workdir new" for name in ("dcgan", "infogan", "resnet")
     },
+    "train tokenizer": f"{TINY} --width 2 --discriminator-width 2 --adversarial-start 1 --workdir new",
     "sweep": f"{TINY} --hidden 8 --latent-dim 3 --over beta=1,2 --seeds 1 --workdir new",
     "sample": "--num 4 --out new.png",
     "encode": "--out new.npz",
     "evaluate": "--num 20 --measures frechet --extractor pixels --out new",
     "explore": "--out new",
+    "encode": "--out new.npz",
     "export": "--platforms cpu --out new",
     "plot": "--metric test_elbo --out new.png",
     "compare": "--runs vae gan --measures frechet --num 20 --out new",
@@ -83,10 +86,10 @@ SMALL_OF_EXPLORE = {
     "attribute": "--num 2 --with-label 1 --without-label 3 --num-examples 4 --steps 2",
 }
 POSITIONAL: dict[str, tuple[str, ...]] = {
-    "run": ("vae", "gan"),
-    "runs": ("vae", "gan", "vae gan", "sweep", "npz:images.npz"),
-    "model": ("vae", "gan"),
-    "source": ("vae", "gan", "text"),
+    "run": ("vae", "gan", "tokenizer"),
+    "runs": ("vae", "gan", "tokenizer", "vae gan", "sweep", "npz:images.npz"),
+    "model": ("vae", "gan", "tokenizer"),
+    "source": ("vae", "gan", "tokenizer", "text"),
     "target": ("new.safetensors",),
     "name": ("flax_vae", "burda_vae_1"),
 }
@@ -106,8 +109,8 @@ RIGHT: dict[str, tuple[str, ...]] = {  # texts that are what an option is for
     "label": ("1", "bag"),
     "labels": ("one",),
     "mesh": ("data=1",),
-    "config": ("binarized_vae", "dcgan"),
-    "init_from": ("vae", "gan"),
+    "config": ("binarized_vae", "dcgan", "tokenizer_fsq"),
+    "init_from": ("vae", "gan", "tokenizer"),
     "methods": ("plain", "R1"),
     "workdir": ("new", "new/deep"),
     "out": ("new", "new.png", "new.npz", "new/deep/one.png"),
@@ -174,6 +177,8 @@ def kinds() -> list[Kind]:
             importlib.import_module(found_there.name)
     found = []
     for family, kind in FAMILIES.items():
+        if not kind.architectures:
+            found.append(Kind("jaxgen", ("train", family), kind, SMALL[f"train {family}"]))
         for name, own in kind.architectures.items():
             found.append(
                 Kind("jaxgen", ("train", family, "--architecture", name), own, SMALL[f"train {family} {name}"])

@@ -17,7 +17,7 @@ def _check(reconstructions: jax.Array, images: jax.Array) -> None:
 
 
 def absolute_error(reconstructions: jax.Array, images: jax.Array) -> jax.Array:
-    """Mean absolute error of each image, in units of its range: [B, ...], [B, ...] -> [B].
+    """Mean absolute error of reconstructions of images, in units of their range: [B, ...], [B, ...] -> [B].
 
     (1/n) sum_i |y_i - x_i|
     """
@@ -26,7 +26,7 @@ def absolute_error(reconstructions: jax.Array, images: jax.Array) -> jax.Array:
 
 
 def squared_error(reconstructions: jax.Array, images: jax.Array) -> jax.Array:
-    """Mean squared error of each image, in units of its range squared: [B, ...], [B, ...] -> [B].
+    """Mean squared error of reconstructions of images, in units of their range squared: [B, ...], [B, ...] -> [B].
 
     (1/n) sum_i (y_i - x_i)^2
     """

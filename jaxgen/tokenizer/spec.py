@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import optax
@@ -12,10 +12,22 @@ from jaxgen import batches, losses, modules
 from jaxgen.adversary import Augmentation, Batch, adversary_hyperparams, check_adversary
 from jaxgen.intervals import Count, CountOrNone, Inside, NotNegative, Positive, Rate, Share
 from jaxgen.keys import AxisName, named_key
-from jaxgen.networks import Bottled
 from jaxgen.spec import Schedule, check_spec, names_in, shown
 
 PARTS = ("encoder", "bottleneck", "decoder")
+
+
+class Bottled(Protocol):
+    """What a bottleneck makes of images, see `jaxgen.networks.Bottled`."""
+
+    @property
+    def latents(self) -> jax.Array: ...
+    @property
+    def codes(self) -> jax.Array | None: ...
+    @property
+    def loss(self) -> jax.Array: ...
+    @property
+    def numbers(self) -> dict[str, jax.Array]: ...
 
 
 @dataclasses.dataclass(frozen=True)
