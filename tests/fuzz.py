@@ -64,7 +64,6 @@ SMALL: dict[str, str] = {
     "encode": "--out new.npz",
     "evaluate": "--num 20 --measures frechet --extractor pixels --out new",
     "explore": "--out new",
-    "encode": "--out new.npz",
     "export": "--platforms cpu --out new",
     "plot": "--metric test_elbo --out new.png",
     "compare": "--runs vae gan --measures frechet --num 20 --out new",
