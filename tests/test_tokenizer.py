@@ -714,7 +714,7 @@ def test_a_file_of_weights_holds_it(tmp_path: Path, key: jax.Array) -> None:
     weights.save_weights(path, spec, state, image_shape=(4, 4, 1), image_type="uint8")
     model: Any = jaxgen.load(path)
     assert model.spec == spec
-    assert repr(model) == "Trained('it': tokenizer, images [4, 4, 1], 12 latents)"
+    assert repr(model) == "Trained('it': tokenizer, images [4, 4, 1], 12 latents, 5 codes)"
     chex.assert_trees_all_equal_shapes_and_dtypes(model.state, state)
     chex.assert_trees_all_equal(model.state.hyperparams, state.hyperparams)
     chex.assert_trees_all_equal(model.state.discriminator_params, state.discriminator_params)
