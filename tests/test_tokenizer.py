@@ -731,7 +731,7 @@ def test_a_file_of_weights_holds_it(tmp_path: Path, key: jax.Array) -> None:
     rebuilt = jaxgen.tokenizer_reconstruct(spec, state, images())
     np.testing.assert_allclose(model.decode(encoded), rebuilt, atol=2e-5)
     np.testing.assert_allclose(model.reconstruct(given, key), rebuilt, atol=1e-5)
-    with pytest.raises(TypeError, match="it is a tokenizer, which has no prior to draw from: use reconstruct"):
+    with pytest.raises(TypeError, match="it is a tokenizer, which has no prior to draw from: train a second stage"):
         model.sample(key, 4)
     with pytest.raises(ValueError, match="a search for latents needs latents with a prior, and a tokenizer has none"):
         model.invert(given, key)
