@@ -87,7 +87,7 @@ class Found(NamedTuple):
 
 
 def find(text: str, image_shape: tuple[int, ...], dtype: str = "float32") -> Found:
-    """The network that an option names, for images of ``image_shape``, (H, W, C).
+    """The network that an option names, for images of an ``image_shape`` (H, W, C).
 
     ``text`` is ``"lenet_mnist"``, ``"lenet_fashion_mnist"``, ``"lenet_color"``, or ``"vgg:PATH"``, which computes in
     ``dtype``.
