@@ -340,7 +340,8 @@ def test_what_is_started_again_may_begin(
 
 def test_requeue_needs_to_know_where_and_what(tiny: list[str], capsys: Any) -> None:
     refused(["train", "vae", "--requeue"], capsys, "--requeue needs the --workdir")
-    said = "new holds no run yet, so say what to begin: jaxgen train vae, or jaxgen train gan"
+    said = "new holds no run yet, so say what to begin: jaxgen train vae, or jaxgen train gan, or "
+    said += "jaxgen train tokenizer"
     refused(["train", "--requeue", "--workdir", "new"], capsys, said, status=2)
 
 

@@ -25,7 +25,7 @@ from jaxgen.training.stopping import Stopped
 # Configs of our own results, which no paper has a number for.
 RECIPES = {
     *("binarized_iwae", "binarized_two_layers", "binarized_vae", "conv_vae", "dcgan", "dcgan_64", "dcgan_conditional"),
-    "r3gan",
+    *("r3gan", "tokenizer_256", "tokenizer_fsq", "tokenizer_kl", "tokenizer_vq"),
 }
 CONFIGS = protocol.configs()
 

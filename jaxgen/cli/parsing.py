@@ -138,7 +138,8 @@ def _family_of_run(arguments: Sequence[str], program: str) -> str:
 
     if not Run.exists(Path(workdir)):
         if "--requeue" in arguments:
-            raise UsageError(f"{workdir} holds no run yet, so say what to begin: {program} vae, gan or tokenizer")
+            begin = ", or ".join(f"{program} {family}" for family in FAMILIES)
+            raise UsageError(f"{workdir} holds no run yet, so say what to begin: {begin}")
         raise nothing_to_resume(Path(workdir))
     return saved_options(Run.open(Path(workdir))).family
 
