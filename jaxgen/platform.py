@@ -9,14 +9,17 @@ References:
   jax-ml/jax issues 39103 (wrong), 39257 and 40412 (crashes).
 """
 
+import functools
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 RIGHT = "--xla_cpu_experimental_ynn_fusion_type=-reduce"
+PROCESSOR = Path("/proc/cpuinfo")
 TOLERANCE = 1e-5  # of the largest value
 
 
@@ -88,13 +91,23 @@ def error_of(canary: Canary) -> float:
     return float(jnp.max(jnp.abs(found - canary.expected)) / jnp.max(jnp.abs(canary.expected)))
 
 
+@functools.cache
+def multiplies_bfloat16() -> bool:
+    """Whether this machine's processor has instructions for products of bfloat16: avx512_bf16, AMX or ARM's bf16."""
+    try:
+        flags = set(PROCESSOR.read_text().split())
+    except OSError:
+        return False  # not Linux
+    return not flags.isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
+
+
 def computed_dtype(wanted: str) -> str:
     """The type that networks compute in here where float32, bfloat16 or ``auto`` is wanted.
 
-    bfloat16 on GPUs and TPUs; float32 on CPUs, where XLA takes up to twice the time for a product with a result in
-    bfloat16.
+    bfloat16 on GPUs and TPUs, and on CPUs that multiply it (`multiplies_bfloat16`); float32 elsewhere.
     """
-    return "float32" if wanted == "float32" or jax.default_backend() == "cpu" else "bfloat16"
+    narrow = jax.default_backend() != "cpu" or multiplies_bfloat16()
+    return "bfloat16" if narrow and wanted != "float32" else "float32"
 
 
 def wrong_programs() -> list[str]:

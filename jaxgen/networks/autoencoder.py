@@ -16,6 +16,7 @@ from jaxgen.intervals import Count
 from jaxgen.networks.convolution import Conv, EnlargingConv
 from jaxgen.networks.layers import GroupNorm
 from jaxgen.networks.network import Network
+from jaxgen.networks.products import Dense
 
 
 class _Block(nn.Module):
@@ -46,10 +47,10 @@ class _Attention(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         batch, height, width, channels = x.shape
         h = GroupNorm(self.groups, self.dtype, name="norm")(x).reshape(batch, height * width, channels)
-        query, key, value = (nn.Dense(channels, dtype=self.dtype, name=name)(h) for name in ("query", "key", "value"))
+        query, key, value = (Dense(channels, dtype=self.dtype, name=name)(h) for name in ("query", "key", "value"))
         scores = jnp.einsum("bnc,bmc->bnm", query, key).astype(jnp.float32) / channels**0.5
         h = jnp.einsum("bnm,bmc->bnc", jax.nn.softmax(scores).astype(value.dtype), value)
-        return x + nn.Dense(channels, dtype=self.dtype, name="output")(h).reshape(x.shape)
+        return x + Dense(channels, dtype=self.dtype, name="output")(h).reshape(x.shape)
 
 
 def _middle(x: jax.Array, middle: str | None, groups: int, dtype: str) -> jax.Array:

@@ -26,9 +26,11 @@ from jaxgen.intervals import Count, Integer
 from jaxgen.networks.channels import spread
 from jaxgen.networks.layers import SpectralNorm
 from jaxgen.networks.network import Network
+from jaxgen.networks.products import product
 
 Padding = str | Sequence[tuple[Integer, Integer]]
 Initializer = Callable[..., jax.Array]
+Multiply = Callable[[jax.Array, jax.Array], jax.Array]
 
 _lecun_normal = nn.initializers.lecun_normal()
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
@@ -68,9 +70,9 @@ def _pad(x: jax.Array, *sides: tuple[int, int]) -> jax.Array:
     return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*side, 0) for side in sides), (0, 0, 0)])
 
 
-def _product(x: jax.Array, matrix: jax.Array) -> jax.Array:
+def _product(x: jax.Array, matrix: jax.Array, multiply: Multiply) -> jax.Array:
     """x @ matrix over the last axis; flattened, as XLA copies the operands of a product over three axes transposed."""
-    return (x.reshape(-1, x.shape[-1]) @ matrix).reshape(*x.shape[:-1], matrix.shape[-1])
+    return multiply(x.reshape(-1, x.shape[-1]), matrix).reshape(*x.shape[:-1], matrix.shape[-1])
 
 
 def _sum(parts: list[jax.Array]) -> jax.Array:
@@ -83,7 +85,7 @@ def _row_kernels(kernel: jax.Array, w: _Side) -> jax.Array:
     return kernel.reshape(kernel.shape[0], w.taps, w.stride * kernel.shape[2], kernel.shape[3])
 
 
-def _conv_by_products(x: jax.Array, kernel: jax.Array, h: _Side, w: _Side) -> jax.Array:
+def _conv_by_products(x: jax.Array, kernel: jax.Array, h: _Side, w: _Side, multiply: Multiply) -> jax.Array:
     batch, _, _, channels = x.shape
     kernels = _row_kernels(kernel, w)
     num_rows, taps, inputs, outputs = kernels.shape
@@ -94,13 +96,15 @@ def _conv_by_products(x: jax.Array, kernel: jax.Array, h: _Side, w: _Side) -> ja
         return x[:, row : row + h.stride * (h.coarse - 1) + 1 : h.stride, tap : tap + w.coarse]
 
     if num_rows * taps * outputs < inputs:  # less to shift after the products than before
-        products = _product(x, kernels.transpose(2, 0, 1, 3).reshape(inputs, -1))
+        products = _product(x, kernels.transpose(2, 0, 1, 3).reshape(inputs, -1), multiply)
         parts = jnp.split(products, num_rows * taps, axis=-1)
         return _sum([met(part, *divmod(number, taps)) for number, part in enumerate(parts)])
     rows = [jnp.concatenate([met(x, row, tap) for tap in range(taps)], axis=-1) for row in range(num_rows)]
     if taps * inputs < _NARROW:
-        return _product(jnp.concatenate(rows, axis=-1), kernels.reshape(-1, outputs))
-    return _sum([_product(row, matrix.reshape(-1, outputs)) for row, matrix in zip(rows, kernels, strict=True)])
+        return _product(jnp.concatenate(rows, axis=-1), kernels.reshape(-1, outputs), multiply)
+    return _sum(
+        [_product(row, matrix.reshape(-1, outputs), multiply) for row, matrix in zip(rows, kernels, strict=True)]
+    )
 
 
 def _pairs(image: jax.Array, axis: int) -> list[jax.Array]:
@@ -121,7 +125,7 @@ def _along_both(function: Callable[[list[Any]], list[Any]], table: list[list[Any
     return [function(list(row)) for row in zip(*columns, strict=True)]
 
 
-def _conv_by_winograd(x: jax.Array, kernel: jax.Array, h: _Side, w: _Side) -> jax.Array:
+def _conv_by_winograd(x: jax.Array, kernel: jax.Array, h: _Side, w: _Side, multiply: Multiply) -> jax.Array:
     """Winograd's F(2 x 2, 3 x 3): A^T ((G k G^T) (B^T d B)) A for each four pixels of d that make two, down and right.
 
     Written by sums of slices, so that what autodiff makes of it is as fast. Without the barriers around it, XLA makes
@@ -140,14 +144,14 @@ def _conv_by_winograd(x: jax.Array, kernel: jax.Array, h: _Side, w: _Side) -> ja
     kernels = _along_both(
         lambda k: [k[0], 0.5 * (k[0] + k[1] + k[2]), 0.5 * (k[0] - k[1] + k[2]), k[2]], [taps[:3], taps[3:6], taps[6:]]
     )
-    products = [[_product(tiles[i][j], kernels[i][j]) for j in range(4)] for i in range(4)]
+    products = [[_product(tiles[i][j], kernels[i][j], multiply) for j in range(4)] for i in range(4)]
     parts = _along_both(lambda m: [m[0] + m[1] + m[2], m[1] - m[2] - m[3]], products)
     upper, lower = (_interleaved(left, right, 2) for left, right in parts)
     y = _interleaved(upper, lower, 1)
     return lax.optimization_barrier(y[:, : h.coarse, : w.coarse])
 
 
-def _conv_transpose_by_products(x: jax.Array, kernel: jax.Array, h: _Side, w: _Side) -> jax.Array:
+def _conv_transpose_by_products(x: jax.Array, kernel: jax.Array, h: _Side, w: _Side, multiply: Multiply) -> jax.Array:
     """The transpose of `_conv_by_products`: the products are spread over the lines they meet, and added up."""
     batch, inputs, features = x.shape[0], x.shape[3], kernel.shape[3]
     # The convolution it is the transpose of reads the features and has its kernel flipped.
@@ -155,9 +159,9 @@ def _conv_transpose_by_products(x: jax.Array, kernel: jax.Array, h: _Side, w: _S
     num_rows, taps, outputs, _ = kernels.shape
     matrices = kernels.reshape(num_rows, taps * outputs, inputs).swapaxes(1, 2)
     if taps * outputs < _NARROW:
-        rows = jnp.split(_product(x, matrices.swapaxes(0, 1).reshape(inputs, -1)), num_rows, axis=-1)
+        rows = jnp.split(_product(x, matrices.swapaxes(0, 1).reshape(inputs, -1), multiply), num_rows, axis=-1)
     else:
-        rows = [_product(x, matrix) for matrix in matrices]
+        rows = [_product(x, matrix, multiply) for matrix in matrices]
     num_lines = h.low + h.fine + h.high
     last = h.stride * (h.coarse - 1) + 1
 
@@ -165,7 +169,7 @@ def _conv_transpose_by_products(x: jax.Array, kernel: jax.Array, h: _Side, w: _S
         parts = jnp.split(products, taps, axis=-1)
         line = _sum([_pad(part, (0, 0), (tap, taps - 1 - tap)) for tap, part in enumerate(parts)])
         edges = [(0, 0, 0), (row, num_lines - row - last, h.stride - 1), (0, 0, 0), (0, 0, 0)]
-        return lax.pad(line, jnp.zeros((), x.dtype), edges)
+        return lax.pad(line, jnp.zeros((), line.dtype), edges)
 
     y = _sum([placed(products, row) for row, products in enumerate(rows)])
     y = y.reshape(batch, num_lines, w.cells * w.stride, features)
@@ -192,17 +196,23 @@ def _choose(
     *sides: _Side,
 ) -> jax.Array:
     def on_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        # Few CPUs multiply bfloat16: sums over the taps are at least kept in float32, as accelerators keep theirs.
+        # Few CPUs multiply bfloat16, and none adds it: all but products is float32.
         wide = jnp.promote_types(x.dtype, jnp.float32)
         many = min(kernel.shape[2:]) >= _MANY_CHANNELS and all((side.kernel, side.stride) == (3, 1) for side in sides)
-        way = _conv_by_winograd if many and by_products is _conv_by_products else by_products
-        return way(lax.optimization_barrier(x.astype(wide)), kernel.astype(wide), *sides).astype(x.dtype)
+        way: Callable[..., jax.Array] = _conv_by_winograd if many and by_products is _conv_by_products else by_products
+        y = way(
+            lax.optimization_barrier(x.astype(wide)),
+            kernel.astype(wide),
+            *sides,
+            functools.partial(product, dtype=x.dtype),
+        )
+        return y.astype(x.dtype)
 
     def on_cuda(x: jax.Array, kernel: jax.Array) -> jax.Array:
         if min(kernel.shape[2:]) > _FEW_CHANNELS:
             return by_platform(x, kernel, *sides)
         # Without the barrier, whatever made x is computed anew for each pixel of each tap.
-        return by_products(lax.optimization_barrier(x), kernel, *sides)
+        return by_products(lax.optimization_barrier(x), kernel, *sides, jnp.matmul)
 
     return lax.platform_dependent(
         x, kernel, cpu=on_cpu, cuda=on_cuda, default=lambda x, kernel: by_platform(x, kernel, *sides)

@@ -17,6 +17,7 @@ from jaxgen.networks.convolution import Conv, ConvTranspose
 from jaxgen.networks.layers import BatchNorm, Dropout, MinibatchStandardDeviation
 from jaxgen.networks.mlp import leaky_relu
 from jaxgen.networks.network import Network
+from jaxgen.networks.products import Dense
 
 _KERNEL, _STRIDES = (4, 4), (2, 2)
 _INIT = nn.initializers.normal(0.02)  # Radford et al. 2016, section 4
@@ -97,7 +98,7 @@ class DCGANGenerator(Network):
 
         features = self.width * 2 ** (halvings - 1)
         corner = (height >> halvings, width >> halvings, features)
-        x = nn.Dense(
+        x = Dense(
             corner[0] * corner[1] * corner[2], use_bias=False, kernel_init=_INIT, dtype=self.dtype, name="project"
         )(z)
         x = activate(x.reshape(z.shape[0], *corner), 0)
@@ -257,7 +258,7 @@ class ConvEncoder(Network):
         trunk = _Trunk(self.width, self.batch_norm, False, 0.0, self.dtype, self.axis_name, name="features")
         x = trunk(x, train=train)
         x = x.reshape(x.shape[0], -1).astype(jnp.float32)
-        return nn.Dense(self.latent_dim, name="mean")(x), nn.Dense(self.latent_dim, name="logvar")(x)
+        return Dense(self.latent_dim, name="mean")(x), Dense(self.latent_dim, name="logvar")(x)
 
 
 class ConvDecoder(DCGANGenerator):

@@ -18,6 +18,7 @@ from jaxgen.networks.dcgan import check_sides
 from jaxgen.networks.layers import BatchNorm
 from jaxgen.networks.mlp import leaky_relu
 from jaxgen.networks.network import Network
+from jaxgen.networks.products import Dense
 
 _KERNEL, _STRIDES = (4, 4), (2, 2)
 _INIT = nn.initializers.normal(0.02)
@@ -61,9 +62,9 @@ class InfoGANGenerator(Network):
             return leaky_relu(BatchNorm(self.axis_name, dtype=self.dtype, name=f"norm_{number}")(x, train=train))
 
         x = z if self.num_classes is None else jnp.concatenate([z, one_hot(self, label, self.num_classes)], axis=1)
-        x = activate(nn.Dense(_UNITS * self.width, use_bias=False, name="units", **common)(x), 0)
+        x = activate(Dense(_UNITS * self.width, use_bias=False, name="units", **common)(x), 0)
         corner = (height // 4, width // 4, 2 * self.width)
-        x = nn.Dense(corner[0] * corner[1] * corner[2], use_bias=False, name="project", **common)(x)
+        x = Dense(corner[0] * corner[1] * corner[2], use_bias=False, name="project", **common)(x)
         # Normalised as units, not as channels, which is what the code of 2018 does.
         x = activate(x, 1).reshape(z.shape[0], *corner)
         x = ConvTranspose(self.width, _KERNEL, _STRIDES, use_bias=False, name="up", **common)(x)
@@ -107,9 +108,9 @@ class InfoGANDiscriminator(Network):
 
         x = leaky_relu(Conv(self.width, _KERNEL, _STRIDES, name="down_0", **common)(x))
         x = activate(Conv(2 * self.width, _KERNEL, _STRIDES, use_bias=bias, name="down_1", **common)(x), 1)
-        x = nn.Dense(_UNITS * self.width, use_bias=bias, name="units", **common)(x.reshape(x.shape[0], -1))
+        x = Dense(_UNITS * self.width, use_bias=bias, name="units", **common)(x.reshape(x.shape[0], -1))
         h = activate(x, 2)
-        logits = nn.Dense(1, name="output", **common)(h)[:, 0].astype(jnp.float32)
+        logits = Dense(1, name="output", **common)(h)[:, 0].astype(jnp.float32)
         if self.num_classes is None:
             return logits
         return logits + Projection(self.num_classes, name="projection")(h, label)

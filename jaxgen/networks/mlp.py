@@ -19,6 +19,7 @@ from jaxgen.intervals import Count, Finite, Positive, Rate
 from jaxgen.networks.conditioning import Projection, one_hot
 from jaxgen.networks.layers import BatchNorm, Dropout
 from jaxgen.networks.network import Network
+from jaxgen.networks.products import Dense
 
 Activation = Callable[[jax.Array], jax.Array]
 Initialization = Literal["he", "pytorch"] | tuple[Literal["normal", "uniform"], Positive] | None
@@ -79,7 +80,7 @@ class _MLP(nn.Module):
         maps = 2 if self.activation is nn.glu else 1  # the gate's beside the layer's own
         init = _kernel_init(self.initialization)
         for size in self.hidden:
-            x = nn.Dense(maps * size, use_bias=not self.batch_norm, kernel_init=init, dtype=self.dtype)(x)
+            x = Dense(maps * size, use_bias=not self.batch_norm, kernel_init=init, dtype=self.dtype)(x)
             if self.batch_norm:
                 x = BatchNorm(self.axis_name, dtype=self.dtype)(x, train=train)
             x = Dropout(self.dropout_rate, self.axis_name)(self.activation(x), train=train)
@@ -132,7 +133,7 @@ class MLPGenerator(Network):
         )
         x = layers(x, train=train)
         init = _kernel_init(self.initialization)
-        output = nn.Dense(math.prod(self.image_shape), kernel_init=init, dtype=self.dtype, name="output")
+        output = Dense(math.prod(self.image_shape), kernel_init=init, dtype=self.dtype, name="output")
         x = output(x).astype(jnp.float32)
         if self.output_activation is not None:
             x = self.output_activation(x)
@@ -163,7 +164,7 @@ class MLPDiscriminator(Network):
     def __call__(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
         layers = _MLP(self.hidden, self.activation, self.dropout_rate, self.axis_name, self.dtype, name="hidden_layers")
         h = layers(x, train=train)
-        logits = nn.Dense(1, dtype=self.dtype, name="output")(h)[:, 0].astype(jnp.float32)
+        logits = Dense(1, dtype=self.dtype, name="output")(h)[:, 0].astype(jnp.float32)
         if self.num_classes is None:
             return logits
         return logits + Projection(self.num_classes, name="projection")(h, label)
@@ -193,7 +194,7 @@ class Maxout(Network):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         init = _kernel_init(self.initialization, _narrow_uniform)
-        x = nn.Dense(self.features * self.pieces, dtype=self.dtype, kernel_init=init)(x)
+        x = Dense(self.features * self.pieces, dtype=self.dtype, kernel_init=init)(x)
         return jnp.max(x.reshape(*x.shape[:-1], self.features, self.pieces), axis=-1)
 
 
@@ -233,7 +234,7 @@ class MaxoutDiscriminator(Network):
             h = Maxout(size, self.pieces, self.dtype, self.initialization)(h)
             h = Dropout(self.dropout_rate, self.axis_name)(h, train=train)
         init = _kernel_init(self.initialization, _narrow_uniform)
-        logits = nn.Dense(1, dtype=self.dtype, kernel_init=init, name="output")(h)[:, 0].astype(jnp.float32)
+        logits = Dense(1, dtype=self.dtype, kernel_init=init, name="output")(h)[:, 0].astype(jnp.float32)
         if self.num_classes is None:
             return logits
         return logits + Projection(self.num_classes, name="projection")(h, label)
@@ -282,7 +283,7 @@ class MLPEncoder(Network):
         )
         x = layers(_with_label(self, x, label, self.num_classes), train=train)
         names = ("mean", "logvar") if self.covariance == "diagonal" else ("mean", "logvar", "direction")
-        mean, logvar, *rest = (nn.Dense(self.latent_dim, **common, name=n)(x).astype(jnp.float32) for n in names)
+        mean, logvar, *rest = (Dense(self.latent_dim, **common, name=n)(x).astype(jnp.float32) for n in names)
         if self.logvar_bounds is not None:
             logvar = jnp.clip(logvar, *self.logvar_bounds)
         return mean, logvar, *rest

@@ -18,6 +18,7 @@ from jaxgen.networks.dcgan import Judgement, num_halvings
 from jaxgen.networks.layers import BatchNorm
 from jaxgen.networks.mlp import leaky_relu
 from jaxgen.networks.network import Network
+from jaxgen.networks.products import Dense
 
 _HE = nn.initializers.he_normal()
 _ZEROS = nn.initializers.zeros
@@ -123,7 +124,7 @@ class ResNetGenerator(Network):
             z = jnp.concatenate([z, one_hot(self, label, self.num_classes)], axis=1)
         features = self.width * 2 ** min(halvings - 1, 3)
         corner = (height >> halvings, width >> halvings, features)
-        x = nn.Dense(corner[0] * corner[1] * corner[2], kernel_init=_HE, dtype=self.dtype, name="project")(z)
+        x = Dense(corner[0] * corner[1] * corner[2], kernel_init=_HE, dtype=self.dtype, name="project")(z)
         x = x.reshape(z.shape[0], *corner)
         for number in range(halvings):
             features = self.width * 2 ** min(halvings - 1 - number, 3)

@@ -1,0 +1,143 @@
+"""Matrix products and their gradients, against those of NumPy and of XLA."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, PartitionSpec
+
+from jaxgen import networks, platform
+from jaxgen.networks import products
+
+SHAPES = [(8, 6, 4), (1100, 12, 20), (1100, 20, 12)]  # few rows; the gradient turned in one way and in the other
+
+
+@pytest.fixture(params=[False, True], ids=["float32", "bfloat16"])
+def narrow(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the processor is one that multiplies bfloat16; the test's own computes both."""
+    monkeypatch.setattr(platform, "multiplies_bfloat16", lambda: request.param)
+    return bool(request.param)
+
+
+def operands(rows: int, inputs: int, outputs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    draws = np.random.default_rng(rows + inputs)
+    return tuple(draws.normal(size=shape) for shape in [(rows, inputs), (inputs, outputs), (rows, outputs)])
+
+
+def rounded(x: np.ndarray) -> np.ndarray:
+    return np.asarray(jnp.asarray(x, jnp.bfloat16), np.float64)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_values_and_gradients(shape: tuple[int, int, int], dtype: str, narrow: bool) -> None:
+    x, matrix, gradient = operands(*shape)
+    rounding = rounded if dtype == "bfloat16" and narrow and shape[0] > 1000 else np.asarray
+    multiply = partial(products.product, dtype=dtype)
+    y, pull = jax.vjp(jax.jit(multiply), *(jnp.asarray(each, jnp.float32) for each in (x, matrix)))
+    of_x, of_matrix = pull(jnp.asarray(gradient, jnp.float32))
+    assert (y.dtype, of_x.dtype, of_matrix.dtype) == (jnp.float32,) * 3
+    x, matrix, gradient = rounding(x), rounding(matrix), rounding(gradient)
+    for found, expected in [(y, x @ matrix), (of_x, gradient @ matrix.T), (of_matrix, x.T @ gradient)]:
+        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6 * np.abs(expected).max() * 10)
+
+
+def loss(multiply: Callable[..., jax.Array], matrix: jax.Array, x: jax.Array) -> jax.Array:
+    return jnp.mean(jnp.sin(multiply(x, matrix)) ** 2)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_transformations(shape: tuple[int, int, int], dtype: str, narrow: bool) -> None:
+    """vmap, a second gradient and shard_map give what a plain product gives."""
+    x, matrix, _ = (jnp.asarray(each, jnp.float32) for each in operands(*shape))
+    narrowed = dtype == "bfloat16" and narrow and shape[0] > 1000
+    tolerance = 0.1 if narrowed else 1e-5  # bfloat16 keeps 8 bits, and a second gradient is of rounded ones
+    ours, plain = partial(products.product, dtype=dtype), jnp.matmul
+
+    def second(multiply: Callable[..., jax.Array], matrix: jax.Array, x: jax.Array) -> jax.Array:
+        return jax.grad(lambda matrix: jnp.sum(jax.grad(partial(loss, multiply))(matrix, x) ** 2))(matrix)
+
+    def several(multiply: Callable[..., jax.Array], matrix: jax.Array, x: jax.Array) -> jax.Array:
+        three = jnp.stack([matrix, 2.0 * matrix, 3.0 * matrix])
+        return jax.vmap(jax.grad(partial(loss, multiply)), in_axes=(0, None))(three, x)
+
+    def split(multiply: Callable[..., jax.Array], matrix: jax.Array, x: jax.Array) -> jax.Array:
+        def of_one(matrix: jax.Array, x: jax.Array) -> jax.Array:
+            return jax.grad(lambda matrix: jax.lax.pmean(loss(multiply, matrix, x), "data"))(matrix)
+
+        mesh = Mesh(np.array(jax.devices()[:2]), ("data",))
+        specs = PartitionSpec(), PartitionSpec("data")
+        return jax.shard_map(of_one, mesh=mesh, in_specs=specs, out_specs=PartitionSpec())(matrix, x)
+
+    for transformed in (second, several, split):
+        found, expected = (np.asarray(jax.jit(partial(transformed, way))(matrix, x)) for way in (ours, plain))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_forward_mode(shape: tuple[int, int, int]) -> None:
+    x, matrix, _ = (jnp.asarray(each, jnp.float32) for each in operands(*shape))
+    pairs = [
+        jax.jvp(partial(loss, way), (matrix, x), (jnp.cos(matrix), jnp.cos(x)))
+        for way in (products.product, jnp.matmul)
+    ]
+    np.testing.assert_allclose(*pairs, rtol=1e-5)
+    only = [
+        jax.jvp(lambda matrix, way=way: loss(way, matrix, x), (matrix,), (matrix,))
+        for way in (products.product, jnp.matmul)
+    ]
+    np.testing.assert_allclose(*only, rtol=1e-5)
+
+
+def test_a_dense_layer_rounds_nothing_over_few_rows(narrow: bool) -> None:
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(8, 6)), jnp.float32)
+    layer = products.Dense(5, dtype="bfloat16")
+    parameters = layer.init(jax.random.key(0), x)
+    kernel = np.asarray(parameters["params"]["kernel"])
+    np.testing.assert_allclose(layer.apply(parameters, x), x @ kernel, rtol=1e-5, atol=1e-6)
+
+
+def test_a_convolution_in_bfloat16_is_near_one_in_float32(narrow: bool) -> None:
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 32, 32, 16)), jnp.float32)
+    layers = [networks.Conv(24, (4, 4), (2, 2), dtype=dtype) for dtype in ("float32", "bfloat16")]
+    parameters = layers[0].init(jax.random.key(0), x)
+
+    def squares(layer: networks.Conv, parameters: dict[str, object]) -> jax.Array:
+        return jnp.mean(jnp.square(layer.apply(parameters, x).astype(jnp.float32)))
+
+    wide, narrower = (jax.value_and_grad(partial(squares, layer))(parameters) for layer in layers)
+    for expected, found in zip(jax.tree.leaves(wide), jax.tree.leaves(narrower), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=0.02 * float(jnp.abs(expected).max()))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("flags : fpu avx512_bf16 sse", True),
+        ("flags : amx_bf16", True),
+        ("Features : fp bf16", True),
+        ("flags : avx2", False),
+    ],
+)
+def test_a_processor_says_whether_it_multiplies_bfloat16(
+    text: str, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpuinfo").write_text(text)
+    monkeypatch.setattr(platform, "PROCESSOR", tmp_path / "cpuinfo")
+    platform.multiplies_bfloat16.cache_clear()
+    assert platform.multiplies_bfloat16() == expected
+    assert (
+        platform.computed_dtype("auto")
+        == platform.computed_dtype("bfloat16")
+        == ("bfloat16" if expected else "float32")
+    )
+    assert platform.computed_dtype("float32") == "float32"
+    monkeypatch.setattr(platform, "PROCESSOR", tmp_path / "nothing")
+    platform.multiplies_bfloat16.cache_clear()
+    assert not platform.multiplies_bfloat16()
+    platform.multiplies_bfloat16.cache_clear()
