@@ -16,12 +16,15 @@ class Family:
     Args:
       name: its name on the command line.
       title: its name in tables.
-      kind: which networks: a VAE or a GAN of fully connected layers, or a GAN of strided or of residual convolutions.
+      kind: which networks: a VAE or a GAN of fully connected layers, a GAN of strided or of residual convolutions, or
+        a tokenizer of codes of a grid (FSQ).
       image_shape: height, width and channels.
       batch_size: images a step.
       latent_dim: latent dimensions.
       hidden: sizes of the hidden layers of both networks; a decoder has them in reverse.
       width: channels next to the image, of convolutional networks.
+      levels: of each number of a tokenizer's latents.
+      discriminator_width: channels next to the image of a tokenizer's discriminator; 0 for none.
       activation: activation of the hidden layers: relu, leaky_relu or tanh.
       learning_rate: Adam's.
       b1: Adam's decay of the first moment.
@@ -34,12 +37,14 @@ class Family:
 
     name: str
     title: str
-    kind: Literal["vae", "gan", "dcgan", "resnet"]
+    kind: Literal["vae", "gan", "dcgan", "resnet", "tokenizer"]
     image_shape: tuple[int, int, int]
     batch_size: int
     latent_dim: int
     hidden: tuple[int, ...] = ()
     width: int = 64
+    levels: tuple[int, ...] = (8, 5, 5, 5)
+    discriminator_width: int = 32
     activation: str = "leaky_relu"
     learning_rate: float = 2e-4
     b1: float = 0.5
@@ -57,7 +62,7 @@ class Family:
     @property
     def convolutional(self) -> bool:
         """Whether its networks see images, not vectors."""
-        return self.kind in ("dcgan", "resnet")
+        return self.kind in ("dcgan", "resnet", "tokenizer")
 
     @property
     def halvings(self) -> int:
@@ -131,7 +136,19 @@ RESNET = Family(
     b1=0.0,
     loss="hinge",
 )
-FAMILIES = {family.name: family for family in (VAE, GAN, DCGAN, DCGAN_64, BURDA, RESNET)}
+TOKENIZER = Family(
+    name="tokenizer",
+    title="tokenizer 28 x 28, FSQ of 7 x 7, width 32, batch 64",
+    kind="tokenizer",
+    image_shape=(28, 28, 1),
+    batch_size=64,
+    latent_dim=4,
+    width=32,
+    learning_rate=1e-3,
+    b1=0.9,
+    loss="hinge",
+)
+FAMILIES = {family.name: family for family in (VAE, GAN, DCGAN, DCGAN_64, BURDA, RESNET, TOKENIZER)}
 ON_CPU = ("vae", "gan", "dcgan")
 ON_ACCELERATOR = ("vae", "gan", "dcgan64", "burda", "dcgan")  # in the order of their weight, should time run out
 

@@ -122,8 +122,44 @@ def residual_networks(family: Family) -> tuple[list[Layer], list[Layer]]:
     return generator, discriminator
 
 
-def networks(family: Family) -> tuple[list[Layer], list[Layer]]:
+def autoencoder(family: Family) -> tuple[list[Layer], list[Layer], list[Layer]]:
+    """Encoder, decoder and discriminator of a tokenizer of two halvings; GroupNorm has two numbers a channel."""
+    batch, width, channels, side = family.batch_size, family.width, family.image_shape[2], family.image_shape[0]
+    latents = len(family.levels)
+
+    def block(side: int, inputs: int, outputs: int) -> list[Layer]:
+        shortcut = [Layer(batch * side * side, inputs, outputs, outputs)] if inputs != outputs else []
+        both = [same(batch, side, n, outputs, 2 * n + outputs) for n in (inputs, outputs)]
+        return [*both, *shortcut]
+
+    def halved(side: int, features: int) -> Layer:
+        image = (batch, side, side, features), (batch, side // 2, side // 2, features)
+        return Layer(batch * (side // 2) ** 2, 9 * features, features, features, image, window=3)
+
+    encoder = [same(batch, side, channels, width, width), *block(side, width, width), halved(side, width)]
+    encoder += [*block(side // 2, width, 2 * width), halved(side // 2, 2 * width)]
+    encoder += [
+        *block(side // 4, 2 * width, 2 * width),
+        same(batch, side // 4, 2 * width, latents, 4 * width + latents),
+    ]
+    decoder = [same(batch, side // 4, latents, 2 * width, 2 * width), *block(side // 4, 2 * width, 2 * width)]
+    decoder += [same(batch, side // 2, 2 * width, 2 * width, 2 * width), *block(side // 2, 2 * width, 2 * width)]
+    decoder += [same(batch, side, 2 * width, 2 * width, 2 * width), *block(side, 2 * width, width)]
+    decoder += [same(batch, side, width, channels, 2 * width + channels)]
+    judged, inputs, large = [], channels, side
+    for number, stride in enumerate((2, 2, 1, 1) if family.discriminator_width else ()):
+        outputs = 1 if number == 3 else family.discriminator_width * 2**number
+        small = large // 2 if stride == 2 else large - 1
+        image = (batch, large, large, inputs), (batch, small, small, outputs)
+        judged.append(Layer(batch * small * small, 16 * inputs, outputs, outputs, image, stride=stride))
+        inputs, large = outputs, small
+    return encoder, decoder, judged
+
+
+def networks(family: Family) -> tuple[list[Layer], ...]:
     """Layers of the encoder and the decoder, or of the generator and the discriminator."""
+    if family.kind == "tokenizer":
+        return autoencoder(family)
     if family.kind == "vae":
         encoder = dense(family.batch_size, (family.num_pixels, *family.hidden))
         heads = 2 * dense(family.batch_size, (family.hidden[-1], family.latent_dim))
@@ -143,8 +179,15 @@ def networks(family: Family) -> tuple[list[Layer], list[Layer]]:
 
 def passes(family: Family) -> list[Pass]:
     """What a step must compute."""
-    first, second = networks(family)
+    first, second, *third = networks(family)
     everything: tuple[Product, ...] = ("forward", "kernel", "input")
+    if family.kind == "tokenizer":
+        judged = Pass(third[0], everything, False)
+        return [
+            Pass(first, everything, False),
+            Pass(second, everything, True),
+            *(judged, judged, Pass(third[0], ("forward", "input"), True)),
+        ]
     if family.kind == "vae":
         return [Pass(first, everything, False), Pass(second, everything, True)]
     return [

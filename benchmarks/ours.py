@@ -33,6 +33,8 @@ def build(family: Family) -> Any:
             optimizer(),
             latent_dim=family.latent_dim,
         )
+    if family.kind == "tokenizer":
+        return tokenizer(family, optimizer)
     if family.kind == "gan":
         generator: Any = networks.MLPGenerator(shape, family.hidden, activation, dtype=dtype)
         discriminator: Any = networks.MLPDiscriminator(family.hidden, activation, dtype=dtype)
@@ -44,6 +46,24 @@ def build(family: Family) -> Any:
         discriminator = networks.DCGANDiscriminator(width=family.width, dtype=dtype)
     loss = losses.hinge if family.loss == "hinge" else losses.non_saturating
     return jaxgen.GAN(generator, discriminator, optimizer(), optimizer(), latent_dim=family.latent_dim, loss=loss)
+
+
+def tokenizer(family: Family, optimizer: Callable[[], Any]) -> jaxgen.Tokenizer:
+    """A tokenizer's spec, whose discriminator plays from the first step on."""
+    bottleneck = networks.FSQBottleneck(family.levels)
+    plays = family.discriminator_width > 0
+    height, width, channels = family.image_shape
+    return jaxgen.Tokenizer(
+        networks.AutoencoderEncoder(bottleneck.num_inputs, family.width, dtype=family.dtype),
+        bottleneck,
+        networks.AutoencoderDecoder(channels, family.width, dtype=family.dtype),
+        optimizer(),
+        (height // 4, width // 4, bottleneck.num_latents),
+        networks.PatchDiscriminator(family.discriminator_width, 2, None, dtype=family.dtype) if plays else None,
+        optimizer() if plays else None,
+        reconstruction_weight=10.0,
+        adversarial_weight=0.02,
+    )
 
 
 def step_of(spec: Any) -> Any:

@@ -197,6 +197,86 @@ class ResNetDiscriminator(nn.Module):
         return self.logit(x.flatten(1))[:, 0].float()
 
 
+class AutoencoderBlock(nn.Module):
+    """x -> shortcut(x) + two convolutions of 3 x 3, each behind GroupNorm and swish."""
+
+    def __init__(self, channels: int, features: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList([nn.GroupNorm(32, n, 1e-6) for n in (channels, features)])
+        self.convs = nn.ModuleList([spread(nn.Conv2d(n, features, 3, 1, 1), 1.0) for n in (channels, features)])
+        self.shortcut = spread(nn.Conv2d(channels, features, 1), 1.0) if channels != features else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, C, H, W] to [B, C', H, W]."""
+        h = x
+        for norm, conv in zip(self.norms, self.convs, strict=True):
+            h = conv(functional.silu(norm(h)))
+        return self.shortcut(x) + h
+
+
+class Tokenizer(nn.Module):
+    """Convolutional encoder and decoder of two halvings, and a grid of codes between them."""
+
+    def __init__(self, family: Family) -> None:
+        super().__init__()
+        width, channels, latents = family.width, family.image_shape[2], len(family.levels)
+        self.encoder = nn.Sequential(
+            spread(nn.Conv2d(channels, width, 3, 1, 1), 1.0),
+            AutoencoderBlock(width, width),
+            nn.ZeroPad2d((0, 1, 0, 1)),
+            spread(nn.Conv2d(width, width, 3, 2), 1.0),
+            AutoencoderBlock(width, 2 * width),
+            nn.ZeroPad2d((0, 1, 0, 1)),
+            spread(nn.Conv2d(2 * width, 2 * width, 3, 2), 1.0),
+            AutoencoderBlock(2 * width, 2 * width),
+            nn.GroupNorm(32, 2 * width, 1e-6),
+            nn.SiLU(),
+            spread(nn.Conv2d(2 * width, latents, 3, 1, 1), 1.0),
+        )
+        self.decoder = nn.Sequential(
+            spread(nn.Conv2d(latents, 2 * width, 3, 1, 1), 1.0),
+            AutoencoderBlock(2 * width, 2 * width),
+            nn.Upsample(scale_factor=2),
+            spread(nn.Conv2d(2 * width, 2 * width, 3, 1, 1), 1.0),
+            AutoencoderBlock(2 * width, 2 * width),
+            nn.Upsample(scale_factor=2),
+            spread(nn.Conv2d(2 * width, 2 * width, 3, 1, 1), 1.0),
+            AutoencoderBlock(2 * width, width),
+            nn.GroupNorm(32, width, 1e-6),
+            nn.SiLU(),
+            spread(nn.Conv2d(width, channels, 3, 1, 1), 1.0),
+        )
+        self.register_buffer("levels", torch.tensor(family.levels, dtype=torch.float32)[:, None, None])
+
+    def quantized(self, x: torch.Tensor) -> torch.Tensor:
+        """Codes [B, c, h, w], each level of a channel in [-1, 1], with the gradient of what was rounded."""
+        half = (self.levels - 1.0) * (1.0 + 1e-3) / 2.0
+        offset = 0.5 * (self.levels % 2 == 0)
+        bounded = torch.tanh(x + torch.atanh(offset / half)) * half - offset
+        return (bounded + (bounded.round() - bounded).detach()) / (self.levels // 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Reconstructions of images [B, C, H, W] in [0, 1]."""
+        return 0.5 * (self.decoder(self.quantized(self.encoder(2.0 * x - 1.0).float())).float() + 1.0)
+
+
+class PatchDiscriminator(nn.Module):
+    """Images in [0, 1] to a logit for each patch."""
+
+    def __init__(self, family: Family) -> None:
+        super().__init__()
+        channels, layers = family.image_shape[2], []
+        for number, stride in enumerate((2, 2, 1)):
+            features = family.discriminator_width * 2**number
+            layers += [nn.Conv2d(channels, features, 4, stride, 1), nn.LeakyReLU(0.2)]
+            channels = features
+        self.layers = nn.Sequential(*layers, nn.Conv2d(channels, 1, 4, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits [B, 1, h, w] of images [B, C, H, W]."""
+        return self.layers(2.0 * x - 1.0).float()
+
+
 class MLPGenerator(nn.Module):
     """Latents to images in [0, 1] through fully connected layers."""
 
@@ -338,6 +418,55 @@ def gan_step(family: Family, parts: set[str]) -> tuple[Step, int]:
     return step, num_parameters(generator, discriminator)
 
 
+def tokenizer_step(family: Family, parts: set[str]) -> tuple[Step, int]:
+    """A step of a tokenizer: one pass of the autoencoder, the discriminator's update, and the autoencoder's."""
+    layout = torch.channels_last if "channels_last" in parts else torch.contiguous_format
+    tokenizer = Tokenizer(family).to(DEVICE).to(memory_format=layout)
+    gather, make, amp = batches(family, layout), compiler(parts), autocast(parts)
+    adam, rebuild = optimizer_of(family, tokenizer), make(tokenizer)
+    if family.discriminator_width == 0:
+
+        def alone() -> torch.Tensor:
+            with amp:
+                x = gather()
+                loss = 10.0 * (rebuild(x) - x).abs().mean()
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+            return loss
+
+        return alone, num_parameters(tokenizer)
+    discriminator = PatchDiscriminator(family).apply(radford).to(DEVICE).to(memory_format=layout)
+    adam_d = optimizer_of(family, discriminator)
+
+    def discriminator_loss(real: torch.Tensor, fakes: torch.Tensor) -> torch.Tensor:
+        return functional.relu(1.0 - discriminator(real)).mean() + functional.relu(1.0 + discriminator(fakes)).mean()
+
+    def generator_loss(fakes: torch.Tensor) -> torch.Tensor:
+        return -discriminator(fakes).mean()
+
+    loss_of_d, loss_of_g = make(discriminator_loss), make(generator_loss)
+
+    def step() -> torch.Tensor:
+        with amp:
+            x = gather()
+            y = rebuild(x)
+            discriminator.requires_grad_(True)
+            judged = loss_of_d(x, y.detach())
+        adam_d.zero_grad()
+        judged.backward()
+        adam_d.step()
+        discriminator.requires_grad_(False)
+        with amp:
+            loss = 10.0 * (y - x).abs().mean() + 0.02 * loss_of_g(y)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        return loss
+
+    return step, num_parameters(tokenizer, discriminator)
+
+
 def product_precision() -> str:
     """What a float32 matrix product is computed in here, found by what it rounds away."""
 
@@ -356,7 +485,8 @@ def main() -> None:
     torch.set_num_threads(protocol.num_cores())
     torch.set_float32_matmul_precision("high")  # TF32 where the chip has it, as JAX takes it
     torch.manual_seed(0)
-    step, parameters = vae_step(family, parts) if family.kind == "vae" else gan_step(family, parts)
+    make = {"vae": vae_step, "tokenizer": tokenizer_step}.get(family.kind, gan_step)
+    step, parameters = make(family, parts)
 
     def take(steps: int) -> float:
         start = time.perf_counter()

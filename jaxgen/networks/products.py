@@ -7,6 +7,7 @@ for one of operands of both types, which is what the derivative of a product wou
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,11 +22,39 @@ from jaxgen import platform
 
 # Over fewer rows it costs more to lay out or to round an operand than that gains (benchmarks/README.md).
 _MANY_ROWS = 1024
+# Nor for a smaller gradient.
+_LARGE_GRADIENT = 8192
 
 
 def _transposed(x: jax.Array) -> jax.Array:
     """x^T, row after row in memory: of x.T alone XLA makes a view, which the product reads column by column."""
     return with_layout_constraint(x.T, Layout((0, 1)))
+
+
+def narrow(dtype: Any) -> bool:
+    """Whether products in that type are of operands rounded to bfloat16 here."""
+    return jnp.dtype(dtype) == jnp.bfloat16 and platform.multiplies_bfloat16()
+
+
+def product_of_transposed(x: jax.Array, y: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
+    """x^T y, float32 [N, I] and [N, O] -> [I, O], the gradient of a product's matrix, as fast as it is on a CPU."""
+    multiply = _narrow_product if narrow(dtype) else jnp.matmul
+    small = not narrow(dtype) and x.shape[1] * y.shape[1] < _LARGE_GRADIENT
+    if len(x) < _MANY_ROWS or small:
+        return x.T @ y
+    if x.shape[1] < y.shape[1]:
+        return multiply(_transposed(x), y)
+    return lax.optimization_barrier(multiply(_transposed(y), x)).T
+
+
+def transpose_of(function: Callable[[jax.Array], jax.Array], like: jax.Array) -> Callable[[jax.Array], jax.Array]:
+    """The transpose of a linear function of an array like ``like``.
+
+    Of a derivative that is written so, the transpose is the function itself: where forward mode is for completeness
+    and reverse mode for speed.
+    """
+    _, pull_back = jax.vjp(function, jnp.zeros_like(like))
+    return lambda x: pull_back(x)[0]
 
 
 @jax.custom_jvp
@@ -39,21 +68,12 @@ def _product_jvp(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[j
     parts = []
     if not isinstance(dx, SymbolicZero):
         parts.append(dx @ matrix)
-    if not isinstance(dmatrix, SymbolicZero):  # x dmatrix, so written that its transpose is a product of rows
-        if x.shape[1] < matrix.shape[1]:
-            parts.append(lax.dot_general(_transposed(x), dmatrix, (((0,), (0,)), ((), ()))))
-        else:
-            turned = lax.dot_general(_transposed(dmatrix), x, (((1,), (1,)), ((), ())))
-            parts.append(lax.optimization_barrier(turned).T)
+    if not isinstance(dmatrix, SymbolicZero):
+        parts.append(transpose_of(lambda g: product_of_transposed(x, g), y)(dmatrix))
     return y, functools.reduce(jnp.add, parts) if parts else jnp.zeros_like(y)
 
 
 _product.defjvp(_product_jvp, symbolic_zeros=True)
-
-
-def _of_rounded(x: jax.Array, matrix: jax.Array) -> jax.Array:
-    """The product of bfloat16 operands in float32."""
-    return lax.dot_general(x, matrix, (((1,), (0,)), ((), ())), preferred_element_type=jnp.float32)
 
 
 @jax.custom_vjp
@@ -63,20 +83,22 @@ def _narrow_product(x: jax.Array, matrix: jax.Array) -> jax.Array:
 
 
 def _narrow_forward(x: jax.Array, matrix: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    rounded = x.astype(jnp.bfloat16), matrix.astype(jnp.bfloat16)
-    return _of_rounded(*rounded), rounded
+    x, matrix = x.astype(jnp.bfloat16), matrix.astype(jnp.bfloat16)
+    y = lax.dot_general(x, matrix, (((1,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+    return y, (x, matrix)
 
 
 def _narrow_backward(rounded: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, matrix = (each.astype(jnp.float32) for each in rounded)  # nothing is computed for this
-    if x.shape[1] < matrix.shape[1]:
-        of_matrix = _narrow_product(_transposed(x), gradient)
-    else:
-        of_matrix = lax.optimization_barrier(_narrow_product(_transposed(gradient), x)).T
-    return _narrow_product(gradient, matrix.T), of_matrix
+    return _narrow_product(gradient, matrix.T), product_of_transposed(x, gradient, jnp.bfloat16)
 
 
 _narrow_product.defvjp(_narrow_forward, _narrow_backward)
+
+
+def alike(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Both as split over the axes of a `jax.shard_map` as their sum: a derivative of one's own must be told."""
+    return x + jnp.zeros_like(y, shape=()), y + jnp.zeros_like(x, shape=())
 
 
 def product(x: jax.Array, matrix: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
@@ -87,10 +109,7 @@ def product(x: jax.Array, matrix: jax.Array, dtype: Any = jnp.float32) -> jax.Ar
     """
     if len(x) < _MANY_ROWS:
         return x @ matrix
-    if jnp.dtype(dtype) != jnp.bfloat16 or not platform.multiplies_bfloat16():
-        return _product(x, matrix)
-    # Both as split over the axes of a `jax.shard_map` as their sum: a derivative of one's own must be told.
-    return _narrow_product(x + jnp.zeros_like(matrix, shape=()), matrix + jnp.zeros_like(x, shape=()))
+    return _narrow_product(*alike(x, matrix)) if narrow(dtype) else _product(x, matrix)
 
 
 def _on_a_cpu(dtype: Any) -> bool:
