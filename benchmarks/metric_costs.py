@@ -40,7 +40,7 @@ NUM_SAMPLES = 5_000
 def likelihood_products(num_images: int, num_samples: int, chunk_size: int) -> Callable[[], Any]:
     """The matrix products of importance sampling: the encoder's once, the decoder's for every chunk of samples."""
 
-    def layers(rows: int) -> tuple[list[floor.Layer], list[floor.Layer]]:
+    def layers(rows: int) -> tuple[list[floor.Layer], ...]:
         return floor.networks(dataclasses.replace(families.BURDA, batch_size=rows))
 
     def operands(layers: list[floor.Layer], key: jax.Array) -> list[tuple[jax.Array, jax.Array]]:

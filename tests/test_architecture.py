@@ -55,7 +55,7 @@ from jaxgen.training import (
 ROOT = Path(jaxgen.__file__).parent
 # Floors from the bottom. A module may import from its own floor and from those below.
 FLOORS = [
-    {"losses", "metrics", "networks", "augmentation", "batches", "intervals", "keys", "schedules"},
+    {"losses", "metrics", "networks", "augmentation", "batches", "intervals", "keys", "platform", "schedules"},
     {
         "adversary",
         "annealed",
@@ -67,7 +67,6 @@ FLOORS = [
         "latents",
         "parallel",
         "modules",
-        "platform",
         "spec",
     },
     {"data", "plain", "untrusted", "training", "evaluation", "weights", "trained", "diffusers", "perceptual"},

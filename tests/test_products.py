@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ def narrow(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> b
     return bool(request.param)
 
 
-def operands(rows: int, inputs: int, outputs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def operands(rows: int, inputs: int, outputs: int) -> Any:
     draws = np.random.default_rng(rows + inputs)
     return tuple(draws.normal(size=shape) for shape in [(rows, inputs), (inputs, outputs), (rows, outputs)])
 
@@ -86,12 +87,12 @@ def test_forward_mode(shape: tuple[int, int, int]) -> None:
         jax.jvp(partial(loss, way), (matrix, x), (jnp.cos(matrix), jnp.cos(x)))
         for way in (products.product, jnp.matmul)
     ]
-    np.testing.assert_allclose(*pairs, rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(pairs[0]), np.asarray(pairs[1]), rtol=1e-5)
     only = [
         jax.jvp(lambda matrix, way=way: loss(way, matrix, x), (matrix,), (matrix,))
         for way in (products.product, jnp.matmul)
     ]
-    np.testing.assert_allclose(*only, rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(only[0]), np.asarray(only[1]), rtol=1e-5)
 
 
 def test_a_dense_layer_rounds_nothing_over_few_rows(narrow: bool) -> None:
@@ -99,7 +100,8 @@ def test_a_dense_layer_rounds_nothing_over_few_rows(narrow: bool) -> None:
     layer = products.Dense(5, dtype="bfloat16")
     parameters = layer.init(jax.random.key(0), x)
     kernel = np.asarray(parameters["params"]["kernel"])
-    np.testing.assert_allclose(layer.apply(parameters, x), x @ kernel, rtol=1e-5, atol=1e-6)
+    y: Any = layer.apply(parameters, x)
+    np.testing.assert_allclose(y, x @ kernel, rtol=1e-5, atol=1e-6)
 
 
 def test_a_convolution_in_bfloat16_is_near_one_in_float32(narrow: bool) -> None:
@@ -107,8 +109,9 @@ def test_a_convolution_in_bfloat16_is_near_one_in_float32(narrow: bool) -> None:
     layers = [networks.Conv(24, (4, 4), (2, 2), dtype=dtype) for dtype in ("float32", "bfloat16")]
     parameters = layers[0].init(jax.random.key(0), x)
 
-    def squares(layer: networks.Conv, parameters: dict[str, object]) -> jax.Array:
-        return jnp.mean(jnp.square(layer.apply(parameters, x).astype(jnp.float32)))
+    def squares(layer: networks.Conv, parameters: dict[str, Any]) -> jax.Array:
+        y: Any = layer.apply(parameters, x)
+        return jnp.mean(jnp.square(y.astype(jnp.float32)))
 
     wide, narrower = (jax.value_and_grad(partial(squares, layer))(parameters) for layer in layers)
     for expected, found in zip(jax.tree.leaves(wide), jax.tree.leaves(narrower), strict=True):

@@ -399,7 +399,10 @@ def test_bad_samples_get_one_clear_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_compute_type_that_is_slower_here_is_not_taken(npz: str, tmp_path: Path, capsys: Any) -> None:
+def test_a_compute_type_that_is_slower_here_is_not_taken(
+    npz: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(platform, "multiplies_bfloat16", lambda: False)
     arguments = [*TINY["vae"], "--dataset", npz, "--steps", "2", "--workdir"]
     for wanted in ("bfloat16", "auto"):
         assert train.main([*arguments, str(tmp_path / wanted), "--dtype", wanted]) == 0

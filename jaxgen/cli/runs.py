@@ -217,7 +217,7 @@ def with_dtype(options: Any, run: Run | None) -> Any:
     if begun is not None and (wanted == "auto" or begun in (wanted, meant)):
         meant = begun
     elif wanted == "bfloat16" and meant == "float32" and processes.is_primary():
-        print("--dtype bfloat16: on a CPU networks compute in float32, whose products are the faster ones there")
+        print("--dtype bfloat16: this processor has no products of bfloat16, so that networks compute in float32")
     return dataclasses.replace(options, dtype=meant)
 
 

@@ -5,11 +5,7 @@ XLA's CPU compiler takes a slow path for convolutions inside loops (20 to 200 ti
 transposed ones everywhere. A convolution is the sum over the rows of its kernel of one matrix product each: of the
 lines that the row meets, s neighbouring pixels taken as channels and ceil(k / s) shifted copies side by side, with that
 row; its transpose spreads the same products. Each function here is both, and the platform it is lowered for chooses.
-A convolution of 3 x 3 and stride 1 over many channels takes the sixteen products of Winograd's F(2 x 2, 3 x 3) instead,
-2.25 times fewer operations.
-
-References:
-  Lavin & Gray 2016, "Fast Algorithms for Convolutional Neural Networks", section 4.1.
+A convolution of 3 x 3 and stride 1 over many channels takes Winograd's sixteen products instead.
 """
 
 import functools
@@ -21,13 +17,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 from jax import lax
-from jax.custom_derivatives import SymbolicZero
 
 from jaxgen.intervals import Count, Integer
+from jaxgen.networks import winograd
 from jaxgen.networks.channels import spread
 from jaxgen.networks.layers import SpectralNorm
 from jaxgen.networks.network import Network
-from jaxgen.networks.products import alike, narrow, product, product_of_transposed, transpose_of
+from jaxgen.networks.products import product
 
 Padding = str | Sequence[tuple[Integer, Integer]]
 Initializer = Callable[..., jax.Array]
@@ -108,121 +104,6 @@ def _conv_by_products(x: jax.Array, kernel: jax.Array, h: _Side, w: _Side, multi
     )
 
 
-def _pairs(image: jax.Array, axis: int) -> list[jax.Array]:
-    """The even and the odd lines along an axis; by a split, whose transpose is a concatenation."""
-    shape = image.shape
-    halves = image.reshape(*shape[:axis], shape[axis] // 2, 2, *shape[axis + 1 :])
-    return [jnp.squeeze(half, axis + 1) for half in lax.split(halves, (1, 1), axis + 1)]
-
-
-def _interleaved(even: jax.Array, odd: jax.Array, axis: int) -> jax.Array:
-    both = jnp.concatenate([jnp.expand_dims(even, axis + 1), jnp.expand_dims(odd, axis + 1)], axis + 1)
-    return both.reshape(*even.shape[:axis], 2 * even.shape[axis], *even.shape[axis + 1 :])
-
-
-def _along_both(function: Callable[[list[Any]], list[Any]], table: list[list[Any]]) -> list[list[Any]]:
-    """A linear function of lists along the columns of a table, and then along its rows."""
-    columns = [function(list(column)) for column in zip(*table, strict=True)]
-    return [function(list(row)) for row in zip(*columns, strict=True)]
-
-
-def _padded_tiles(x: jax.Array, h: _Side, w: _Side) -> list[list[jax.Array]]:
-    """B^T d B of the tiles of 4 x 4 pixels that overlap by two, each [B, rows, columns, C]."""
-    rows, columns = (side.coarse + side.coarse % 2 for side in (h, w))
-    x = _pad(x, *((side.low, even + 2 - side.fine - side.low) for side, even in ((h, rows), (w, columns))))
-    planes = [_pairs(lines, 2) for lines in _pairs(x, 1)]
-    tiles = [
-        [planes[i % 2][j % 2][:, i // 2 : (i + rows) // 2, j // 2 : (j + columns) // 2] for j in range(4)]
-        for i in range(4)
-    ]
-    return _along_both(lambda d: [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]], tiles)
-
-
-def _winograd(x: jax.Array, kernel: jax.Array, h: _Side, w: _Side, dtype: Any) -> jax.Array:
-    """A^T ((G k G^T) (B^T d B)) A for each four pixels of d that make two, down and right.
-
-    Without the barrier around it, XLA makes what its neighbours compute anew for each of the sixteen tiles.
-    """
-    inputs, outputs = kernel.shape[2:]
-    tiles = _padded_tiles(x, h, w)
-    taps = [tap[0] for tap in lax.split(kernel.reshape(9, inputs, outputs), (1,) * 9)]
-    kernels = _along_both(
-        lambda k: [k[0], 0.5 * (k[0] + k[1] + k[2]), 0.5 * (k[0] - k[1] + k[2]), k[2]], [taps[:3], taps[3:6], taps[6:]]
-    )
-    multiply = functools.partial(product, dtype=dtype)
-    products = [[_product(tiles[i][j], kernels[i][j], multiply) for j in range(4)] for i in range(4)]
-    parts = _along_both(lambda m: [m[0] + m[1] + m[2], m[1] - m[2] - m[3]], products)
-    upper, lower = (_interleaved(left, right, 2) for left, right in parts)
-    y = _interleaved(upper, lower, 1)
-    return lax.optimization_barrier(y[:, : h.coarse, : w.coarse])
-
-
-def _winograd_kernel(x: jax.Array, y: jax.Array, h: _Side, w: _Side, dtype: Any) -> jax.Array:
-    """G^T ((B^T d B)^T (A y A^T)) G, the kernel's gradient [3, 3, I, O], of images d and their results' gradient y."""
-    tiles = _padded_tiles(x, h, w)
-    y = lax.optimization_barrier(_pad(y, *((0, side.coarse % 2) for side in (h, w))))
-    planes = [_pairs(lines, 2) for lines in _pairs(y, 1)]
-    spread_tiles = _along_both(lambda g: [g[0], g[0] + g[1], g[0] - g[1], -g[1]], planes)
-
-    def rows(tile: jax.Array) -> jax.Array:
-        return tile.reshape(-1, tile.shape[-1])
-
-    products = [
-        [product_of_transposed(rows(tiles[i][j]), rows(spread_tiles[i][j]), dtype) for j in range(4)] for i in range(4)
-    ]
-    taps = _along_both(
-        lambda p: [p[0] + 0.5 * (p[1] + p[2]), 0.5 * (p[1] - p[2]), 0.5 * (p[1] + p[2]) + p[3]], products
-    )
-    return jnp.stack([jnp.stack(row) for row in taps])
-
-
-def _winograd_image(y: jax.Array, kernel: jax.Array, h: _Side, w: _Side, dtype: Any) -> jax.Array:
-    """The gradient of the images, of their results' gradient: a convolution with the kernel turned around."""
-    turned = [_Side(side.coarse, side.fine, 3, 1, 2 - side.low) for side in (h, w)]
-    return _winograd(y, jnp.flip(kernel, (0, 1)).swapaxes(2, 3), *turned, dtype)
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
-def _wide_winograd(x: jax.Array, kernel: jax.Array, h: _Side, w: _Side, dtype: Any) -> jax.Array:
-    return _winograd(x, kernel, h, w, dtype)
-
-
-def _winograd_jvp(h: _Side, w: _Side, dtype: Any, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-    """What autodiff makes of the sums of slices takes three times as long."""
-    (x, kernel), (dx, dkernel) = primals, tangents
-    y = _winograd(x, kernel, h, w, dtype)
-    parts = []
-    if not isinstance(dx, SymbolicZero):
-        parts.append(transpose_of(lambda g: _winograd_image(g, kernel, h, w, dtype), y)(dx))
-    if not isinstance(dkernel, SymbolicZero):
-        parts.append(transpose_of(lambda g: _winograd_kernel(x, g, h, w, dtype), y)(dkernel))
-    return y, _sum(parts) if parts else jnp.zeros_like(y)
-
-
-_wide_winograd.defjvp(_winograd_jvp, symbolic_zeros=True)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _narrow_winograd(x: jax.Array, kernel: jax.Array, h: _Side, w: _Side, dtype: Any) -> jax.Array:
-    return _winograd(x, kernel, h, w, dtype)
-
-
-_narrow_winograd.defvjp(
-    lambda x, kernel, h, w, dtype: (_winograd(x, kernel, h, w, dtype), (x, kernel)),
-    lambda h, w, dtype, kept, y: (
-        _winograd_image(y, kept[1], h, w, dtype),
-        _winograd_kernel(kept[0], y, h, w, dtype),
-    ),
-)
-
-
-def _conv_by_winograd(x: jax.Array, kernel: jax.Array, h: _Side, w: _Side, dtype: Any) -> jax.Array:
-    """Winograd's F(2 x 2, 3 x 3), its gradients as well by sixteen products each."""
-    if narrow(dtype):
-        return _narrow_winograd(*alike(x, kernel), h, w, dtype)
-    return _wide_winograd(x, kernel, h, w, dtype)
-
-
 def _conv_transpose_by_products(x: jax.Array, kernel: jax.Array, h: _Side, w: _Side, multiply: Multiply) -> jax.Array:
     """The transpose of `_conv_by_products`: the products are spread over the lines they meet, and added up."""
     batch, inputs, features = x.shape[0], x.shape[3], kernel.shape[3]
@@ -273,7 +154,8 @@ def _choose(
         many = min(kernel.shape[2:]) >= _MANY_CHANNELS and all((side.kernel, side.stride) == (3, 1) for side in sides)
         images, kernel = lax.optimization_barrier(x.astype(wide)), kernel.astype(wide)
         if many and by_products is _conv_by_products:
-            y = _conv_by_winograd(images, kernel, *sides, x.dtype)
+            above_below, left_right = ((side.low, side.high) for side in sides)
+            y = winograd.convolve(images, kernel, (above_below, left_right), x.dtype)
         else:
             y = by_products(images, kernel, *sides, functools.partial(product, dtype=x.dtype))
         return y.astype(x.dtype)
