@@ -140,11 +140,26 @@ def worst(found: dict[str, float]) -> tuple[float, str]:
 
 
 def error_of(program: Program) -> tuple[float, str]:
-    """The worst of a compiled program, against itself uncompiled."""
+    """The worst of a compiled program, against itself uncompiled.
+
+    Where one of a million activations is at its bend, two right programs take different sides, and gradients differ:
+    these are looked at once more elsewhere, where what is compiled wrongly is wrong again.
+    """
+    error, where = _error_at(program, program.arguments)
+    if error <= TOLERANCE or not where.startswith("gradient"):
+        return error, where
+
+    def elsewhere(leaf: Any) -> Any:
+        return 0.97 * leaf if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    return _error_at(program, jax.tree.map(elsewhere, program.arguments))
+
+
+def _error_at(program: Program, arguments: tuple[Any, ...]) -> tuple[float, str]:
     function = looked_at(program)
     with jax.disable_jit():
-        expected = function(*program.arguments)
-    found = (jax.jit(function) if program.jitted else function)(*program.arguments)
+        expected = function(*arguments)
+    found = (jax.jit(function) if program.jitted else function)(*arguments)
     return worst(errors(found, expected))
 
 

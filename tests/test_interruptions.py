@@ -34,6 +34,11 @@ from jaxgen.training.run import Run
 TINY: dict[str, list[str]] = {
     "vae": ["vae", "--hidden", "16", "--latent-dim", "3", "--batch-size", "32"],
     "gan": ["gan", "--generator-hidden", "16", "--discriminator-hidden", "16", "--latent-dim", "3"],
+    # All that a state of it can hold: moving averages of codes and of logits, restarts, a discriminator that waits.
+    "tokenizer": [
+        *("tokenizer", "--width", "2", "--bottleneck", "vq", "--codebook-size", "8", "--batch-size", "8"),
+        *("--discriminator-width", "2", "--adversarial-start", "20", "--lecam-weight", "0.001", "--penalty", "r1"),
+    ],
 }
 CADENCES = ["--log-every", "7", "--eval-every", "20", "--sample-every", "30", "--checkpoint-every", "10"]
 STEPS = 60
@@ -315,9 +320,10 @@ def newest(checkpoints: Path) -> int:
         ("vae", "asynchronous", (1,)),
         *(
             pytest.param(family, checkpointing, (0, 1, 2, 3) * 8, marks=pytest.mark.slow)
-            for family in TINY
+            for family in ("vae", "gan")
             for checkpointing in ("asynchronous", "synchronous")
         ),
+        pytest.param("tokenizer", "asynchronous", (0, 1, 2, 3) * 5, marks=pytest.mark.slow),
     ],
 )
 def test_kills_at_any_instant_change_nothing(
