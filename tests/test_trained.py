@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import jaxgen
-from jaxgen import losses, trained, weights
+from jaxgen import data, losses, trained, weights
 from jaxgen.trained import Trained
 from tests import models
 from tests.test_weights import SPECS, saved_run, slow
