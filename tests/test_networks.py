@@ -213,6 +213,9 @@ def test_spectral_normalisation_takes_away_the_scale_of_a_kernel() -> None:
     assert abs(float(jnp.sum(gradient * kernel))) < 1e-4 * float(jnp.linalg.norm(gradient) * jnp.linalg.norm(kernel))
 
 
+DENSE = networks.MLPDiscriminator, networks.MaxoutDiscriminator, networks.MLPEncoder
+
+
 @pytest.mark.parametrize(
     "network",
     [
@@ -234,7 +237,8 @@ def test_parameters_stay_float32_whatever_the_compute_type(network: Any) -> None
     exact, _, _ = run(network.clone(dtype="float32"), x)
     for got, wanted in zip(jax.tree.leaves(output), jax.tree.leaves(exact), strict=True):
         np.testing.assert_allclose(got, wanted, atol=0.05 * float(jnp.abs(wanted).max()) + 0.02)
-        assert not np.array_equal(got, wanted)
+        # Dense layers over few rows are those of float32 on a CPU, where rounding them costs more than it gains.
+        assert np.array_equal(got, wanted) == isinstance(network, DENSE)
 
 
 @pytest.mark.parametrize("name", [some_slow(name) for name in ("DCGANGenerator", "ResNetGenerator", "MLPGenerator")])

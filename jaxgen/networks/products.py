@@ -26,6 +26,12 @@ _MANY_ROWS = 1024
 _LARGE_GRADIENT = 8192
 
 
+def _has_many_rows(x: jax.Array) -> bool:
+    """Whether it has; of an exported program it is not known, and it may."""
+    rows: Any = x.shape[0]
+    return not isinstance(rows, int) or rows >= _MANY_ROWS
+
+
 def _transposed(x: jax.Array) -> jax.Array:
     """x^T, row after row in memory: of x.T alone XLA makes a view, which the product reads column by column."""
     return with_layout_constraint(x.T, Layout((0, 1)))
@@ -40,7 +46,7 @@ def product_of_transposed(x: jax.Array, y: jax.Array, dtype: Any = jnp.float32) 
     """x^T y, float32 [N, I] and [N, O] -> [I, O], the gradient of a product's matrix, as fast as it is on a CPU."""
     multiply = _narrow_product if narrow(dtype) else jnp.matmul
     small = not narrow(dtype) and x.shape[1] * y.shape[1] < _LARGE_GRADIENT
-    if len(x) < _MANY_ROWS or small:
+    if small or not _has_many_rows(x):
         return x.T @ y
     if x.shape[1] < y.shape[1]:
         return multiply(_transposed(x), y)
@@ -107,7 +113,7 @@ def product(x: jax.Array, matrix: jax.Array, dtype: Any = jnp.float32) -> jax.Ar
     Where ``dtype`` is bfloat16, operands are rounded to it if that is faster; sums, results and gradients are float32.
     There are no derivatives of bfloat16 products in forward mode.
     """
-    if len(x) < _MANY_ROWS:
+    if not _has_many_rows(x):
         return x @ matrix
     return _narrow_product(*alike(x, matrix)) if narrow(dtype) else _product(x, matrix)
 
