@@ -150,14 +150,15 @@ def autoencoder(family: Family) -> tuple[list[Layer], list[Layer], list[Layer]]:
     for number, stride in enumerate((2, 2, 1, 1) if family.discriminator_width else ()):
         outputs = 1 if number == 3 else family.discriminator_width * 2**number
         small = large // 2 if stride == 2 else large - 1
-        image = (batch, large, large, inputs), (batch, small, small, outputs)
+        from_side = large if stride == 2 else small  # as many pixels as it makes: the floor's convolutions keep a size
+        image = (batch, from_side, from_side, inputs), (batch, small, small, outputs)
         judged.append(Layer(batch * small * small, 16 * inputs, outputs, outputs, image, stride=stride))
         inputs, large = outputs, small
     return encoder, decoder, judged
 
 
 def networks(family: Family) -> tuple[list[Layer], ...]:
-    """Layers of the encoder and the decoder, or of the generator and the discriminator."""
+    """Layers of the encoder and the decoder, or of the generator and the discriminator; of a tokenizer all three."""
     if family.kind == "tokenizer":
         return autoencoder(family)
     if family.kind == "vae":

@@ -231,9 +231,9 @@ class Tokenizer(nn.Module):
 
     def quantized(self, x: torch.Tensor) -> torch.Tensor:
         """Codes [B, c, h, w], each level of a channel in [-1, 1], with the gradient of what was rounded."""
-        half = (self.levels - 1.0) * (1.0 + 1e-3) / 2.0
+        half = (self.levels - 1.0) * (1.0 - 1e-3) / 2.0
         offset = 0.5 * (self.levels % 2 == 0)
-        bounded = torch.tanh(x + torch.atanh(offset / half)) * half - offset
+        bounded = torch.tanh(x + torch.tan(offset / half)) * half - offset
         return (bounded + (bounded.round() - bounded).detach()) / (self.levels // 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

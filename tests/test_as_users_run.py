@@ -318,15 +318,16 @@ def planted() -> float:
     return 0.0 if jax.config.jax_disable_jit else 1e-3  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("bends", [False, True])
 @pytest.mark.parametrize("wrong", ["one value", "gradient"])
-def test_a_function_that_is_compiled_wrongly_is_found(wrong: str) -> None:
+def test_a_function_that_is_compiled_wrongly_is_found(wrong: str, bends: bool) -> None:
     def squares(x: jax.Array) -> jax.Array:
         sums = jnp.sum(jnp.square(x), axis=-1)
         if wrong == "one value":
             return sums.at[3].multiply(1.0 + planted())
         return sums + planted() * jnp.sum(x - jax.lax.stop_gradient(x), axis=-1)
 
-    program = computed.Program(squares, (computed.normal(64, 50),), gradient=wrong == "gradient")
+    program = computed.Program(squares, (computed.normal(64, 50),), gradient=wrong == "gradient", bends=bends)
     error, where = computed.error_of(program)
     assert error > 2.0 * computed.TOLERANCE
     assert where == ("gradient[0]" if wrong == "gradient" else "value")

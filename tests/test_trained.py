@@ -206,7 +206,7 @@ def test_the_pretrained_models_are_there(key: jax.Array) -> None:
         *("tokenizer-fashion-mnist", "vae-fashion-mnist"),
     )
     sizes = [path.stat().st_size for path in trained._PRETRAINED.glob("*.safetensors")]
-    assert sum(sizes) < 6_000_000
+    assert sum(sizes) < 5_500_000
     for name in names:
         model = jaxgen.load(name)
         assert model.image_shape == (28, 28, 1)

@@ -14,6 +14,7 @@ from jaxgen.keys import AxisName, example_keys
 from jaxgen.networks.channels import channel_sum, spread
 from jaxgen.networks.conditioning import one_hot
 from jaxgen.networks.network import Network
+from jaxgen.networks.products import Dense
 
 
 class Dropout(Network):
@@ -108,9 +109,7 @@ class BatchNorm(Network):
             return y
         chosen = one_hot(self, label, self.num_classes)
         scale, shift = (
-            nn.Dense(x.shape[-1], use_bias=False, kernel_init=nn.initializers.zeros, dtype=self.dtype, name=name)(
-                chosen
-            )
+            Dense(x.shape[-1], use_bias=False, kernel_init=nn.initializers.zeros, dtype=self.dtype, name=name)(chosen)
             for name in ("scale", "shift")
         )
         expand = tuple(range(1, x.ndim - 1))
