@@ -70,7 +70,7 @@ def _product(x: jax.Array, matrix: jax.Array) -> jax.Array:
 
 def _product_jvp(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[jax.Array, jax.Array]:
     (x, matrix), (dx, dmatrix) = primals, tangents
-    y = x @ matrix
+    y = _product(x, matrix)  # by the function itself: a second derivative is one of this
     parts = []
     if not isinstance(dx, SymbolicZero):
         parts.append(dx @ matrix)
@@ -85,13 +85,13 @@ _product.defjvp(_product_jvp, symbolic_zeros=True)
 @jax.custom_vjp
 def _narrow_product(x: jax.Array, matrix: jax.Array) -> jax.Array:
     """x @ matrix of float32 operands that are rounded to bfloat16, as are those of its gradients."""
-    return _narrow_forward(x, matrix)[0]
+    rounded = x.astype(jnp.bfloat16), matrix.astype(jnp.bfloat16)
+    return lax.dot_general(*rounded, (((1,), (0,)), ((), ())), preferred_element_type=jnp.float32)
 
 
 def _narrow_forward(x: jax.Array, matrix: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    x, matrix = x.astype(jnp.bfloat16), matrix.astype(jnp.bfloat16)
-    y = lax.dot_general(x, matrix, (((1,), (0,)), ((), ())), preferred_element_type=jnp.float32)
-    return y, (x, matrix)
+    # By the function itself, not its product: a second derivative is one of this.
+    return _narrow_product(x, matrix), (x.astype(jnp.bfloat16), matrix.astype(jnp.bfloat16))
 
 
 def _narrow_backward(rounded: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:

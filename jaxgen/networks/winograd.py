@@ -116,7 +116,7 @@ def _wide(x: jax.Array, kernel: jax.Array, edges: Edges, dtype: Any) -> jax.Arra
 
 def _jvp(edges: Edges, dtype: Any, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     (x, kernel), (dx, dkernel) = primals, tangents
-    y = _forward(x, kernel, edges, dtype)
+    y = _wide(x, kernel, edges, dtype)  # by the function itself: a second derivative is one of this
     parts = []
     if not isinstance(dx, SymbolicZero):
         parts.append(transpose_of(lambda g: _of_image(g, kernel, edges, dtype), y)(dx))
@@ -138,7 +138,7 @@ def _backward(edges: Edges, dtype: Any, kept: tuple[jax.Array, jax.Array], y: ja
     return _of_image(y, kernel, edges, dtype), _of_kernel(x, y, edges, dtype)
 
 
-_narrow.defvjp(lambda x, kernel, edges, dtype: (_forward(x, kernel, edges, dtype), (x, kernel)), _backward)
+_narrow.defvjp(lambda x, kernel, edges, dtype: (_narrow(x, kernel, edges, dtype), (x, kernel)), _backward)
 
 
 def convolve(x: jax.Array, kernel: jax.Array, edges: Edges, dtype: Any = jnp.float32) -> jax.Array:
