@@ -80,7 +80,8 @@ def test_transformations(shape: tuple[int, int, int], dtype: str, narrow: bool) 
     """vmap, a second gradient and shard_map give what a plain product gives, or one of rounded operands."""
     x, matrix, _ = (jnp.asarray(each, jnp.float32) for each in operands(*shape))
     narrowed = dtype == "bfloat16" and narrow and shape[0] > 1000
-    ours, plain = partial(products.product, dtype=dtype), rounding_product if narrowed else jnp.matmul
+    ours = partial(products.product, dtype=dtype)
+    plain = (lambda x, matrix: rounding_product(*products.alike(x, matrix))) if narrowed else jnp.matmul
 
     def second(multiply: Callable[..., jax.Array], matrix: jax.Array, x: jax.Array) -> jax.Array:
         return jax.grad(lambda matrix: jnp.sum(jax.grad(partial(loss, multiply))(matrix, x) ** 2))(matrix)
