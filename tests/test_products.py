@@ -14,8 +14,8 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxgen import networks, platform
 from jaxgen.networks import products
 
-# Few rows; a small gradient; large ones, turned in one way and in the other.
-SHAPES = [(8, 6, 4), (1100, 12, 20), (1100, 60, 150), (1100, 150, 60)]
+# Few rows; a small gradient; large ones, turned in one way and in the other: on each of two devices, too.
+SHAPES = [(8, 6, 4), (2200, 12, 20), (2200, 60, 150), (2200, 150, 60)]
 
 
 @pytest.fixture(params=[False, True], ids=["float32", "bfloat16"])
@@ -143,6 +143,33 @@ def test_a_convolution_in_bfloat16_is_near_one_in_float32(narrow: bool) -> None:
     wide, narrower = (jax.value_and_grad(partial(squares, layer))(parameters) for layer in layers)
     for expected, found in zip(jax.tree.leaves(wide), jax.tree.leaves(narrower), strict=True):
         np.testing.assert_allclose(found, expected, rtol=0, atol=0.02 * float(jnp.abs(expected).max()))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("size", [3, 4], ids=["winograd", "rows"])
+def test_convolutions_over_many_rows_on_each_of_two_devices(size: int, dtype: str, narrow: bool) -> None:
+    """A gradient is that of all images on one device, and so is that of one of several kernels."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(16, 32, 32, 32)), jnp.float32)
+    kernel = jnp.asarray(np.random.default_rng(1).normal(size=(size, size, 32, 32)) / 16.0, jnp.float32)
+    stride = size - 2
+
+    def squares(kernel: jax.Array, x: jax.Array) -> jax.Array:
+        y = networks.conv(x.astype(dtype), kernel.astype(dtype), (stride, stride)).astype(jnp.float32)
+        return jnp.mean(jnp.sin(y) ** 2)
+
+    def split(kernel: jax.Array, x: jax.Array) -> jax.Array:
+        def of_one(kernel: jax.Array, x: jax.Array) -> jax.Array:
+            return jax.grad(lambda kernel: jax.lax.pmean(squares(kernel, x), "data"))(kernel)
+
+        mesh = Mesh(np.array(jax.devices()[:2]), ("data",))
+        specs = PartitionSpec(), PartitionSpec("data")
+        return jax.shard_map(of_one, mesh=mesh, in_specs=specs, out_specs=PartitionSpec())(kernel, x)
+
+    whole = np.asarray(jax.jit(jax.grad(squares))(kernel, x))
+    tolerance = 5e-3 if dtype == "bfloat16" else 1e-5  # a gradient in bfloat16 ends in it, by up to 1 / 256
+    np.testing.assert_allclose(jax.jit(split)(kernel, x), whole, rtol=0, atol=tolerance * np.abs(whole).max())
+    several = jax.jit(jax.vmap(jax.grad(squares), in_axes=(0, None)))(jnp.stack([0.5 * kernel, kernel]), x)
+    np.testing.assert_allclose(several[1], whole, rtol=0, atol=tolerance * np.abs(whole).max())
 
 
 @pytest.mark.parametrize(

@@ -110,12 +110,12 @@ def alike(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
 def product(x: jax.Array, matrix: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
     """x @ matrix, float32 [N, I] by [I, O] -> [N, O], with gradients that are as fast on a CPU.
 
-    Where ``dtype`` is bfloat16, operands are rounded to it if that is faster; sums, results and gradients are float32.
-    There are no derivatives of bfloat16 products in forward mode.
+    Where ``dtype`` is bfloat16, operands are rounded to it if that is faster, which takes many rows on a device; sums,
+    results and gradients are float32. There are no derivatives of bfloat16 products in forward mode.
     """
     if not _has_many_rows(x):
         return x @ matrix
-    return _narrow_product(*alike(x, matrix)) if narrow(dtype) else _product(x, matrix)
+    return (_narrow_product if narrow(dtype) else _product)(*alike(x, matrix))
 
 
 def _on_a_cpu(dtype: Any) -> bool:

@@ -143,6 +143,4 @@ _narrow.defvjp(lambda x, kernel, edges, dtype: (_narrow(x, kernel, edges, dtype)
 
 def convolve(x: jax.Array, kernel: jax.Array, edges: Edges, dtype: Any = jnp.float32) -> jax.Array:
     """Images [B, H, W, I] with a kernel [3, 3, I, O], zeros around them; products as those of `products.product`."""
-    if narrow(dtype):
-        return _narrow(*alike(x, kernel), edges, dtype)
-    return _wide(x, kernel, edges, dtype)
+    return (_narrow if narrow(dtype) else _wide)(*alike(x, kernel), edges, dtype)
