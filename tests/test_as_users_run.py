@@ -365,3 +365,38 @@ def test_what_this_jaxlib_compiles_wrongly_is_found() -> None:
     ]
     assert failed == wrong, done.stdout
     assert done.returncode == (1 if wrong else 0)
+
+
+@pytest.mark.as_users_run
+@pytest.mark.parametrize("how", ["once", "five members", "in a scan", "by the gradient's norm"])
+@pytest.mark.parametrize("make", [networks.DCGANDiscriminator, networks.ResNetDiscriminator], ids=lambda m: m.__name__)
+def test_bfloat16_is_compiled_at_all_and_near_float32(
+    make: Callable[..., Any], how: str, monkeypatch: pytest.MonkeyPatch, key: jax.Array
+) -> None:
+    """Some products of bfloat16 operands end the process at these settings, and at no others."""
+    monkeypatch.setattr(platform, "multiplies_bfloat16", lambda: True)
+    images = jnp.asarray(np.random.default_rng(0).uniform(size=(16, 32, 32, 3)), jnp.float32)
+    variables = make(width=32).init(key, images, train=False)
+
+    def gradient(dtype: str, variables: Any) -> Any:
+        def logits(variables: Any, images: jax.Array) -> jax.Array:
+            return jnp.sum(jnp.tanh(make(width=32, dtype=dtype).apply(variables, images, train=False)))
+
+        def penalty(variables: Any) -> jax.Array:
+            return jnp.mean(jnp.square(jax.grad(logits, 1)(variables, images)))
+
+        of = penalty if how == "by the gradient's norm" else lambda variables: logits(variables, images)
+        return jax.grad(of)(variables)["params"]
+
+    def computed_by(dtype: str) -> Any:
+        if how == "five members":
+            many = jax.tree.map(lambda leaf: jnp.stack([leaf] * 5), variables)
+            return jax.tree.map(lambda leaf: leaf[3], jax.jit(jax.vmap(partial(gradient, dtype)))(many))
+        if how == "in a scan":
+            return jax.jit(lambda v: jax.lax.scan(lambda v, _: (v, gradient(dtype, v)), v, length=2)[1])(variables)
+        return jax.jit(partial(gradient, dtype))(variables)
+
+    flat = [
+        np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(computed_by(d))]) for d in ("float32", "bfloat16")
+    ]
+    assert 0.0 < np.linalg.norm(flat[1] - flat[0]) < 0.05 * np.linalg.norm(flat[0])

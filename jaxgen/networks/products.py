@@ -22,7 +22,7 @@ from jaxgen import platform
 
 # Over fewer rows it costs more to lay out or to round an operand than that gains (benchmarks/README.md).
 _MANY_ROWS = 1024
-# Nor for a smaller gradient.
+# Nor, in float32, for a smaller gradient.
 _LARGE_GRADIENT = 8192
 
 
@@ -44,13 +44,15 @@ def narrow(dtype: Any) -> bool:
 
 def product_of_transposed(x: jax.Array, y: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
     """x^T y, float32 [N, I] and [N, O] -> [I, O], the gradient of a product's matrix, as fast as it is on a CPU."""
-    multiply = _narrow_product if narrow(dtype) else jnp.matmul
-    small = not narrow(dtype) and x.shape[1] * y.shape[1] < _LARGE_GRADIENT
-    if small or not _has_many_rows(x):
+    if not _has_many_rows(x):
+        return x.T @ y
+    if narrow(dtype):
+        return _narrow_product(_transposed(x), y)
+    if x.shape[1] * y.shape[1] < _LARGE_GRADIENT:
         return x.T @ y
     if x.shape[1] < y.shape[1]:
-        return multiply(_transposed(x), y)
-    return lax.optimization_barrier(multiply(_transposed(y), x)).T
+        return _transposed(x) @ y
+    return lax.optimization_barrier(_transposed(y) @ x).T
 
 
 def transpose_of(function: Callable[[jax.Array], jax.Array], like: jax.Array) -> Callable[[jax.Array], jax.Array]:
@@ -84,9 +86,14 @@ _product.defjvp(_product_jvp, symbolic_zeros=True)
 
 @jax.custom_vjp
 def _narrow_product(x: jax.Array, matrix: jax.Array) -> jax.Array:
-    """x @ matrix of float32 operands that are rounded to bfloat16, as are those of its gradients."""
+    """x @ matrix of float32 operands that are rounded to bfloat16, as are those of its gradients.
+
+    Without the barrier, XLA merges a transposition of the result into the product after it has chosen what multiplies
+    bfloat16, and the process ends: "Unsupported element type for DotThunk".
+    """
     rounded = x.astype(jnp.bfloat16), matrix.astype(jnp.bfloat16)
-    return lax.dot_general(*rounded, (((1,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+    y = lax.dot_general(*rounded, (((1,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+    return lax.optimization_barrier(y)
 
 
 def _narrow_forward(x: jax.Array, matrix: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
