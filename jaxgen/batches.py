@@ -74,10 +74,11 @@ def check_images(images: Any, bounded: bool = True) -> None:
     _check_values([images], bounded)
 
 
-def check_concrete(batch: Mapping[str, Any]) -> None:
+def check_concrete(batch: Mapping[str, Any], latents: bool = False) -> None:
     """Refuse a batch whose concrete ``image``, [B, H, W, C] or [B, D], is out of range, not finite or channels first.
 
-    Traced images are not looked at, nor are any under ``jax.debug_nans`` or ``jax.debug_infs``.
+    Traced images are not looked at, nor are any under ``jax.debug_nans`` or ``jax.debug_infs``. Where the images are
+    ``latents`` [B, h, w, c], they may be of any finite size.
     """
     config: Any = jax.config
     if config.jax_debug_nans or config.jax_debug_infs:  # they look for the operation at fault
@@ -88,11 +89,11 @@ def check_concrete(batch: Mapping[str, Any]) -> None:
     if not parts:
         return
     shape = images.shape
-    if len(shape) == 4 and shape[3] > 4 and (shape[1] == 3 or (shape[1] == 1 and shape[2] == shape[3])):
+    if not latents and len(shape) == 4 and shape[3] > 4 and (shape[1] == 3 or (shape[1] == 1 and shape[2] == shape[3])):
         raise ValueError(
             f"images must be [B, H, W, C], got shape {list(shape)}, channels first: give images.transpose(0, 2, 3, 1)"
         )
-    _check_values(parts, bounded=len(shape) == 4)
+    _check_values(parts, bounded=len(shape) == 4 and not latents)
 
 
 def _check_sharding(images: jax.Array) -> None:

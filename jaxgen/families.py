@@ -15,6 +15,18 @@ from jaxgen import modules
 from jaxgen.collapse import gan_warnings, tokenizer_warnings, vae_warnings
 from jaxgen.gan import GAN, GANState, gan_generate, gan_init, gan_sample, gan_step
 from jaxgen.keys import named_key, numbered_keys
+from jaxgen.second_stage import (
+    LatentGAN,
+    LatentGANState,
+    LatentVAE,
+    LatentVAEState,
+    latent_batch,
+    latent_images,
+    latent_init,
+    latent_state,
+    latent_step,
+    without_tokenizer,
+)
 from jaxgen.tokenizer import (
     Tokenizer,
     TokenizerState,
@@ -24,6 +36,7 @@ from jaxgen.tokenizer import (
     tokenizer_decode_codes,
     tokenizer_encode,
     tokenizer_evaluate,
+    tokenizer_frozen,
     tokenizer_init,
     tokenizer_made,
     tokenizer_reconstruct,
@@ -316,7 +329,74 @@ def _as_grid(spec: Tokenizer, z: jax.Array) -> jax.Array:
     return z.reshape(-1, *spec.latent_shape)
 
 
-_TABLE = [
+def _sampled(spec: Spec, state: State, key: jax.Array, num_samples: int, label: Any = None) -> jax.Array:
+    """Images [N, ...] of the prior, each depending on the key and its number alone."""
+    if num_samples < 1:
+        raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+    family, numbers = family_of(spec), jnp.arange(num_samples, dtype=jnp.int32)
+    z = family.prior(spec, state, family.noise(spec, key, numbers), key, numbers)
+    return family.decode(spec, state, z, label)
+
+
+def _of_latents(row: Family, name: str, title: str, spec: type, state: Any) -> Family:
+    """The row of a second stage: a family of a tokenizer's latents, whose images are those of its decoder."""
+
+    def inside(function: Any) -> Any:
+        """A function of (spec, state, batch, ...) there, of images: they are encoded first."""
+        if function is None:
+            return None
+        return lambda spec, state, batch, *rest: function(
+            spec, without_tokenizer(state), latent_batch(spec, state, batch), *rest
+        )
+
+    def decode(spec: Any, state: Any, z: jax.Array, label: Any = None) -> jax.Array:
+        return latent_images(spec, state, row.decode(spec, without_tokenizer(state), z, label))
+
+    def reduced(of_row: Any, without: str) -> Any:
+        return lambda spec, state: latent_state(
+            spec,
+            of_row(spec, without_tokenizer(state)),
+            _tokenizer_without(without)(spec.tokenizer, state.tokenizer),
+        )
+
+    def reconstruct(spec: Any, state: Any, batch: Any, key: jax.Array) -> jax.Array:
+        return latent_images(spec, state, inside(row.reconstruct)(spec, state, batch, key))
+
+    def restored(spec: Any, kept: dict[str, Any]) -> Any:
+        tokenizer = _restored_tokenizer(spec.tokenizer, kept["tokenizer"])
+        return latent_state(spec, row.restored(spec, kept), tokenizer_frozen(spec.tokenizer, tokenizer)[1])
+
+    return dataclasses.replace(
+        row,
+        name=name,
+        title=title,
+        summary=f"{row.summary} Its images are the latents of a tokenizer, which decodes what it makes.",
+        spec=spec,
+        state=state,
+        init=latent_init,
+        step=latent_step,
+        parameters=decode,
+        decode=decode,
+        kept=lambda state: {
+            **row.kept(without_tokenizer(state)),
+            "tokenizer": _kept_of_tokenizer(state.tokenizer),
+        },
+        restored=restored,
+        to_decode=reduced(row.to_decode, "encoder"),
+        sample=_sampled,
+        prior=lambda spec, state, *rest: row.prior(spec, without_tokenizer(state), *rest),
+        likelihood=_nothing,  # of images
+        encode=inside(row.encode),
+        posteriors=inside(row.posteriors),
+        to_encode=None if row.to_encode is None else reduced(row.to_encode, "decoder"),
+        reconstruct=None if row.reconstruct is None else reconstruct,
+        evaluate=inside(row.evaluate),
+        importance_sampling=None,  # nor of what is measured of images by their likelihood
+        latent_kl=None,
+    )
+
+
+_GAN, _VAE, _TOKENIZER = (
     Family(
         name="gan",
         title="GAN",
@@ -407,7 +487,14 @@ _TABLE = [
         settle=tokenizer_settle,
         collapse=tokenizer_warnings,
     ),
-]
+)
+_TABLE = (
+    _GAN,
+    _VAE,
+    _TOKENIZER,
+    _of_latents(_GAN, "latent_gan", "GAN of latents", LatentGAN, LatentGANState),
+    _of_latents(_VAE, "latent_vae", "VAE of latents", LatentVAE, LatentVAEState),
+)
 _families: dict[str, Family] = {family.name: family for family in _TABLE}
 
 
@@ -431,8 +518,9 @@ def named_family(name: str) -> Family:
 
 def family_of(spec: Spec) -> Family:
     """The row of a spec, by its class."""
-    for family in _families.values():
-        if isinstance(spec, family.spec):
-            return family
+    rows = {family.spec: family for family in _families.values()}
+    for kind in type(spec).__mro__:
+        if kind in rows:
+            return rows[kind]
     titles = " or a ".join(family.title for family in _families.values())
     raise TypeError(f"expected the spec of a {titles}, got {type(spec).__name__}: add its family to jaxgen.families")

@@ -225,7 +225,7 @@ def from_plain(plain: Plain, name: str = "spec") -> Any:
     """
     _specs()
     check_size(plain, name, _SPEC_DEPTH, _SPEC_SIZE)
-    return _build(plain, name, top=True)
+    return _build(plain, name, _specs())
 
 
 def spec_from_plain(plain: Plain, name: str = "spec") -> Spec:
@@ -236,8 +236,11 @@ def spec_from_plain(plain: Plain, name: str = "spec") -> Spec:
     return spec
 
 
-def _build(plain: Plain, path: str, *, top: bool = False) -> Any:
-    """Rebuild plain data of a size that is known, from the innermost on, each field checked before it is used."""
+def _build(plain: Plain, path: str, whole: tuple[Any, ...] = ()) -> Any:
+    """Rebuild plain data of a size that is known, from the innermost on, each field checked before it is used.
+
+    Which specs it may be, and not only parts of one, is said by ``whole``.
+    """
     if isinstance(plain, list):
         return tuple(_build(item, f"{path}[{i}]") for i, item in enumerate(plain))
     if not isinstance(plain, dict):
@@ -251,7 +254,7 @@ def _build(plain: Plain, path: str, *, top: bool = False) -> Any:
         check(plain["optimizer"], Literal[_OPTIMIZERS], f"{path}.optimizer")
         return _made(lambda: optimizer(plain["optimizer"], **arguments), f"optimizer {plain['optimizer']}", path)
     kind = _known(_classes, plain.get("type"), "type", path)
-    if kind in _specs() and not top:
+    if kind in _specs() and kind not in whole:
         raise ValueError(f"{path} must be a part of a model, got a whole {kind.__name__}")
     hints = _fields(kind)
     fields = {}
@@ -260,7 +263,7 @@ def _build(plain: Plain, path: str, *, top: bool = False) -> Any:
             continue
         if key not in hints:
             raise ValueError(f"fields do not fit {plain['type']}: it has no {cut(f'{path}.{key}', 100)}")
-        fields[key] = _build(value, f"{path}.{key}")
+        fields[key] = _build(value, f"{path}.{key}", (hints[key],))
         check(fields[key], hints[key], f"{path}.{key}", value)
     return _made(lambda: kind(**fields), plain["type"], path)
 

@@ -24,7 +24,8 @@ _FORMAT = 1
 FloatType = Literal["float32", "float16"]
 _FLOATS = ("float32", "float16")
 _HEADER = 4_000_000  # bytes: names and shapes of tens of thousands of arrays
-_EXACT = ("hyperparams/", "step")  # few numbers, of which a decay of 0.9999 would be 1 in half precision
+# Few numbers, of which a decay of 0.9999 would be 1 in half precision.
+_EXACT = ("hyperparams/", "step", "tokenizer/hyperparams/", "tokenizer/step")
 
 
 class _Described(TypedDict):

@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from jaxgen import modules, networks
 from jaxgen.networks import AutoencoderDecoder, AutoencoderEncoder, GroupNorm, LeNet, PatchDiscriminator
-from jaxgen.networks.autoencoder import _Attention
+from jaxgen.networks.autoencoder import Attention
 from jaxgen.training import run
 
 
@@ -130,7 +130,7 @@ def test_the_ends_of_an_autoencoder(key: jax.Array) -> None:
 def test_the_attention_is_that_of_the_equation(key: jax.Array) -> None:
     """Protects: softmax over the places that are attended to, the scale, and the residual; against NumPy."""
     x = jax.random.normal(key, (2, 3, 2, 8))
-    layer = _Attention(4, "float32")
+    layer = Attention(4, "float32")
     params = spread_params(layer.init(key, x)["params"], key)
     made = applied(layer, {"params": params}, x)
     p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)

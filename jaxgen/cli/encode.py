@@ -12,7 +12,6 @@ is compressed, so that it can be read by rows.
 
 import contextlib
 import dataclasses
-import functools
 import json
 import math
 import shutil
@@ -22,25 +21,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Annotated, Any
 
-import jax
 import numpy as np
 import tyro
 
 from jaxgen import data
 from jaxgen.cli.exit_status import command
+from jaxgen.cli.latent_data import check_settled, encoded, statistics
 from jaxgen.cli.options import check_data, checkpoint
 from jaxgen.cli.parsing import saved_options
 from jaxgen.cli.progress import Bars
 from jaxgen.data.limits import check_disk
 from jaxgen.evaluation.evaluator import state_sha256
-from jaxgen.evaluation.subject import BATCH, Progress
-from jaxgen.families import Spec, family_of
+from jaxgen.evaluation.subject import Progress
 from jaxgen.trained import Trained, load
 from jaxgen.training.files import check_place, replacing
 from jaxgen.training.run import Run
 from jaxgen.training.run_data import DataChoice, dataset_name
-
-VALUES = 500 * 32 * 32 * 3  # of the images that are encoded at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,24 +59,8 @@ def check_model(model: Trained, options: Options) -> None:
     """Refuse a model without an encoder, and one whose latents are not normalised yet."""
     if model.family.encode is None:
         raise ValueError(f"{options.run} holds a {model.family.title}, which has no encoder: encode with a tokenizer")
-    if model.family.settle is None:
-        return
-    mean, deviation = statistics(model)
-    if not mean.any() and (deviation == 1.0).all():
-        raise ValueError(
-            f"{options.run} was not evaluated before its step {int(model.state.step)} was saved, so that what "
-            "normalises its latents is not measured yet: train on to an evaluation (--resume, --eval-every), or name a "
-            "later --checkpoint"
-        )
-
-
-def statistics(model: Trained) -> tuple[np.ndarray, np.ndarray]:
-    """(mean, deviation) by which latents were normalised: [c] of a tokenizer; 0 and 1, [D], of a VAE."""
-    size = model.latent_shape[-1]
-    held = model.state.hyperparams
-    usual = {"latent_mean": np.zeros(size, np.float32), "latent_std": np.ones(size, np.float32)}
-    mean, deviation = (np.asarray(held.get(name, value)) for name, value in usual.items())
-    return mean, deviation
+    if model.family.settle is not None:
+        check_settled(model, options.run)
 
 
 def open_images(run: Run, model: Trained, options: Options) -> data.Source:
@@ -102,49 +82,6 @@ def open_images(run: Run, model: Trained, options: Options) -> data.Source:
     return source if choice.binarization == "none" else data.binarized(source)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _encoded(spec: Spec, state: Any, batch: dict[str, Any]) -> tuple[jax.Array, jax.Array | None]:
-    family = family_of(spec)
-    return family.encode(spec, state, batch), family.codes(spec, state, batch) if getattr(
-        spec, "num_codes", 0
-    ) else None
-
-
-def encoded(model: Trained, source: data.Source, progress: Progress) -> Iterator[dict[str, np.ndarray]]:
-    """Latents [n, ...], and codes and labels where there are some, of so many images at a time."""
-    num, shape = source.num_examples, model.latent_shape
-    size = min(num, BATCH, max(1, VALUES // math.prod(source.image_shape)))
-    state = model.family.to_encode(model.spec, model.state)
-    for start in range(0, num, size):
-        # One program does all pieces: the last is filled up with its last image.
-        examples = source.read(np.minimum(np.arange(start, start + size), num - 1))
-        count = min(size, num - start)
-        images = examples["image"]
-        if model.standardization is not None:
-            images = model.standardization(images.astype(np.float32))
-        batch = {"image": images}
-        if model.num_classes is not None:
-            check_labels(model, examples["label"], source.name)
-            batch["label"] = examples["label"]
-        latents, codes = jax.device_get(_encoded(model.spec, state, batch))
-        found = {"latents": np.asarray(latents, np.float32).reshape(size, *shape)}
-        finite = np.isfinite(found["latents"]).reshape(size, -1).all(axis=1)
-        if not finite.all():
-            raise ValueError(f"the latents of image {start + int(np.argmin(finite))} of {source.name} are not finite")
-        if codes is not None:
-            found["codes"] = np.asarray(codes, np.int32)
-        if source.labels:
-            found["labels"] = np.asarray(examples["label"], np.int32)
-        yield {name: array[:count] for name, array in found.items()}
-        progress(start + count, num)
-
-
-def check_labels(model: Trained, labels: np.ndarray, name: str) -> None:
-    """Refuse classes that a conditional model does not know."""
-    if labels.max() >= (model.num_classes or 0):
-        raise ValueError(f"{model.name} knows {model.num_classes} classes, {name} has the label {labels.max()}")
-
-
 @contextlib.contextmanager
 def member(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], dtype: Any) -> Iterator[IO[bytes]]:
     """An array of an .npz file, whose rows are to be written one after the other."""
@@ -163,7 +100,7 @@ def write(path: Path, model: Trained, source: data.Source, notes: dict[str, Any]
     with contextlib.ExitStack() as held, zipfile.ZipFile(path, "w") as archive:
         files = {name: held.enter_context(tempfile.TemporaryFile(dir=path.parent)) for name in waiting}
         with member(archive, "latents", (num, *shape), np.float32) as out:
-            for found in encoded(model, source, progress):
+            for found in encoded(model, source, range(num), progress):
                 out.write(found.pop("latents").tobytes())
                 for name, array in found.items():
                     files[name].write(array.tobytes())

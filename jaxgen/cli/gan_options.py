@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal
 
 import jaxgen  # whose parts are imported when a model is built: a command line is read before anything slow is
+from jaxgen.cli.latent_options import LatentOptions
 from jaxgen.cli.options import Activation, DType, Options, classes, network_dtype, option
 from jaxgen.intervals import FLOAT32_MAX, Count, CountOrNone, Interval, NotNegative, Positive, Rate
 
-Architecture = Literal["mlp", "maxout", "dcgan", "infogan", "resnet"]
+Architecture = Literal["mlp", "maxout", "dcgan", "infogan", "resnet", "grid"]
 PENALTIES: dict[str, Callable[[], tuple[Any, ...]]] = {
     "none": lambda: (),
     "wgan_gp": lambda: (jaxgen.losses.GradientPenalty(),),
@@ -29,7 +30,7 @@ _BURN_IN: dict[str, Any] = {"needs": "--burn-in", "where": lambda o: o.burn_in >
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GANOptions(Options):
+class GANOptions(LatentOptions):
     """Train a generative adversarial network."""
 
     family: ClassVar[str] = "gan"
@@ -285,6 +286,8 @@ class MaxoutGANOptions(_FullyConnected):
 class _Convolutional(GANOptions):
     """What GANs of convolutions have in common."""
 
+    of_images: ClassVar[bool] = True
+
     width: Count = option(64)
     """Channels next to the image."""
 
@@ -364,10 +367,39 @@ class ResNetGANOptions(_Convolutional):
         )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GridGANOptions(GANOptions):
+    """Train a generative adversarial network of a tokenizer's latents, of residual networks at their size."""
+
+    architecture: Architecture = option("grid", "basics")
+    width: Count = option(64)
+    """Channels of the generator, and of the discriminator at the size of the latents."""
+    generator_blocks: Count = option(3)
+    """Residual blocks of the generator."""
+    discriminator_blocks: Count = option(1)
+    """Residual blocks of the discriminator, at the size of the latents and at half of it."""
+    attention: bool = option(default=False)
+    """Attention between all places before the last block."""
+
+    def check(self) -> None:
+        """Refuse numbers that make no sense, and images."""
+        super().check()
+        if self.latents is None:
+            raise ValueError("--architecture grid is for latents: give a tokenizer's run with --latents, or use dcgan")
+
+    def networks(self, image_shape: tuple[int, ...], common: dict[str, Any]) -> tuple[Any, Any]:
+        common = {**common, "attention": self.attention}
+        return (
+            jaxgen.networks.GridGenerator(image_shape, self.width, self.generator_blocks, **common),
+            jaxgen.networks.GridDiscriminator(self.width, self.discriminator_blocks, **common),
+        )
+
+
 GANOptions.architectures.update(
     mlp=MLPGANOptions,
     maxout=MaxoutGANOptions,
     dcgan=DCGANOptions,
     infogan=InfoGANOptions,
     resnet=ResNetGANOptions,
+    grid=GridGANOptions,
 )

@@ -30,6 +30,7 @@ PATHS = (
     "data_dir",
     "manual_dir",
     "extractor",
+    "latents",
     "perceptual",
 )  # which may name a place from the current directory
 TOPICS: tuple[Topic, ...] = ("basics", "data", "model", "optimisation", "training", "checkpoints", "devices")
@@ -253,6 +254,10 @@ class Options:
         """The model for images of this shape, and labels of so many classes (None: without labels); for vectors that
         are not in [0, 1] where ``unbounded``."""
         raise NotImplementedError
+
+    def model(self, image_shape: tuple[int, ...], num_classes: int | None = None, unbounded: bool = False) -> Any:
+        """What is trained on such images: `spec`, or where latents of images are learnt, the second stage of it."""
+        return self.spec(image_shape, num_classes, unbounded)
 
     def held(self, image_shape: tuple[int, ...]) -> dict[str, Any]:
         """What files hold of a first state, by its fields, for images of this shape: it is put there, not learnt."""

@@ -14,6 +14,7 @@ import tyro
 
 from jaxgen import recipes
 from jaxgen.cli.gan_options import GANOptions
+from jaxgen.cli.latent_options import OF_DATA
 from jaxgen.cli.options import (
     TOPICS,
     Options,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from jaxgen.training.run import Run
 
 FAMILIES: dict[str, type[Options]] = {"vae": VAEOptions, "gan": GANOptions, "tokenizer": TokenizerOptions}
+# What a second stage begins from where nothing else is said.
+SECOND_STAGES = {"gan": "latent_gan", "vae": "latent_vae"}
 WIDTH = 120  # of a line of help
 COLUMN = 34  # of what is said of an option
 
@@ -110,8 +113,12 @@ def load_config(name: str, family: str, known: Mapping[str, str] = recipes.FILES
 def _default(rest: list[str], family: str, known: Mapping[str, str]) -> Options:
     """What the command line is laid over."""
     named, workdir = value_of(rest, "--config"), value_of(rest, "--workdir")
+    latents = value_of(rest, "--latents")
+    if named is None and latents is not None and not _goes_on(rest) and value_of(rest, "--architecture") is None:
+        named = SECOND_STAGES.get(family)
     if named is not None:
-        return load_config(named, family, known)
+        options = load_config(named, family, known)
+        return options if latents is None else _with_data_of(latents, options)
     if _goes_on(rest) and workdir is not None and (Path(workdir) / "config.json").is_file():
         from jaxgen.training.run import Run  # slow to import
 
@@ -120,6 +127,16 @@ def _default(rest: list[str], family: str, known: Mapping[str, str]) -> Options:
             raise ValueError(f"{run.directory} holds a {default.family}: train it as {default.family}, not as {family}")
         return default
     return FAMILIES[family]()
+
+
+def _with_data_of(latents: str, options: Any) -> Any:
+    """The options with the data that a tokenizer's run was trained on, where it is a run."""
+    from jaxgen.training.run import Run  # slow to import
+
+    if not Run.exists(Path(latents)):
+        return options
+    theirs = saved_options(Run.open(Path(latents)))
+    return dataclasses.replace(options, **{name: getattr(theirs, name) for name in OF_DATA})
 
 
 def _goes_on(arguments: Sequence[str]) -> bool:

@@ -14,8 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen import data, platform
+from jaxgen.cli.latent_data import as_latents
 from jaxgen.cli.next_commands import saying_how_to_go_on
 from jaxgen.cli.options import Options, check_data, check_encoding, nothing_to_resume
+from jaxgen.cli.progress import Bars
 from jaxgen.data.standardization import of_plain
 from jaxgen.evaluation.during_training import COLUMNS, Evaluation, Pictures, class_rows, extractor_of
 from jaxgen.evaluation.measures import check_unseen
@@ -140,8 +142,8 @@ def train(options: Options) -> Path:
         run, unbegun = find(options, held)
         options = with_dtype(options, run)
         known = None if run is None else of_plain(run.config["identity"]["data"].get("standardized"))
-        loaded = load_data(options.data_choice(), options.batch_size, mesh, known)
-        spec: Any = options.spec(loaded.example["image"].shape[1:], loaded.num_classes, loaded.unbounded)
+        loaded = learnt(options, load_data(options.data_choice(), options.batch_size, mesh, known), mesh)
+        spec: Any = options.model(loaded.example["image"].shape[1:], loaded.num_classes, loaded.unbounded)
         run_identity = identity(options, spec, loaded)
         extractor = extractor_of(options.extractor, options.dataset, loaded.test["image"].shape[1:])
         if extractor is not None:
@@ -208,6 +210,17 @@ def train(options: Options) -> Path:
         if rows is not None and loaded.class_names is not None:
             say(f"classes of samples, row by row: {', '.join(loaded.class_names[row] for row in rows[::COLUMNS])}")
     return run.directory
+
+
+def learnt(options: Any, loaded: Data, mesh: jax.sharding.Mesh | None = None) -> Data:
+    """The data as they are learnt: images, or their latents where the options say so."""
+    first = getattr(options, "first_stage", lambda: None)()
+    if first is None:
+        return loaded
+    blocks = 1 if mesh is None else mesh.shape["data"]
+    with Bars() as bars:
+        progress = bars.begin(f"latents of {loaded.num_examples:,} images")
+        return as_latents(loaded, first, options.dataset, blocks, progress)
 
 
 def with_dtype(options: Any, run: Run | None) -> Any:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import jaxgen  # whose parts are imported when a model is built: a command line is read before anything slow is
 from jaxgen import intervals
+from jaxgen.cli.latent_options import LatentOptions
 from jaxgen.cli.options import Activation, DType, Options, classes, network_dtype, option
 from jaxgen.intervals import Count, CountOrNone, Finite, Interval, NotNegative, Positive, Rate
 
@@ -17,7 +18,7 @@ _LIKELIHOODS: dict[str, Any] = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class VAEOptions(Options):
+class VAEOptions(LatentOptions):
     """Train a variational autoencoder."""
 
     family: ClassVar[str] = "vae"
@@ -101,7 +102,7 @@ class VAEOptions(Options):
     ) -> "jaxgen.VAE":
         if unbounded and not self.likelihood.startswith("gaussian"):
             raise ValueError(
-                f"--likelihood {self.likelihood} is for values in [0, 1], and these vectors are not: pass --likelihood "
+                f"--likelihood {self.likelihood} is for values in [0, 1], and these data are not: pass --likelihood "
                 "gaussian (and its --scale), or gaussian_learned_variance"
             )
         likelihood = _LIKELIHOODS.get(self.likelihood, lambda options: getattr(jaxgen.losses, options.likelihood))(self)
@@ -116,8 +117,8 @@ class VAEOptions(Options):
             latent_dim = (self.latent_dim, *self.upper_latent_dims)
             upper, lower = self.upper_networks(latent_dim, common)
             encoder, decoder = (encoder, *upper), (decoder, *lower)
-        # Images are in [0, 1]; vectors are anywhere.
-        bounds = (0.0, 1.0) if len(image_shape) == 3 else None
+        # Images are in [0, 1]; vectors and latents are anywhere.
+        bounds = (0.0, 1.0) if len(image_shape) == 3 and not unbounded else None
         prior = (
             jaxgen.networks.VampPrior(image_shape, self.num_pseudo_inputs, bounds=bounds)
             if self.prior == "vamp"
@@ -216,6 +217,8 @@ class MLPVAEOptions(VAEOptions):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ConvVAEOptions(VAEOptions):
     """Train a variational autoencoder of convolutions."""
+
+    of_images: ClassVar[bool] = True
 
     architecture: Literal["mlp", "conv"] = option("conv", "basics")
     width: Count = option(64)

@@ -6,6 +6,7 @@ from jaxgen.networks.codebook import VQBottleneck
 from jaxgen.networks.conditioning import Projection
 from jaxgen.networks.convolution import Conv, ConvTranspose, conv, conv_transpose
 from jaxgen.networks.dcgan import ConvDecoder, ConvEncoder, DCGANDiscriminator, DCGANGenerator, Judgement, num_halvings
+from jaxgen.networks.grids import GridDiscriminator, GridGenerator
 from jaxgen.networks.inception import InceptionV3
 from jaxgen.networks.infogan import InfoGANDiscriminator, InfoGANGenerator
 from jaxgen.networks.layers import BatchNorm, Dropout, GroupNorm, MinibatchStandardDeviation, SpectralNorm
@@ -41,6 +42,8 @@ __all__ = [
     "Dropout",
     "FSQBottleneck",
     "FromNNX",
+    "GridDiscriminator",
+    "GridGenerator",
     "GroupNorm",
     "InceptionV3",
     "InfoGANDiscriminator",

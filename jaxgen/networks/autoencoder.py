@@ -37,7 +37,7 @@ class _Block(nn.Module):
         return x + h
 
 
-class _Attention(nn.Module):
+class Attention(nn.Module):
     """x -> x + what each place takes from all: one head of self-attention, of softmax(q k^T / sqrt(C)) v."""
 
     groups: int
@@ -59,7 +59,7 @@ def _middle(x: jax.Array, middle: str | None, groups: int, dtype: str) -> jax.Ar
         return x
     x = _Block(x.shape[-1], groups, dtype, name="middle_0")(x)
     if middle == "attention":
-        x = _Attention(groups, dtype, name="middle_attention")(x)
+        x = Attention(groups, dtype, name="middle_attention")(x)
     return _Block(x.shape[-1], groups, dtype, name="middle_1")(x)
 
 

@@ -97,6 +97,10 @@ class Bottleneck(Network):
         """Latents [B, h, w, c] of codes int32 [B, h, w] that are in range; anything for others."""
         raise NotImplementedError
 
+    def nearest(self, z: jax.Array) -> jax.Array:
+        """Any latents [B, h, w, c] as those of the nearest codes, with the gradient of the former."""
+        raise NotImplementedError
+
 
 class KLBottleneck(Bottleneck):
     """A diagonal Gaussian for each image, held near the standard normal: continuous latents, no codes.
@@ -164,6 +168,10 @@ class KLBottleneck(Bottleneck):
             "LFQBottleneck for codes"
         )
 
+    def nearest(self, z: jax.Array) -> jax.Array:
+        """Refused, whatever the latents [B, h, w, c]: there are no codes here."""
+        raise ValueError("KLBottleneck has no codes that latents could be near to: decode them as they are")
+
 
 class FSQBottleneck(Bottleneck):
     """Every channel rounded to one of a few levels: a grid of codes, without a codebook and without a loss.
@@ -227,6 +235,12 @@ class FSQBottleneck(Bottleneck):
         digits = repeated // self._of_channels(self._bases(), repeated) % self._of_channels([*self.levels], repeated)
         middles = self._of_channels([levels // 2 for levels in self.levels], repeated)
         return (digits - middles).astype(jnp.float32) / middles.astype(jnp.float32)
+
+    def nearest(self, z: jax.Array) -> jax.Array:
+        z = z.astype(jnp.float32)
+        middles = self._of_channels([levels // 2 for levels in self.levels], z)
+        last = self._of_channels([levels - 1 - levels // 2 for levels in self.levels], z)
+        return straight_through(z, jnp.clip(jnp.round(z * middles), -middles, last) / middles)
 
 
 def _code_probabilities(logits: jax.Array) -> jax.Array:
@@ -316,3 +330,7 @@ class LFQBottleneck(Bottleneck):
         shape = (*codes.shape, self.bits)
         places = jnp.broadcast_to(jnp.arange(self.bits, dtype=jnp.int32), shape)
         return jnp.where(jnp.right_shift(jnp.broadcast_to(codes[..., None], shape), places) & 1 == 1, 1.0, -1.0)
+
+    def nearest(self, z: jax.Array) -> jax.Array:
+        z = z.astype(jnp.float32)
+        return straight_through(z, jnp.where(z > 0, 1.0, -1.0))

@@ -18,6 +18,13 @@ def _unit(vectors: jax.Array) -> jax.Array:
     return vectors * lax.rsqrt(jnp.sum(jnp.square(vectors), axis=-1, keepdims=True) + 1e-12)
 
 
+def _nearest_codes(vectors: jax.Array, codebook: jax.Array) -> jax.Array:
+    """Which row of the codebook [K, c] each vector [N, c] is nearest to, [N]."""
+    likeness = jnp.matmul(vectors, codebook.T, precision=EXACT)
+    squares = jnp.sum(jnp.square(codebook), axis=-1)
+    return jnp.argmax(likeness - 0.5 * jnp.broadcast_to(squares[None], likeness.shape), axis=-1)
+
+
 class VQBottleneck(Bottleneck):
     """The nearest vector of a learnt codebook, at each position.
 
@@ -102,13 +109,17 @@ class VQBottleneck(Bottleneck):
     def embedded(self, codes: jax.Array) -> jax.Array:
         return jnp.take(self._codebook(), codes, axis=0)
 
+    def nearest(self, z: jax.Array) -> jax.Array:
+        z, codebook = z.astype(jnp.float32), self._codebook()
+        z = _unit(z) if self.normalized else z
+        chosen = _nearest_codes(lax.stop_gradient(z).reshape(-1, self.channels), codebook)
+        return straight_through(z, jnp.take(codebook, chosen, axis=0).reshape(z.shape))
+
     def __call__(self, h: jax.Array, *, train: bool) -> Bottled:
         z, codebook = self.checked(h), self._codebook()
         z = _unit(z) if self.normalized else z
         vectors, fixed = (lax.stop_gradient(each) for each in (z.reshape(-1, self.channels), codebook))
-        likeness = jnp.matmul(vectors, fixed.T, precision=EXACT)
-        squares = jnp.sum(jnp.square(fixed), axis=-1)
-        chosen = jnp.argmax(likeness - 0.5 * jnp.broadcast_to(squares[None], likeness.shape), axis=-1)
+        chosen = _nearest_codes(vectors, fixed)
         quantized = jnp.take(fixed, chosen, axis=0).reshape(z.shape)
         commitment = image_mean(jnp.square(z - quantized))
         loss = self.commitment * commitment

@@ -37,14 +37,14 @@ def _shrink(x: jax.Array) -> jax.Array:
     return jnp.mean(x.reshape(batch, height // 2, 2, width // 2, 2, channels), axis=(2, 4))
 
 
-class _Block(nn.Module):
-    """x -> resize(shortcut(x)) + branch(x), the branch two activated 3 x 3 convolutions and the resizing.
+class ResidualBlock(nn.Module):
+    """x -> resize(shortcut(x)) + branch(x), the branch two activated 3 x 3 convolutions and the resizing, if any.
 
     Without normalisation the branch starts at zero, so that the variance does not grow with depth.
     """
 
     features: int
-    enlarges: bool
+    enlarges: bool | None  # None: neither that nor halving
     normalization: str | None
     num_classes: int | None
     dtype: str
@@ -73,11 +73,12 @@ class _Block(nn.Module):
             )
 
         h = activate(x, 0)
-        first, second = (EnlargingConv, Conv) if self.enlarges else (Conv, ShrinkingConv)
+        first = EnlargingConv if self.enlarges else Conv
+        second = ShrinkingConv if self.enlarges is False else Conv
         h = conv(3, "first", use_bias=not batch_norm, kind=first)(h, train=train)
         last_init = _ZEROS if self.normalization is None else _HE
         h = conv(3, "second", kernel_init=last_init, kind=second)(activate(h, 1), train=train)
-        x = x if self.enlarges else _shrink(x)
+        x = _shrink(x) if self.enlarges is False else x
         if x.shape[-1] != self.features:  # pointwise: the same before and after the resizing
             x = conv(1, "shortcut", use_bias=False)(x, train=train)
         return (_enlarge(x) if self.enlarges else x) + h
@@ -128,7 +129,7 @@ class ResNetGenerator(Network):
         x = x.reshape(z.shape[0], *corner)
         for number in range(halvings):
             features = self.width * 2 ** min(halvings - 1 - number, 3)
-            block = _Block(
+            block = ResidualBlock(
                 features,
                 True,
                 self.normalization,
@@ -190,7 +191,7 @@ class ResNetDiscriminator(Network):
         x = stem(2.0 * x - 1.0, train=train)
         for number in range(halvings):
             features = self.width * 2 ** min(number + 1, 3)
-            block = _Block(
+            block = ResidualBlock(
                 features, False, self.normalization, None, self.dtype, self.axis_name, name=f"block_{number}"
             )
             x = block(x, None, train=train)

@@ -16,6 +16,8 @@ NAMES = (
     "dcgan",
     "dcgan_64",
     "dcgan_conditional",
+    "latent_gan",
+    "latent_vae",
     "r3gan",
     "tokenizer_256",
     "tokenizer_fsq",

@@ -1,8 +1,9 @@
 """What a trained tokenizer is asked: latents and codes of images, images of either, and what a split says of it."""
 
+import dataclasses
 import functools
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -125,6 +126,52 @@ def tokenizer_reconstruct(
     if sampled and key is None:
         raise ValueError("sampled reconstructions need a key: pass jax.random.key(seed)")
     return _reconstruct(spec, state, select(batch), jax.random.key(0) if key is None else key, sampled)
+
+
+def tokenizer_frozen(spec: Tokenizer, state: TokenizerState) -> tuple[Tokenizer, TokenizerState]:
+    """The same tokenizer without what only trains it: its averages are its parameters, and it has no discriminator.
+
+    It encodes and decodes images [B, H, W, C] to the same latents and back.
+    """
+    network = _trained(spec, state)
+    like = {"params": state.params, "collections": state.collections}
+    used: Any = {"params": network.params, "collections": network.collections}
+    if state.ema is not None:
+        used = jax.tree.map(lambda average, leaf: jnp.asarray(average, leaf.dtype), used, like)
+    bare = dataclasses.replace(
+        spec,
+        discriminator=None,
+        discriminator_optimizer=None,
+        perceptual=None,
+        equivariance=None,
+        ema_decay=None,
+        lecam_weight=None,
+        penalties=(),
+        augmentation=None,
+        augmentation_target=None,
+    )
+    return bare, TokenizerState(
+        step=state.step,
+        **used,
+        discriminator_params={},
+        discriminator_collections={},
+        discriminator_optimizer_state=None,
+        optimizer_state=None,
+        perceptual_params={},
+        perceptual_weights=(),
+        ema=None,
+        hyperparams={name: state.hyperparams[name] for name in ("latent_mean", "latent_std")},
+    )
+
+
+def tokenizer_nearest(spec: Tokenizer, state: TokenizerState, z: jax.Array) -> jax.Array:
+    """Normalised latents z [N, h, w, c] of any kind as those of the nearest codes, with the gradient of the former."""
+    _check_codes(spec)
+    _check_latents(spec, z)
+    network = _trained(spec, state)
+    variables = {"params": network.params["bottleneck"], **network.collections["bottleneck"]}
+    mean, deviation = (state.hyperparams[name][None, None, None] for name in ("latent_mean", "latent_std"))
+    return _normalized(state, spec.bottleneck.apply(variables, z * deviation + mean, method="nearest"))
 
 
 class _OfImages(NamedTuple):

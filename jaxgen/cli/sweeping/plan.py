@@ -225,7 +225,7 @@ class Plan:
             for seed in range(self.options.seed, self.options.seed + self.seeds):
                 options = _with(self.options, {**changes, "seed": seed})
                 spec = made[-1].spec if made and made[-1].setting == setting else None
-                made.append(Member(setting, options, spec or options.spec(image_shape, num_classes, unbounded)))
+                made.append(Member(setting, options, spec or options.model(image_shape, num_classes, unbounded)))
         return made
 
     def _check_fields(self, image_shape: tuple[int, ...], num_classes: int | None, unbounded: bool) -> None:
@@ -263,7 +263,7 @@ def dynamic_options(
         usual = next(field.default for field in dataclasses.fields(options) if field.name == name)
         values = TRIAL if usual is None else (*TRIAL, usual)
         try:
-            specs = [_with(options, {name: value}).spec(image_shape, num_classes, unbounded) for value in values]
+            specs = [_with(options, {name: value}).model(image_shape, num_classes, unbounded) for value in values]
         except (ValueError, TypeError):
             continue
         if specs[0] != specs[1] and not any(population.static_differences(specs[0], spec) for spec in specs[1:]):

@@ -39,7 +39,7 @@ def sweep(plan: Plan) -> Path:
         plan = dataclasses.replace(plan, options=runs.with_dtype(plan.options, run))
         options = plan.options
         known = None if run is None else of_plain(run.config["identity"]["data"].get("standardized"))
-        loaded = load_data(options.data_choice(), options.batch_size, standardized=known)
+        loaded = runs.learnt(options, load_data(options.data_choice(), options.batch_size, standardized=known))
         members = plan.members(loaded.example["image"].shape[1:], loaded.num_classes, loaded.unbounded)
         check(members, loaded)
         identity = sweep_identity(plan, loaded)
@@ -122,7 +122,7 @@ def build_loop(plan: Plan, members: Sequence[Member], loaded: Data) -> loop.Loop
 
 def sweep_identity(plan: Plan, loaded: Data) -> dict[str, Any]:
     """What makes a sweep this sweep, as plain data."""
-    spec = plan.options.spec(loaded.example["image"].shape[1:], loaded.num_classes, loaded.unbounded)
+    spec = plan.options.model(loaded.example["image"].shape[1:], loaded.num_classes, loaded.unbounded)
     return {**runs.identity(plan.options, spec, loaded), "sweep": plan.identity()}
 
 
