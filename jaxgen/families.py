@@ -13,7 +13,17 @@ import jax.numpy as jnp
 
 from jaxgen import modules
 from jaxgen.collapse import gan_warnings, tokenizer_warnings, vae_warnings
-from jaxgen.gan import GAN, GANState, gan_generate, gan_init, gan_sample, gan_step
+from jaxgen.gan import (
+    GAN,
+    GANState,
+    gan_generate,
+    gan_init,
+    gan_kept,
+    gan_restored,
+    gan_sample,
+    gan_step,
+    gan_to_decode,
+)
 from jaxgen.keys import named_key, numbered_keys
 from jaxgen.second_stage import (
     LatentGAN,
@@ -38,11 +48,14 @@ from jaxgen.tokenizer import (
     tokenizer_evaluate,
     tokenizer_frozen,
     tokenizer_init,
+    tokenizer_kept,
     tokenizer_made,
     tokenizer_reconstruct,
+    tokenizer_restored,
     tokenizer_settle,
     tokenizer_step,
     tokenizer_watch,
+    tokenizer_without,
 )
 from jaxgen.vae import (
     VAE,
@@ -194,45 +207,6 @@ class Family:
         return own.mean(parameters), likelihood
 
 
-def _kept_of_gan(state: GANState) -> dict[str, Any]:
-    generator = {"params": state.generator_params, "collections": state.generator_collections}
-    if state.ema is not None:  # the one that samples; in the types of the network itself
-        generator = jax.tree.map(lambda average, leaf: jnp.asarray(average, leaf.dtype), state.ema, generator)
-    return {
-        "generator": generator["params"],
-        "generator_collections": generator["collections"],
-        "discriminator": state.discriminator_params,
-        "discriminator_collections": state.discriminator_collections,
-        "hyperparams": state.hyperparams,
-        "step": state.step,
-    }
-
-
-def _restored_gan(gan: GAN, kept: dict[str, Any]) -> GANState:
-    """A moving average starts from the stored generator."""
-    generator = {"params": kept["generator"], "collections": kept["generator_collections"]}
-    average = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.float32), generator)
-    return GANState(
-        step=kept["step"],
-        generator_params=generator["params"],
-        discriminator_params=kept["discriminator"],
-        generator_collections=generator["collections"],
-        discriminator_collections=kept["discriminator_collections"],
-        generator_optimizer_state=gan.generator_optimizer.init(generator["params"]),
-        discriminator_optimizer_state=gan.discriminator_optimizer.init(kept["discriminator"]),
-        ema=None if gan.ema_decay is None else average,
-        hyperparams=kept["hyperparams"],
-    )
-
-
-def _gan_to_decode(gan: GAN, state: GANState) -> GANState:
-    unused = ["discriminator_params", "discriminator_collections", "discriminator_optimizer_state"]
-    if state.ema is not None:
-        unused += ["generator_params", "generator_collections"]
-    nothing: dict[str, Any] = dict.fromkeys([*unused, "generator_optimizer_state"])
-    return state._replace(**nothing)
-
-
 def _kept_of_vae(state: VAEState) -> dict[str, Any]:
     collections = {f"{name}_collections": tree for name, tree in state.collections.items()}
     return {**state.params, **collections, "hyperparams": state.hyperparams, "step": state.step}
@@ -271,60 +245,6 @@ def _prior_of_vae(vae: VAE, state: VAEState, noise: jax.Array, key: jax.Array, n
     return noise if vae.prior is None else prior_latents(evaluation(vae, state), noise, key, numbers)
 
 
-def _kept_of_tokenizer(state: TokenizerState) -> dict[str, Any]:
-    """Not the network of the perceptual distance, which others have made and is for training alone."""
-    learnt = {"params": state.params, "collections": state.collections}
-    if state.ema is not None:
-        learnt = jax.tree.map(lambda average, leaf: jnp.asarray(average, leaf.dtype), state.ema, learnt)
-    return {
-        **learnt["params"],
-        **{f"{name}_collections": tree for name, tree in learnt["collections"].items()},
-        "discriminator": state.discriminator_params,
-        "discriminator_collections": state.discriminator_collections,
-        "hyperparams": state.hyperparams,
-        "step": state.step,
-    }
-
-
-def _restored_tokenizer(spec: Tokenizer, kept: dict[str, Any]) -> TokenizerState:
-    """A moving average starts from what is stored."""
-    params, collections = (
-        {name: kept[name + suffix] for name in ("encoder", "bottleneck", "decoder")} for suffix in ("", "_collections")
-    )
-    average = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.float32), {"params": params, "collections": collections})
-    optimizer = spec.discriminator_optimizer
-    return TokenizerState(
-        step=kept["step"],
-        params=params,
-        collections=collections,
-        discriminator_params=kept["discriminator"],
-        discriminator_collections=kept["discriminator_collections"],
-        discriminator_optimizer_state=None if optimizer is None else optimizer.init(kept["discriminator"]),
-        optimizer_state=spec.optimizer.init(params),
-        perceptual_params={},
-        perceptual_weights=(),
-        ema=None if spec.ema_decay is None else average,
-        hyperparams=kept["hyperparams"],
-    )
-
-
-def _tokenizer_without(*parts: str) -> Callable[[Tokenizer, TokenizerState], TokenizerState]:
-    """The state without those of encoder and decoder, and without all that only trains."""
-
-    def left(trees: Any) -> Any:
-        return {**trees, **dict.fromkeys(parts)}
-
-    def reduced(spec: Tokenizer, state: TokenizerState) -> TokenizerState:
-        only_trains = [name for name in state._fields if name.startswith(("discriminator", "perceptual"))]
-        nothing: dict[str, Any] = dict.fromkeys([*only_trains, "optimizer_state"])
-        if state.ema is None:
-            return state._replace(params=left(state.params), collections=left(state.collections), **nothing)
-        nothing |= {"params": None, "collections": None}
-        return state._replace(ema={name: left(trees) for name, trees in state.ema.items()}, **nothing)
-
-    return reduced
-
-
 def _as_grid(spec: Tokenizer, z: jax.Array) -> jax.Array:
     return z.reshape(-1, *spec.latent_shape)
 
@@ -356,14 +276,14 @@ def _of_latents(row: Family, name: str, title: str, spec: type, state: Any) -> F
         return lambda spec, state: latent_state(
             spec,
             of_row(spec, without_tokenizer(state)),
-            _tokenizer_without(without)(spec.tokenizer, state.tokenizer),
+            tokenizer_without(without)(spec.tokenizer, state.tokenizer),
         )
 
     def reconstruct(spec: Any, state: Any, batch: Any, key: jax.Array) -> jax.Array:
         return latent_images(spec, state, inside(row.reconstruct)(spec, state, batch, key))
 
     def restored(spec: Any, kept: dict[str, Any]) -> Any:
-        tokenizer = _restored_tokenizer(spec.tokenizer, kept["tokenizer"])
+        tokenizer = tokenizer_restored(spec.tokenizer, kept["tokenizer"])
         return latent_state(spec, row.restored(spec, kept), tokenizer_frozen(spec.tokenizer, tokenizer)[1])
 
     return dataclasses.replace(
@@ -379,7 +299,7 @@ def _of_latents(row: Family, name: str, title: str, spec: type, state: Any) -> F
         decode=decode,
         kept=lambda state: {
             **row.kept(without_tokenizer(state)),
-            "tokenizer": _kept_of_tokenizer(state.tokenizer),
+            "tokenizer": tokenizer_kept(state.tokenizer),
         },
         restored=restored,
         to_decode=reduced(row.to_decode, "encoder"),
@@ -411,9 +331,9 @@ _GAN, _VAE, _TOKENIZER = (
         latent_dims=lambda gan: (gan.latent_dim,),
         parameters=gan_generate,
         decode=gan_generate,
-        kept=_kept_of_gan,
-        restored=_restored_gan,
-        to_decode=_gan_to_decode,
+        kept=gan_kept,
+        restored=gan_restored,
+        to_decode=gan_to_decode,
         sample=gan_sample,
         collapse=gan_warnings,
     ),
@@ -471,13 +391,13 @@ _GAN, _VAE, _TOKENIZER = (
         latent_dims=lambda spec: (math.prod(spec.latent_shape),),
         parameters=lambda spec, state, z, label=None: tokenizer_made(spec, state, _as_grid(spec, z)),
         decode=lambda spec, state, z, label=None: tokenizer_decode(spec, state, _as_grid(spec, z)),
-        kept=_kept_of_tokenizer,
-        restored=_restored_tokenizer,
-        to_decode=_tokenizer_without("encoder"),
+        kept=tokenizer_kept,
+        restored=tokenizer_restored,
+        to_decode=tokenizer_without("encoder"),
         check_noise=check_no_prior,
         likelihood=lambda spec: spec.likelihood,
         encode=lambda spec, state, batch: tokenizer_encode(spec, state, batch).reshape(batch["image"].shape[0], -1),
-        to_encode=_tokenizer_without("decoder"),
+        to_encode=tokenizer_without("decoder"),
         codes=tokenizer_codes,
         decode_codes=tokenizer_decode_codes,
         reconstruct=tokenizer_reconstruct,

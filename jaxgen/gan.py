@@ -360,3 +360,42 @@ def gan_sample(
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}")
     return gan_generate(gan, state, _sample_latents(gan, key, num_samples), label)
+
+
+def gan_kept(state: GANState) -> dict[str, Any]:
+    generator = {"params": state.generator_params, "collections": state.generator_collections}
+    if state.ema is not None:  # the one that samples; in the types of the network itself
+        generator = jax.tree.map(lambda average, leaf: jnp.asarray(average, leaf.dtype), state.ema, generator)
+    return {
+        "generator": generator["params"],
+        "generator_collections": generator["collections"],
+        "discriminator": state.discriminator_params,
+        "discriminator_collections": state.discriminator_collections,
+        "hyperparams": state.hyperparams,
+        "step": state.step,
+    }
+
+
+def gan_restored(gan: GAN, kept: dict[str, Any]) -> GANState:
+    """A moving average starts from the stored generator."""
+    generator = {"params": kept["generator"], "collections": kept["generator_collections"]}
+    average = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.float32), generator)
+    return GANState(
+        step=kept["step"],
+        generator_params=generator["params"],
+        discriminator_params=kept["discriminator"],
+        generator_collections=generator["collections"],
+        discriminator_collections=kept["discriminator_collections"],
+        generator_optimizer_state=gan.generator_optimizer.init(generator["params"]),
+        discriminator_optimizer_state=gan.discriminator_optimizer.init(kept["discriminator"]),
+        ema=None if gan.ema_decay is None else average,
+        hyperparams=kept["hyperparams"],
+    )
+
+
+def gan_to_decode(gan: GAN, state: GANState) -> GANState:
+    unused = ["discriminator_params", "discriminator_collections", "discriminator_optimizer_state"]
+    if state.ema is not None:
+        unused += ["generator_params", "generator_collections"]
+    nothing: dict[str, Any] = dict.fromkeys([*unused, "generator_optimizer_state"])
+    return state._replace(**nothing)

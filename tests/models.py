@@ -290,6 +290,35 @@ def kl_tokenizer(**fields: Any) -> jaxgen.Tokenizer:
     return tokenizer(**fields)
 
 
+def latent_gan(**fields: Any) -> Any:
+    """A GAN of a tokenizer's latents, of all that a network of grids may have."""
+    fields = {
+        "generator": networks.GridGenerator((2, 2, 2), width=4, blocks=1, attention=True, num_classes=10),
+        "discriminator": networks.GridDiscriminator(width=4, blocks=1, num_classes=10),
+        "loss": losses.relativistic,
+        "penalties": (losses.R1(), losses.R2()),
+        "penalty_weight": 0.1,
+        "ema_decay": 0.9,
+        **fields,
+    }
+    bare = tokenizer(discriminator=None, discriminator_optimizer=None, adversarial_weight=1.0)
+    return jaxgen.latent_model(gan(**fields), bare, nearest=True)
+
+
+def latent_vae() -> Any:
+    """A VAE of a tokenizer's latents."""
+    return jaxgen.latent_model(
+        jaxgen.VAE(
+            encoder=networks.MLPEncoder(LATENT_DIM, hidden=(16,)),
+            decoder=networks.MLPDecoder((2, 2, 2), hidden=(16,)),
+            latent_dim=LATENT_DIM,
+            likelihood=losses.gaussian(scale=0.5),
+            optimizer=sgd(),
+        ),
+        kl_tokenizer(),
+    )
+
+
 class NNXGenerator(nnx.Module):
     """An NNX generator with BatchNorm over the global batch."""
 

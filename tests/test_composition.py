@@ -40,6 +40,8 @@ SPECS: dict[str, Any] = {
     "tokenizer": models.tokenizer(),
     "vq_tokenizer": models.vq_tokenizer(),
     "kl_tokenizer": models.kl_tokenizer(),
+    "latent_gan": models.latent_gan(),
+    "latent_vae": models.latent_vae(),
 }
 IN_CI = ("vae", "gan")
 FAMILIES = [name if name in IN_CI else pytest.param(name, marks=pytest.mark.slow) for name in SPECS]

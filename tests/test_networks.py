@@ -104,6 +104,8 @@ CONDITIONAL = {
     "ResNetDiscriminator": networks.ResNetDiscriminator(width=2, num_classes=3),
     "MLPEncoder": networks.MLPEncoder(5, (8,), num_classes=3),
     "ConvEncoder": networks.ConvEncoder(5, width=2, num_classes=3),
+    "GridGenerator": networks.GridGenerator(SHAPE, width=2, blocks=1, num_classes=3),
+    "GridDiscriminator": networks.GridDiscriminator(width=2, blocks=1, num_classes=3),
 }
 
 

@@ -31,7 +31,13 @@ def others(hint: Any, value: Any) -> Any:
         return others(next(part for part in parts if part is not type(None)), value)
     if typing.get_origin(hint) is tuple:
         return [(-6.0, 2.0)] if parts == (float, float) else [(0.25,) if parts[0] is float else (7,)]
-    return {bool: [not value], int: [2, 3], float: [0.25, 0.125], str: ["other"], Path: [Path("somewhere")]}[hint]
+    return {
+        bool: [not value],
+        int: [n for n in (2, 3) if n != value],
+        float: [0.25, 0.125],
+        str: ["other"],
+        Path: [Path("somewhere")],
+    }[hint]
 
 
 def typed(name: str, value: Any) -> list[str]:

@@ -21,7 +21,7 @@ from safetensors.numpy import load_file
 
 import jaxgen
 from jaxgen import networks, perceptual
-from jaxgen.cli import compare, encode, evaluate, explore, export, plot, runs, sample, train
+from jaxgen.cli import compare, encode, evaluate, explore, export, latent_data, plot, runs, sample, train
 from jaxgen.cli.next_commands import next_commands
 from jaxgen.cli.sweeping import results
 from jaxgen.cli.sweeping import training as sweeping_training
@@ -122,7 +122,7 @@ def test_encoding_goes_piece_by_piece_and_is_read_by_rows(
 ) -> None:
     """Pieces of 4 images, the last one of 2, are those of one piece; rows can be read from the middle of the file."""
     assert encode.main([str(folder / "fsq"), "--split", "train", "--out", str(tmp_path / "whole.npz")]) == 0
-    monkeypatch.setattr(encode, "VALUES", 4 * 64)
+    monkeypatch.setattr(latent_data, "VALUES", 4 * 64)
     assert encode.main([str(folder / "fsq"), "--split", "train", "--out", str(tmp_path / "pieces.npz")]) == 0
     with np.load(tmp_path / "whole.npz") as whole, np.load(tmp_path / "pieces.npz") as pieces:
         assert whole.files == pieces.files

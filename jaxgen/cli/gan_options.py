@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import jaxgen  # whose parts are imported when a model is built: a command line is read before anything slow is
 from jaxgen.cli.latent_options import LatentOptions
-from jaxgen.cli.options import Activation, DType, Options, classes, network_dtype, option
+from jaxgen.cli.options import OF_IMAGES, Activation, DType, Options, classes, network_dtype, option
 from jaxgen.intervals import FLOAT32_MAX, Count, CountOrNone, Interval, NotNegative, Positive, Rate
 
 Architecture = Literal["mlp", "maxout", "dcgan", "infogan", "resnet", "grid"]
@@ -48,7 +48,7 @@ class GANOptions(LatentOptions):
     """Condition both networks on the label."""
     packing: Count = option(1)
     """Images that the discriminator judges together (PacGAN)."""
-    augmentation: Literal["none", "diffaugment", "adaptive"] = option("none")
+    augmentation: Literal["none", "diffaugment", "adaptive"] = option("none", **OF_IMAGES)
     """Augment what the discriminator sees."""
     dtype: DType = option("float32")
     """Compute type of the networks; parameters stay float32. auto: bfloat16 where its products are faster, else
@@ -286,7 +286,7 @@ class MaxoutGANOptions(_FullyConnected):
 class _Convolutional(GANOptions):
     """What GANs of convolutions have in common."""
 
-    of_images: ClassVar[bool] = True
+    learns: ClassVar[str] = "images"
 
     width: Count = option(64)
     """Channels next to the image."""
@@ -371,6 +371,8 @@ class ResNetGANOptions(_Convolutional):
 class GridGANOptions(GANOptions):
     """Train a generative adversarial network of a tokenizer's latents, of residual networks at their size."""
 
+    learns: ClassVar[str] = "latents"
+
     architecture: Architecture = option("grid", "basics")
     width: Count = option(64)
     """Channels of the generator, and of the discriminator at the size of the latents."""
@@ -380,12 +382,6 @@ class GridGANOptions(GANOptions):
     """Residual blocks of the discriminator, at the size of the latents and at half of it."""
     attention: bool = option(default=False)
     """Attention between all places before the last block."""
-
-    def check(self) -> None:
-        """Refuse numbers that make no sense, and images."""
-        super().check()
-        if self.latents is None:
-            raise ValueError("--architecture grid is for latents: give a tokenizer's run with --latents, or use dcgan")
 
     def networks(self, image_shape: tuple[int, ...], common: dict[str, Any]) -> tuple[Any, Any]:
         common = {**common, "attention": self.attention}

@@ -151,6 +151,8 @@ def _is_of_tfds(options: Any) -> bool:
     return ":" not in name and name not in ("fashion_mnist_small", "gaussians")
 
 
+# What has no meaning where latents are learnt, which a transformation of images does not reach.
+OF_IMAGES: dict[str, Any] = {"needs": "images, not --latents", "where": lambda o: getattr(o, "latents", None) is None}
 _OF_TFDS: dict[str, Any] = {"needs": "sets of TFDS", "where": _is_of_tfds}
 
 
@@ -185,7 +187,7 @@ class Options:
     """Resize images to this many pixels, or to HEIGHTxWIDTH (96x128)."""
     fit: Literal["crop", "pad"] = option("crop", "data", needs="--image-size", where=lambda o: o.image_size is not None)
     """Crop to the middle what is of another shape, or pad with white."""
-    flip: bool = option(default=False, topic="data")
+    flip: bool = option(default=False, topic="data", **OF_IMAGES)
     """Mirror images left to right in training, every second one by chance."""
     standardize: Literal["auto", "never"] = option("auto", "data")
     """Bring vectors that are not in [0, 1] to mean 0 and deviation 1."""

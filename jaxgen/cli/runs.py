@@ -18,7 +18,7 @@ from jaxgen.cli.latent_data import as_latents
 from jaxgen.cli.next_commands import saying_how_to_go_on
 from jaxgen.cli.options import Options, check_data, check_encoding, nothing_to_resume
 from jaxgen.cli.progress import Bars
-from jaxgen.data.standardization import of_plain
+from jaxgen.data.standardization import Standardization, of_plain
 from jaxgen.evaluation.during_training import COLUMNS, Evaluation, Pictures, class_rows, extractor_of
 from jaxgen.evaluation.measures import check_unseen
 from jaxgen.families import family_of
@@ -142,7 +142,7 @@ def train(options: Options) -> Path:
         run, unbegun = find(options, held)
         options = with_dtype(options, run)
         known = None if run is None else of_plain(run.config["identity"]["data"].get("standardized"))
-        loaded = learnt(options, load_data(options.data_choice(), options.batch_size, mesh, known), mesh)
+        loaded = learnt(options, mesh, known)
         spec: Any = options.model(loaded.example["image"].shape[1:], loaded.num_classes, loaded.unbounded)
         run_identity = identity(options, spec, loaded)
         extractor = extractor_of(options.extractor, options.dataset, loaded.test["image"].shape[1:])
@@ -212,9 +212,10 @@ def train(options: Options) -> Path:
     return run.directory
 
 
-def learnt(options: Any, loaded: Data, mesh: jax.sharding.Mesh | None = None) -> Data:
+def learnt(options: Any, mesh: jax.sharding.Mesh | None, known: Standardization | None) -> Data:
     """The data as they are learnt: images, or their latents where the options say so."""
     first = getattr(options, "first_stage", lambda: None)()
+    loaded = load_data(options.data_choice(), options.batch_size, mesh, known)
     if first is None:
         return loaded
     blocks = 1 if mesh is None else mesh.shape["data"]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import jaxgen  # whose parts are imported when a model is built: a command line is read before anything slow is
 from jaxgen import intervals
 from jaxgen.cli.latent_options import LatentOptions
-from jaxgen.cli.options import Activation, DType, Options, classes, network_dtype, option
+from jaxgen.cli.options import OF_IMAGES, Activation, DType, Options, classes, network_dtype, option
 from jaxgen.intervals import Count, CountOrNone, Finite, Interval, NotNegative, Positive, Rate
 
 Epsilon = Annotated[float, Interval(0.0, 1.0, "(]")]
@@ -30,7 +30,7 @@ class VAEOptions(LatentOptions):
     """Number of images in a batch."""
     architecture: Literal["mlp", "conv"] = option("mlp", "basics")
     """Fully connected, or convolutions (the DCGAN's); each has options of its own."""
-    binarization: Literal["none", "static", "dynamic"] = option("none", "data")
+    binarization: Literal["none", "static", "dynamic"] = option("none", "data", **OF_IMAGES)
     """Binarise images once (static) or anew at every step (dynamic)."""
     latent_dim: Count = option(16)
     """Number of latent dimensions."""
@@ -88,7 +88,7 @@ class VAEOptions(LatentOptions):
     """Adam's decay of the first moment."""
     epsilon: Epsilon = option(1e-8, "optimisation")
     """What is added to the root of the second moment."""
-    log_likelihood_samples: Count | None = option(None, "training")
+    log_likelihood_samples: Count | None = option(None, "training", **OF_IMAGES)
     """At each evaluation also estimate log p(x), by so many importance samples per image."""
 
     def networks(
@@ -218,7 +218,7 @@ class MLPVAEOptions(VAEOptions):
 class ConvVAEOptions(VAEOptions):
     """Train a variational autoencoder of convolutions."""
 
-    of_images: ClassVar[bool] = True
+    learns: ClassVar[str] = "images"
 
     architecture: Literal["mlp", "conv"] = option("conv", "basics")
     width: Count = option(64)

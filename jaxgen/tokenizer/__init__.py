@@ -21,6 +21,7 @@ from jaxgen.tokenizer.inference import (
     tokenizer_settle,
     tokenizer_watch,
 )
+from jaxgen.tokenizer.kept import tokenizer_kept, tokenizer_restored, tokenizer_without
 from jaxgen.tokenizer.spec import Tokenizer, TokenizerState, check_no_prior
 from jaxgen.tokenizer.training import (
     LARGEST_WEIGHT,
@@ -50,12 +51,15 @@ __all__ = [
     "tokenizer_evaluate",
     "tokenizer_frozen",
     "tokenizer_init",
+    "tokenizer_kept",
     "tokenizer_made",
     "tokenizer_nearest",
     "tokenizer_rebuilt",
     "tokenizer_reconstruct",
+    "tokenizer_restored",
     "tokenizer_settle",
     "tokenizer_step",
     "tokenizer_update",
     "tokenizer_watch",
+    "tokenizer_without",
 ]

@@ -26,7 +26,7 @@ from jaxgen.training import loop, machine, population
 from jaxgen.training.files import write_text
 from jaxgen.training.monitor import Monitor
 from jaxgen.training.run import Run
-from jaxgen.training.run_data import Data, dataset_title, load_data
+from jaxgen.training.run_data import Data, dataset_title
 from jaxgen.training.session import Start
 from jaxgen.training.stopping import StopRequest
 
@@ -39,7 +39,7 @@ def sweep(plan: Plan) -> Path:
         plan = dataclasses.replace(plan, options=runs.with_dtype(plan.options, run))
         options = plan.options
         known = None if run is None else of_plain(run.config["identity"]["data"].get("standardized"))
-        loaded = runs.learnt(options, load_data(options.data_choice(), options.batch_size, standardized=known))
+        loaded = runs.learnt(options, None, known)
         members = plan.members(loaded.example["image"].shape[1:], loaded.num_classes, loaded.unbounded)
         check(members, loaded)
         identity = sweep_identity(plan, loaded)
