@@ -31,10 +31,12 @@ from jaxgen.adversary import (
     discriminator_update,
     generator_loss,
 )
-from jaxgen.intervals import Count, Inside, NotNegative, Positive, Rate, Share
+from jaxgen.averaging import moved_on
+from jaxgen.intervals import Count, Inside, NotNegative, Positive, Rate, RelativeLength, Share
 from jaxgen.keys import AxisName, example_keys, named_key, step_key
 from jaxgen.parallel import as_varying, average
 from jaxgen.spec import (
+    LATER,
     Schedule,
     check_latents,
     check_spec,
@@ -64,6 +66,8 @@ class GAN:
       weight_clipping: bound c > 0 of every discriminator parameter after its update, or a schedule
         (``state.hyperparams["weight_clipping"]``); None for none.
       discriminator_steps: discriminator updates a step, n, each on its own real and generated images.
+      average_lengths: relative lengths of further averages of the generator, kept in ``state.averages`` so that one of
+        any length can be made after training, such as ``(0.05, 0.1)``; see `jaxgen.averaging`.
       packing: number of images that the discriminator judges together, m, joined along their last axis.
       augmentation: (images [B, H, W, C], keys [B], probability []) -> images, applied to all that the
         discriminator sees, such as `jaxgen.augmentation.DiffAugment`; None for none.
@@ -96,6 +100,7 @@ class GAN:
     augmentation: Augmentation | None = None
     augmentation_probability: Share | Schedule = 1.0
     augmentation_target: Inside | None = None
+    average_lengths: tuple[RelativeLength, ...] = dataclasses.field(default=(), metadata=LATER)
 
     def __post_init__(self) -> None:
         check_spec(self)
@@ -123,6 +128,7 @@ class GANState(NamedTuple):
       ema: float32 averages of the generator, ``{"params": ..., "collections": ...}``, or None.
       hyperparams: float32: ``latent_mask`` [D] and, where the spec has them, ``ema_decay``, ``penalty_weight``,
         ``weight_clipping`` and ``augmentation_probability``, each [].
+      averages: of the generator like ``ema``, one for each of ``gan.average_lengths``.
     """
 
     step: jax.Array
@@ -134,6 +140,7 @@ class GANState(NamedTuple):
     discriminator_optimizer_state: Any
     ema: Any
     hyperparams: dict[str, jax.Array]
+    averages: tuple[Any, ...] = ()
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -147,9 +154,7 @@ def _init(gan: GAN, key: jax.Array, batch: Batch) -> GANState:
         gan.generator, named_key(key, "gan generator"), z, label=label
     )
     discriminator_params, discriminator_collections = discriminator_init(gan, key, batch["image"], label)
-    ema = None
-    if gan.ema_decay is not None:
-        ema = as_float32({"params": generator_params, "collections": generator_collections})
+    first = as_float32({"params": generator_params, "collections": generator_collections})
     state = GANState(
         step=jnp.zeros((), jnp.int32),
         generator_params=generator_params,
@@ -158,8 +163,9 @@ def _init(gan: GAN, key: jax.Array, batch: Batch) -> GANState:
         discriminator_collections=discriminator_collections,
         generator_optimizer_state=gan.generator_optimizer.init(generator_params),
         discriminator_optimizer_state=gan.discriminator_optimizer.init(discriminator_params),
-        ema=ema,
+        ema=None if gan.ema_decay is None else first,
         hyperparams=initial_hyperparams(gan.latent_dim, **gan.hyperparams),
+        averages=(first,) * len(gan.average_lengths),
     )
     # Traced for its checks of every shape; its result is not used and costs nothing.
     fakes, _ = gan_fakes(gan, generator_params, state, batch, key)
@@ -264,15 +270,15 @@ def generator_update(
         metrics["generator_loss"],
     )
     params = optax.apply_updates(state.generator_params, updates)
-    ema = state.ema
+    ema, latest = state.ema, as_float32({"params": params, "collections": collections})
     if ema is not None:
-        latest = as_float32({"params": params, "collections": collections})
         ema = optax.incremental_update(latest, ema, 1.0 - state.hyperparams["ema_decay"])
     state = state._replace(
         generator_params=params,
         generator_collections=collections,
         generator_optimizer_state=optimizer_state,
         ema=ema,
+        averages=moved_on(state.averages, gan.average_lengths, latest, state.step),
     )
     return state, metrics
 
@@ -390,6 +396,7 @@ def gan_restored(gan: GAN, kept: dict[str, Any]) -> GANState:
         discriminator_optimizer_state=gan.discriminator_optimizer.init(kept["discriminator"]),
         ema=None if gan.ema_decay is None else average,
         hyperparams=kept["hyperparams"],
+        averages=(average,) * len(gan.average_lengths),
     )
 
 
@@ -398,4 +405,4 @@ def gan_to_decode(gan: GAN, state: GANState) -> GANState:
     if state.ema is not None:
         unused += ["generator_params", "generator_collections"]
     nothing: dict[str, Any] = dict.fromkeys([*unused, "generator_optimizer_state"])
-    return state._replace(**nothing)
+    return state._replace(averages=(), **nothing)

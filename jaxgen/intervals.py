@@ -62,6 +62,8 @@ Positive = Annotated[float, Interval(0.0, FLOAT32_MAX, "(]")]
 Share = Annotated[float, Interval(0.0, 1.0)]
 Rate = Annotated[float, Interval(0.0, 1.0, "[)")]  # of a decay, of dropout
 Inside = Annotated[float, Interval(0.0, 1.0, "()")]
+# Standard deviation of an average's steps, a share of the training: at 12^-0.5 all steps count alike.
+RelativeLength = Annotated[float, Interval(0.0, 12**-0.5, "()")]
 
 
 class Declared(NamedTuple):

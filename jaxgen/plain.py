@@ -199,7 +199,10 @@ def _describe(value: Any) -> Plain:
         return {"optimizer": value.name, **{key: _describe(number) for key, number in value.arguments}}
     if dataclasses.is_dataclass(value) and id(type(value)) in registered:
         kind: Any = type(value)
-        return {"type": registered[id(kind)], **{name: _describe(getattr(value, name)) for name in _fields(kind)}}
+        later = {field.name: field.default for field in dataclasses.fields(kind) if "later" in field.metadata}
+        fields = {name: getattr(value, name) for name in _fields(kind)}
+        told = {name: each for name, each in fields.items() if name not in later or each != later[name]}
+        return {"type": registered[id(kind)], **{name: _describe(each) for name, each in told.items()}}
     raise TypeError(
         f"{value!r} has no name for the config: give it one with jaxgen.training.run.register (specs need the "
         "optimizers of jaxgen.training.run.optimizer)"

@@ -11,6 +11,8 @@ import optax
 from jaxgen import intervals, modules
 
 _NETWORKS = ("generator", "discriminator", "encoder", "bottleneck", "decoder")
+# Of a field that came after runs had been saved without it: plain data say nothing of it where it has its default.
+LATER = {"later": True}
 Schedule = Callable[[jax.Array], jax.Array]
 
 

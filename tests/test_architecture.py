@@ -55,7 +55,18 @@ from jaxgen.training import (
 ROOT = Path(jaxgen.__file__).parent
 # Floors from the bottom. A module may import from its own floor and from those below.
 FLOORS = [
-    {"losses", "metrics", "networks", "augmentation", "batches", "intervals", "keys", "platform", "schedules"},
+    {
+        "losses",
+        "metrics",
+        "networks",
+        "augmentation",
+        "averaging",
+        "batches",
+        "intervals",
+        "keys",
+        "platform",
+        "schedules",
+    },
     {
         "adversary",
         "annealed",

@@ -589,7 +589,7 @@ def test_vectors_are_trained_in_standard_units_and_sampled_in_their_own(
 def test_a_bernoulli_of_vectors_anywhere_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = npz(tmp_path, image=correlated(50))
     assert train.main(["vae", "--dataset", dataset, *TINY, "--workdir", str(tmp_path / "run")]) == 1
-    assert "--likelihood bernoulli is for values in [0, 1], and these vectors are not: pass --likelihood gaussian" in (
+    assert "--likelihood bernoulli is for values in [0, 1], and these data are not: pass --likelihood gaussian" in (
         capsys.readouterr().err
     )
     assert not (tmp_path / "run").exists()

@@ -62,6 +62,7 @@ WRITERS = {
     "jaxgen.cli.pictures": "test_titled_columns_and_walks",
     "jaxgen.evaluation.curves": "tests/test_curves.py::test_the_log_of_a_gan_has_both_players_in_one_panel",
     "jaxgen.cli.exploring.planes": "tests/test_explore.py::test_where_held_out_images_lie",
+    "jaxgen.cli.exploring.averages": "tests/test_averaging.py::test_a_run_leaves_averages_of_which_others_are_made",
     "jaxgen.cli.exploring.trainings": "tests/test_explore.py::test_an_animation_of_a_training",
     "experiments.gaussians": "test_gaussians",
     "experiments.corruptions": "test_corruptions",

@@ -10,8 +10,9 @@
     jaxgen explore manifold runs/vae-001 --out manifold
     jaxgen explore scatter vae-fashion-mnist --out scatter
     jaxgen explore training runs/vae-001 --out training
+    jaxgen explore ema runs/gan-001 --out ema
 
-The model is a run directory, a .safetensors file or the name of a pretrained model; that of training, a run directory.
+The model is a run directory, a .safetensors file or the name of a pretrained model; that of training and ema is a run.
 Each command leaves pictures (PNG; GIF of interpolations and trainings), arrays.npz and numbers.json in its folder.
 """
 
@@ -21,6 +22,7 @@ from typing import Any
 import tyro
 
 from jaxgen.cli.exit_status import exit_status, read
+from jaxgen.cli.exploring.averages import Ema, ema
 from jaxgen.cli.exploring.common import Options
 from jaxgen.cli.exploring.completions import Complete, complete
 from jaxgen.cli.exploring.planes import Manifold, Scatter, manifold, scatter
@@ -28,7 +30,7 @@ from jaxgen.cli.exploring.searches import Invert, Neighbours, invert, neighbours
 from jaxgen.cli.exploring.trainings import Training, training
 from jaxgen.cli.exploring.walks import Attribute, Interpolate, Truncate, attribute, interpolate, truncate
 
-COMMANDS: dict[str, tuple[type[Options] | type[Training], Callable[[Any], dict[str, Any]]]] = {
+COMMANDS: dict[str, tuple[type[Options] | type[Training] | type[Ema], Callable[[Any], dict[str, Any]]]] = {
     "complete": (Complete, complete),
     "interpolate": (Interpolate, interpolate),
     "invert": (Invert, invert),
@@ -38,6 +40,7 @@ COMMANDS: dict[str, tuple[type[Options] | type[Training], Callable[[Any], dict[s
     "manifold": (Manifold, manifold),
     "scatter": (Scatter, scatter),
     "training": (Training, training),
+    "ema": (Ema, ema),
 }
 
 
@@ -55,7 +58,7 @@ def lines(numbers: Mapping[str, Any], indent: str = "") -> list[str]:
     return found
 
 
-def explore(options: Options | Training) -> dict[str, Any]:
+def explore(options: Options | Training | Ema) -> dict[str, Any]:
     """Run the command of the options, print its numbers; returns them."""
     options.check()
     numbers = next(run for kind, run in COMMANDS.values() if kind is type(options))(options)

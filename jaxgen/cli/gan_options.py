@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import jaxgen  # whose parts are imported when a model is built: a command line is read before anything slow is
 from jaxgen.cli.latent_options import LatentOptions
-from jaxgen.cli.options import OF_IMAGES, Activation, DType, Options, classes, network_dtype, option
+from jaxgen.cli.options import OF_IMAGES, Activation, AveragedOptions, DType, Options, classes, network_dtype, option
 from jaxgen.intervals import FLOAT32_MAX, Count, CountOrNone, Interval, NotNegative, Positive, Rate
 
 Architecture = Literal["mlp", "maxout", "dcgan", "infogan", "resnet", "grid"]
@@ -30,7 +30,7 @@ _BURN_IN: dict[str, Any] = {"needs": "--burn-in", "where": lambda o: o.burn_in >
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GANOptions(LatentOptions):
+class GANOptions(LatentOptions, AveragedOptions):
     """Train a generative adversarial network."""
 
     family: ClassVar[str] = "gan"
@@ -51,8 +51,7 @@ class GANOptions(LatentOptions):
     augmentation: Literal["none", "diffaugment", "adaptive"] = option("none", **OF_IMAGES)
     """Augment what the discriminator sees."""
     dtype: DType = option("float32")
-    """Compute type of the networks; parameters stay float32. auto: bfloat16 where its products are faster, else
-    float32; bfloat16, too, computes in float32 where they are not."""
+    """Compute type of networks, float32 where bfloat16 is no faster; auto: the faster."""
     loss: Literal[
         "minimax", "non_saturating", "least_squares", "wasserstein", "hinge", "relativistic", "relativistic_average"
     ] = option("non_saturating", "optimisation")
@@ -156,6 +155,7 @@ class GANOptions(LatentOptions):
             augmentation=None if self.augmentation == "none" else jaxgen.augmentation.DiffAugment(),
             augmentation_probability=0.0 if adaptive else 1.0,
             augmentation_target=ADAPTIVE_TARGET if adaptive else None,
+            average_lengths=self.average_lengths,
         )
 
     def _changing(self, initial: float, final: float | None) -> Any:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from jaxgen import intervals
-from jaxgen.intervals import LARGEST_SEED, Count, CountOrNone, Seed
+from jaxgen.intervals import LARGEST_SEED, Count, CountOrNone, RelativeLength, Seed
 from jaxgen.untrusted import shown
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ class Options:
     fit: Literal["crop", "pad"] = option("crop", "data", needs="--image-size", where=lambda o: o.image_size is not None)
     """Crop to the middle what is of another shape, or pad with white."""
     flip: bool = option(default=False, topic="data", **OF_IMAGES)
-    """Mirror images left to right in training, every second one by chance."""
+    """Mirror every second image left to right, by chance."""
     standardize: Literal["auto", "never"] = option("auto", "data")
     """Bring vectors that are not in [0, 1] to mean 0 and deviation 1."""
     color: Literal["grey", "rgb"] | None = option(None, "data")
@@ -295,7 +295,10 @@ class Options:
         """How often they say to look."""
         from jaxgen.training.session import Cadence  # slow to import
 
-        return Cadence(**{name: getattr(self, name) for name in Cadence._fields})
+        values = {name: getattr(self, name) for name in Cadence._fields if hasattr(self, name)}
+        if not getattr(self, "average_lengths", ()):
+            values.pop("snapshot_every", None)
+        return Cadence(**values)
 
     def saved(self) -> dict[str, Any]:
         """What the run's config keeps of them, as plain data: what is of one invocation has its default."""
@@ -312,6 +315,18 @@ class Options:
         lead = {name: (kept[name], _anywhere(name, kept[name])) for name in PATHS if kept.get(name) is not None}
         paths = {name: path for name, (typed, path) in lead.items() if path != typed}
         return {"family": self.family, "options": kept, **({"paths": paths} if paths else {})}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AveragedOptions(Options):
+    """Options of families whose weights are averaged so that the length is chosen after training."""
+
+    average_lengths: tuple[RelativeLength, ...] = option((), "optimisation")
+    """Keep averages of these relative lengths besides (0.05 0.1), for explore ema."""
+    snapshot_every: Count = option(
+        1000, "checkpoints", needs="--average-lengths", where=lambda o: bool(o.average_lengths)
+    )
+    """Steps between those that are left in the run."""
 
 
 def nothing_to_resume(workdir: Path) -> FileNotFoundError:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import jaxgen  # whose parts are imported when a model is built: a command line is read before anything slow is
 from jaxgen.cli.gan_options import PENALTIES
-from jaxgen.cli.options import DType, Options, network_dtype, option
+from jaxgen.cli.options import AveragedOptions, DType, network_dtype, option
 from jaxgen.intervals import INT32_MAX, Count, CountOrNone, Inside, Interval, NotNegative, Positive, Rate
 
 Level = Annotated[int, Interval(2, INT32_MAX)]
@@ -32,7 +32,7 @@ RECONSTRUCTIONS: dict[str, Any] = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TokenizerOptions(Options):
+class TokenizerOptions(AveragedOptions):
     """Train an image tokenizer: an autoencoder with a bottleneck, sharpened by a discriminator."""
 
     family: ClassVar[str] = "tokenizer"
@@ -90,8 +90,7 @@ class TokenizerOptions(Options):
     augmentation: Literal["none", "diffaugment"] = option("none", **_PLAYS)
     """Augment what the discriminator sees."""
     dtype: DType = option("float32")
-    """Compute type of the networks; parameters stay float32. auto: bfloat16 where its products are faster, else
-    float32; bfloat16, too, computes in float32 where they are not."""
+    """Compute type of networks, float32 where bfloat16 is no faster; auto: the faster."""
     reconstruction: Literal["l1", "l2", "bernoulli", "gaussian_learned_variance", "discretized_logistic"] = option(
         "l1", "optimisation"
     )
@@ -219,6 +218,7 @@ class TokenizerOptions(Options):
             equivariance=jaxgen.losses.Equivariance(self.equivariance_scale) if self.equivariance_weight else None,
             equivariance_weight=self.equivariance_weight,
             ema_decay=self.ema_decay,
+            average_lengths=self.average_lengths,
             lecam_weight=self.lecam_weight if plays else None,
             penalties=PENALTIES[self.penalty]() if plays else (),
             penalty_weight=self.penalty_weight,

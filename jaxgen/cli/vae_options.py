@@ -64,8 +64,7 @@ class VAEOptions(LatentOptions):
     )
     """Components of the mixture of discretised logistics."""
     dtype: DType = option("float32")
-    """Compute type of the networks; parameters stay float32. auto: bfloat16 where its products are faster, else
-    float32; bfloat16, too, computes in float32 where they are not."""
+    """Compute type of networks, float32 where bfloat16 is no faster; auto: the faster."""
     objective: Literal["elbo", "sampled_elbo", "iwae", "stl", "dreg"] = option("elbo", "optimisation")
     """What is maximised; iwae and dreg want --num-samples above 1."""
     beta: NotNegative = option(1.0, "optimisation")

@@ -79,12 +79,13 @@ class Evaluation:
         log_likelihood_samples: int | None = None,
         between: Callable[[], None] = lambda: None,
         extractor: Extractor | None = None,
+        num_features: int = DISTANCES,
     ) -> None:
         self._spec, self._family = spec, family_of(spec)
         self._between = between
         self._log_likelihood_samples = log_likelihood_samples
         self._test = test
-        self._extractor = extractor
+        self._extractor, self._num_features = extractor, num_features
         self._key = named_key(key, "evaluation")
         num = len(test["image"])
         some = spread(num, DIVERSITY)  # over the whole split: some are sorted by class
@@ -97,7 +98,7 @@ class Evaluation:
         else:
             distance = self._distance(state)
             measured, score = {"test_sliced_wasserstein": distance}, -distance
-        return {**measured, **self._diversity(state), **self._feature_distances(state)}, score
+        return {**measured, **self._diversity(state), **self.feature_distances(state)}, score
 
     def _batches(self) -> Iterator[dict[str, np.ndarray]]:
         for i in range(0, len(self._test["image"]), BATCH):
@@ -182,11 +183,11 @@ class Evaluation:
     def _features(self) -> tuple[np.ndarray, np.ndarray | None]:
         """Features of some test images, and their labels."""
         assert self._extractor is not None
-        places = spread(len(self._test["image"]), DISTANCES)
+        places = spread(len(self._test["image"]), self._num_features)
         labels = self._test["label"][places] if "label" in self._test else None
         return extractors.extract(self._extractor, self._test["image"][places]).features, labels
 
-    def _feature_distances(self, state: Any) -> dict[str, float]:
+    def feature_distances(self, state: Any) -> dict[str, float]:
         """The Frechet distance, precision and recall of the features of as many samples; without a prior, that of
         reconstructions, whose name begins with r."""
         if self._extractor is None:
@@ -210,7 +211,7 @@ class Evaluation:
 
     def _reconstruction_distance(self, state: Any, real: np.ndarray) -> dict[str, float]:
         assert self._extractor is not None
-        places = spread(len(self._test["image"]), DISTANCES)
+        places = spread(len(self._test["image"]), self._num_features)
         rebuilt = []
         for i in range(0, len(places), BATCH):
             self._between()

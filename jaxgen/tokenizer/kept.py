@@ -43,6 +43,7 @@ def tokenizer_restored(spec: Tokenizer, kept: dict[str, Any]) -> TokenizerState:
         perceptual_weights=(),
         ema=None if spec.ema_decay is None else average,
         hyperparams=kept["hyperparams"],
+        averages=(average,) * len(spec.average_lengths),
     )
 
 
@@ -54,7 +55,7 @@ def tokenizer_without(*parts: str) -> Callable[[Tokenizer, TokenizerState], Toke
 
     def reduced(spec: Tokenizer, state: TokenizerState) -> TokenizerState:
         only_trains = [name for name in state._fields if name.startswith(("discriminator", "perceptual"))]
-        nothing: dict[str, Any] = dict.fromkeys([*only_trains, "optimizer_state"])
+        nothing: dict[str, Any] = {**dict.fromkeys([*only_trains, "optimizer_state"]), "averages": ()}
         if state.ema is None:
             return state._replace(params=left(state.params), collections=left(state.collections), **nothing)
         nothing |= {"params": None, "collections": None}

@@ -10,9 +10,9 @@ import optax
 
 from jaxgen import batches, losses, modules
 from jaxgen.adversary import Augmentation, Batch, adversary_hyperparams, check_adversary
-from jaxgen.intervals import Count, CountOrNone, Inside, NotNegative, Positive, Rate, Share
+from jaxgen.intervals import Count, CountOrNone, Inside, NotNegative, Positive, Rate, RelativeLength, Share
 from jaxgen.keys import AxisName, named_key
-from jaxgen.spec import Schedule, check_spec, names_in, shown
+from jaxgen.spec import LATER, Schedule, check_spec, names_in, shown
 
 PARTS = ("encoder", "bottleneck", "decoder")
 
@@ -58,6 +58,7 @@ class Tokenizer:
       equivariance: `losses.Equivariance`, by which a scaled or rotated latent has to decode to such an image; None.
       equivariance_weight: its weight.
       ema_decay: decay per step of the moving average of encoder, bottleneck and decoder, or a schedule; None for none.
+      average_lengths: relative lengths of further averages of them, kept in ``state.averages``, as in `jaxgen.GAN`.
       lecam_weight: weight of `losses.lecam_penalty`, or a schedule; None for none.
       penalties, penalty_weight, penalty_every, weight_clipping: of the discriminator, as in `jaxgen.GAN`.
       augmentation, augmentation_probability, augmentation_target: likewise.
@@ -93,6 +94,7 @@ class Tokenizer:
     augmentation: Augmentation | None = None
     augmentation_probability: Share | Schedule = 1.0
     augmentation_target: Inside | None = None
+    average_lengths: tuple[RelativeLength, ...] = dataclasses.field(default=(), metadata=LATER)
 
     discriminator_steps: ClassVar[int] = 1
     packing: ClassVar[int] = 1
@@ -185,6 +187,7 @@ class TokenizerState(NamedTuple):
       ema: float32 averages, ``{"params": ..., "collections": ...}``, or None.
       hyperparams: float32: ``latent_mean`` and ``latent_std`` [c], by which latents are normalised; the weights that
         the spec has, each []; ``real_logit_average`` and ``fake_logit_average`` [] with LeCam's penalty.
+      averages: like ``ema``, one for each of ``spec.average_lengths``.
     """
 
     step: jax.Array
@@ -198,6 +201,7 @@ class TokenizerState(NamedTuple):
     perceptual_weights: tuple[jax.Array, ...]
     ema: Any
     hyperparams: dict[str, jax.Array]
+    averages: tuple[Any, ...] = ()
 
 
 class Pass(NamedTuple):

@@ -19,6 +19,7 @@ from jaxgen.adversary import (
     discriminator_update,
     generator_loss,
 )
+from jaxgen.averaging import moved_on
 from jaxgen.keys import AxisName, named_key, step_key
 from jaxgen.parallel import as_varying, average
 from jaxgen.spec import check_state, initial_hyperparams, optimized, scheduled_hyperparams
@@ -69,6 +70,7 @@ def _init(spec: Tokenizer, key: jax.Array, batch: Batch, perceptual: Any) -> Tok
         weights = tuple(jnp.ones((features.shape[-1],)) for features in maps)
     averages = {} if spec.lecam_weight is None else dict.fromkeys(LOGIT_AVERAGES.values(), 0.0)
     channels = spec.latent_shape[2]
+    first = as_float32({"params": params, "collections": collections})
     state = TokenizerState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -79,12 +81,13 @@ def _init(spec: Tokenizer, key: jax.Array, batch: Batch, perceptual: Any) -> Tok
         optimizer_state=spec.optimizer.init(params),
         perceptual_params={} if perceptual is None else perceptual,
         perceptual_weights=weights,
-        ema=None if spec.ema_decay is None else as_float32({"params": params, "collections": collections}),
+        ema=None if spec.ema_decay is None else first,
         hyperparams={
             **initial_hyperparams(None, **spec.hyperparams, **averages),
             "latent_mean": jnp.zeros((channels,)),
             "latent_std": jnp.ones((channels,)),
         },
+        averages=(first,) * len(spec.average_lengths),
     )
     jax.eval_shape(lambda: tokenizer_update(spec, state, batch, key))  # for its checks of every shape
     return state
@@ -302,8 +305,9 @@ def tokenizer_update(
         collections=rebuilt.collections,
         optimizer_state=optimizer_state,
     )
+    latest = as_float32({"params": state.params, "collections": state.collections})
+    state = state._replace(averages=moved_on(state.averages, spec.average_lengths, latest, state.step))
     if state.ema is not None:
-        latest = as_float32({"params": state.params, "collections": state.collections})
         state = state._replace(ema=optax.incremental_update(latest, state.ema, 1.0 - state.hyperparams["ema_decay"]))
     return state, metrics
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from jaxgen.evaluation import curves
 from jaxgen.evaluation.during_training import Evaluation, Pictures
 from jaxgen.families import family_of
-from jaxgen.training import loop, processes, sentinel
+from jaxgen.training import loop, processes, sentinel, snapshots
 from jaxgen.training.checkpoint import Checkpoints, NotWrittenError
 from jaxgen.training.monitor import Monitor
 from jaxgen.training.run import Run
@@ -43,6 +43,7 @@ class Cadence(NamedTuple):
     sample_every: int = 1000
     checkpoint_every: int = 1000
     skip_bad_steps: int = 0
+    snapshot_every: int = 0  # 0 where no averages are kept
 
 
 class Start(NamedTuple):
@@ -139,6 +140,7 @@ class Session:
             self.cadence.eval_every,
             self.cadence.sample_every,
             self.cadence.checkpoint_every,
+            self.cadence.snapshot_every or self.cadence.steps,
         )
         num_steps = min(loop.next_stop(self.step, self.cadence.steps, looks) - self.step, self.chunk_limit)
         began = time.perf_counter()
@@ -173,6 +175,8 @@ class Session:
         evaluates = step % cadence.eval_every == 0 or last
         shows = step % cadence.sample_every == 0 or last
         whole = processes.local_copy(self.state, self.mesh) if evaluates or shows else None
+        if cadence.snapshot_every and (step % cadence.snapshot_every == 0 or last):
+            self.snapshot()
         if logs:
             self.log()
         score = self.evaluate(whole) if evaluates else None
@@ -187,6 +191,12 @@ class Session:
             self.draw()
         if is_best or last or step % cadence.checkpoint_every == 0:
             self.save(score)
+
+    def snapshot(self) -> None:
+        """Keep the averages of this step."""
+        averages = processes.local_copy(self.state.averages, self.mesh)
+        if self.monitor is not None:
+            snapshots.write(self.run.directory, self.step, self.spec.average_lengths, averages)
 
     def log(self) -> None:
         """Write a row of the log."""

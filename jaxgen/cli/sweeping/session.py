@@ -10,7 +10,7 @@ import numpy as np
 from jaxgen.cli.sweeping.plan import Member
 from jaxgen.evaluation.during_training import Evaluation, Pictures
 from jaxgen.families import family_of
-from jaxgen.training import loop, population, sentinel
+from jaxgen.training import loop, population, sentinel, snapshots
 from jaxgen.training.monitor import Monitor
 from jaxgen.training.run import Run
 from jaxgen.training.session import Session
@@ -64,6 +64,11 @@ class SweepSession(Session):
             self.bar.write(f"diverged: {line}; the others go on without it")
         self.alive = alive
         return state, totals
+
+    def snapshot(self) -> None:
+        """Keep each member's averages."""
+        for each, averages in self.living(self.state.averages):
+            snapshots.write(each.run.directory, self.step, self.spec.average_lengths, averages)
 
     def log(self) -> None:
         """Write a row of each member's log."""
