@@ -29,20 +29,13 @@ from jaxgen.vae import VAE, VAEState, vae_init, vae_step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LatentGAN(GAN):
-    """A GAN of a tokenizer's latents.
-
-    image = decode(G(z)),  z ~ N(0, I);  the discriminator sees G(z) and encode(image), of mean 0 and deviation 1
+class OfLatents:
+    """What a second stage is besides its GAN or VAE.
 
     Args:
-      tokenizer: as `tokenizer_frozen` gives it; its latents are what generator and discriminator are of.
+      tokenizer: as `tokenizer_frozen` gives it; its latents [h, w, c] are what the networks are of.
       tokenizer_sha256: the hash of its state, by which another one is told apart; None where nobody asks.
-      nearest: whether the latents that are made are moved to those of the nearest codes before they are decoded.
-
-    The other arguments are a GAN's.
-
-    References:
-      Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models", section 3.2, on two stages.
+      nearest: whether latents that are made are moved to those of the nearest codes before they are decoded.
     """
 
     tokenizer: Tokenizer
@@ -50,8 +43,17 @@ class LatentGAN(GAN):
     nearest: bool = False
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        _check(self)
+        super().__post_init__()  # type: ignore[misc]  # the GAN's or VAE's
+        kind, tokenizer = type(self).__name__, self.tokenizer
+        if not isinstance(tokenizer, Tokenizer):
+            raise TypeError(f"{kind}.tokenizer must be a Tokenizer, got {type(tokenizer).__name__}")
+        if tokenizer.discriminator is not None or tokenizer.ema_decay is not None:
+            raise ValueError(f"{kind}.tokenizer still has what only trains it: give what tokenizer_frozen returns")
+        if self.nearest and not tokenizer.num_codes:
+            raise ValueError(
+                f"{kind}.nearest is for a tokenizer with codes, and {type(tokenizer.bottleneck).__name__} has none: "
+                "leave it out"
+            )
 
     @property
     def perceptual_sha256(self) -> str | None:
@@ -60,50 +62,32 @@ class LatentGAN(GAN):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LatentVAE(VAE):
-    """A VAE of a tokenizer's latents.
+class LatentGAN(OfLatents, GAN):
+    """A GAN of a tokenizer's latents [h, w, c].
+
+    image = decode(G(z)),  z ~ N(0, I);  the discriminator sees G(z) and encode(image), of mean 0 and deviation 1
+
+    Its arguments are a `GAN`'s, whose networks are of latents, and those of `OfLatents`.
+
+    References:
+      Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models", section 3.2, on two stages.
+    """
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LatentVAE(OfLatents, VAE):
+    """A VAE of a tokenizer's latents [h, w, c].
 
     image = decode(E[x | z]),  z ~ p(z);  its likelihood and ELBO are those of latents x, of mean 0 and deviation 1
 
-    Args:
-      tokenizer: as `tokenizer_frozen` gives it.
-      tokenizer_sha256: the hash of its state, by which another one is told apart; None where nobody asks.
-      nearest: whether the latents that are made are moved to those of the nearest codes before they are decoded.
-
-    The other arguments are a VAE's.
+    Its arguments are a `VAE`'s, whose networks are of latents, and those of `OfLatents`.
 
     References:
       Dai & Wipf 2019, "Diagnosing and Enhancing VAE Models", section 4, on two stages.
     """
 
-    tokenizer: Tokenizer
-    tokenizer_sha256: str | None = None
-    nearest: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check(self)
-
-    @property
-    def perceptual_sha256(self) -> str | None:
-        """Of the network that the tokenizer was trained to please."""
-        return self.tokenizer.perceptual_sha256
-
 
 LatentModel = LatentGAN | LatentVAE
-
-
-def _check(spec: LatentModel) -> None:
-    kind, tokenizer = type(spec).__name__, spec.tokenizer
-    if not isinstance(tokenizer, Tokenizer):
-        raise TypeError(f"{kind}.tokenizer must be a Tokenizer, got {type(tokenizer).__name__}")
-    if tokenizer.discriminator is not None or tokenizer.ema_decay is not None:
-        raise ValueError(f"{kind}.tokenizer still has what only trains it: give what tokenizer_frozen returns")
-    if spec.nearest and not tokenizer.num_codes:
-        raise ValueError(
-            f"{kind}.nearest is for a tokenizer with codes, and {type(tokenizer.bottleneck).__name__} has none: leave "
-            "it out"
-        )
 
 
 def _with_tokenizer(name: str, state: Any) -> Any:

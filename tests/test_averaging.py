@@ -138,13 +138,9 @@ def test_a_run_leaves_averages_of_which_others_are_made(folder: Path, tmp_path: 
     assert numbers["by_length"][best] == min(numbers["by_length"].values())
     with Image.open(tmp_path / "ema" / "ema.png") as picture:
         assert picture.info["Title"] == "gan, step 12: distance by the length of its weights' average"
-        for words in (
-            "kept while training",
-            "the run's own moving average",
-            "% of the training",
-            "fd_pixels (lower is",
-        ):
-            assert words in picture.info["Description"]
+        told = picture.info["Description"]
+        for each in ("kept while training", "the run's own moving average", "% of the training", "(lower is better)"):
+            assert each in told
     model = jaxgen.load(tmp_path / "ema" / "ema.safetensors")
     expected = snapshots.average(found, 12, numbers["best_length"], state.averages[0])
     chex.assert_trees_all_close(model.state.generator_params, expected["params"], rtol=1e-6)
