@@ -1,5 +1,6 @@
 """Averages whose length is chosen after training: against sums over all steps, in a step, and in a run."""
 
+import collections
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from PIL import Image
 import jaxgen
 from jaxgen import averaging, plain
 from jaxgen.cli import explore, train
-from jaxgen.training import snapshots
+from jaxgen.training import checkpoint, snapshots
 from jaxgen.training.run import Run
 from tests import models
 from tests.test_tokenizer_doors import SMALL, refused, save
@@ -91,6 +92,25 @@ def test_a_step_keeps_averages_of_the_weights(name: str, key: jax.Array) -> None
         weights = weights_over_steps(averaging.power_exponent(length), 4)
         expected = jax.tree.map(lambda *leaves, w=weights: sum(a * b for a, b in zip(w, leaves, strict=True)), *seen)
         chex.assert_trees_all_close(average, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_checkpoints_of_older_runs_are_read(key: jax.Array, tmp_path: Path) -> None:
+    """States had no such field: their trees were others."""
+    for name, make in (("gan", models.gan), ("tokenizer", models.tokenizer)):
+        state = models.init(make(), key)
+        fields = [field for field in state._fields if field != "averages"]
+        older = collections.namedtuple(type(state).__name__, fields)(*(getattr(state, each) for each in fields))
+        with checkpoint.Checkpoints(tmp_path / name) as checkpoints:
+            checkpoints.save(1, {"state": older})
+            checkpoints.wait()
+            chex.assert_trees_all_equal(checkpoints.restore(1, {"state": state}).items["state"], state)
+        kept = models.init(make(average_lengths=LENGTHS), key)
+        with checkpoint.Checkpoints(tmp_path / f"{name} averaged") as checkpoints:
+            checkpoints.save(1, {"state": kept})
+            checkpoints.wait()
+            chex.assert_trees_all_equal(checkpoints.restore(1, {"state": kept}).items["state"], kept)
+            with pytest.raises(ValueError, match="is of another model"):
+                checkpoints.restore(1, {"state": state._replace(averages=(state.hyperparams,))})
 
 
 def test_plain_data_of_older_runs_say_nothing_of_it() -> None:

@@ -87,6 +87,14 @@ class _Retention:
         return [step in kept for step in steps]
 
 
+def _of_old(item: Any) -> Any:
+    """A state as it was before it got fields that have a default, where they have it: its checkpoints stay readable."""
+    defaults = getattr(item, "_field_defaults", {})
+    if not any(getattr(item, name) == value for name, value in defaults.items()):
+        return item
+    return {name: value for name, value in item._asdict().items() if name not in defaults or value != defaults[name]}
+
+
 class Checkpoints:
     """The checkpoints of one run: the newest few, every m-th for good, and the best by its score.
 
@@ -269,7 +277,7 @@ class Checkpoints:
                 "remove the later steps"
             )
         self._set_score(step, score, scored_on)
-        arrays = {name: ocp.args.StandardSave(item) for name, item in items.items()}
+        arrays = {name: ocp.args.StandardSave(_of_old(item)) for name, item in items.items()}
         arguments = ocp.args.Composite(manifest=ocp.args.JsonSave(contents), **arrays)
         try:
             if step in steps:
@@ -437,7 +445,9 @@ class Checkpoints:
         wanted = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=_committed_to(x) or here), dict(items)
         )
-        read = self._read(step, {name: ocp.args.StandardRestore(item) for name, item in wanted.items()})
+        old = {name: ocp.args.StandardRestore(_of_old(item)) for name, item in wanted.items()}
+        found = manifest.paths(self._read(step, old))
+        read = jax.tree.unflatten(jax.tree.structure(wanted), [found[path] for path in manifest.paths(wanted)])
         bad = [path for path, leaf in manifest.describe_leaves(read).items() if leaf != leaves[path]]
         if bad:
             raise self._damaged(step, ValueError(f"not the bits that were saved: {manifest.summary(bad)}"))
