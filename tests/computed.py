@@ -527,10 +527,12 @@ PROGRAMS: dict[str, Callable[[Size], Program]] = {
         networks.Judgement(10, spectral_norm=True), normal(size.batch, size.hidden), _label(size), train=True
     ),
     "networks.GridGenerator": lambda size: _network(
-        networks.GridGenerator((7, 7, 4), size.width // 2, 2, attention=True), normal(_convolved(size), size.latent_dim)
+        networks.GridGenerator((7, 7, 4), size.width // 2, 2, attention=True),
+        normal(_convolved(size), size.latent_dim),
+        train=True,
     ),
     "networks.GridDiscriminator": lambda size: _network(
-        networks.GridDiscriminator(size.width // 2, 1, attention=True), normal(_convolved(size), 7, 7, 4)
+        networks.GridDiscriminator(size.width // 2, 1, attention=True), normal(_convolved(size), 7, 7, 4), train=True
     ),
     # Half of the least side it takes, for it has one size.
     "networks.InceptionV3": lambda size: _network(networks.InceptionV3(), uniform(1, 75, 75, 3))._replace(

@@ -58,6 +58,7 @@ SMALL: dict[str, str] = {
     **{
         f"train gan {name}": f"{TINY} --width 2 --latent-dim 3 --workdir new" for name in ("dcgan", "infogan", "resnet")
     },
+    "train gan grid": f"{TINY} --width 2 --latent-dim 3 --latents tokenizer --codes nearest --workdir new",
     "train tokenizer": f"{TINY} --width 2 --discriminator-width 2 --adversarial-start 1 --workdir new",
     "sweep": f"{TINY} --hidden 8 --latent-dim 3 --over beta=1,2 --seeds 1 --workdir new",
     "sample": "--num 4 --out new.png",

@@ -152,6 +152,12 @@ SPECS: dict[str, Callable[[], Any]] = {
         discriminator=networks.ResNetDiscriminator(width=32),
         loss=losses.hinge,
     ),
+    "gan-grid": partial(
+        gan,
+        generator=networks.GridGenerator((7, 7, 4), width=32, blocks=1, attention=True),
+        discriminator=networks.GridDiscriminator(width=32, blocks=1),
+        loss=losses.relativistic,
+    ),
     **{f"vae-{name}": partial(vae, objective=each, num_samples=3) for name, each in OBJECTIVES.items()},
     **{f"vae-{name}": partial(vae, likelihood=each) for name, each in LIKELIHOODS.items()},
     "vae-two_layers": two_layers,

@@ -71,7 +71,7 @@ def test_any_length_is_made_of_two() -> None:
         snapshots.mixture([1], [1.0, 2.0], 1, 1.0)
 
 
-@pytest.mark.parametrize("name", ["gan", "tokenizer"])
+@pytest.mark.parametrize("name", ["gan", pytest.param("tokenizer", marks=pytest.mark.slow)])
 def test_a_step_keeps_averages_of_the_weights(name: str, key: jax.Array) -> None:
     make: Any = models.batch_norm_gan if name == "gan" else models.vq_tokenizer
     spec = make(average_lengths=LENGTHS)

@@ -150,8 +150,14 @@ WHOLE: dict[str, tuple[Any, str]] = {
     "text": ("VAE", " must be an object, got 'VAE'"),
     "list": ([], " must be an object, got []"),
     "empty": ({}, "unknown type None at "),
-    "a part": (PLAIN["encoder"], "must be a GAN or a VAE or a tokenizer, got {"),
-    "a function": ({"named": "relu"}, " must be a GAN or a VAE or a tokenizer, got {'named': 'relu'}"),
+    "a part": (
+        PLAIN["encoder"],
+        "or a tokenizer or a GAN of latents or a VAE of latents, got {",
+    ),
+    "a function": (
+        {"named": "relu"},
+        " or a tokenizer or a GAN of latents or a VAE of latents, got {'named': 'relu'}",
+    ),
     "without fields": ({"type": "GAN"}, "fields do not fit GAN"),
 }
 # Of config.json alone.

@@ -39,6 +39,8 @@ MADE: dict[str, Any] = {
     "GAN": models.gan,
     "VAE": models.vae,
     "Tokenizer": models.tokenizer,
+    "LatentGAN": models.latent_gan,
+    "LatentVAE": models.latent_vae,
     "Conv": lambda: networks.Conv(3, (3, 3)),
     "ConvTranspose": lambda: networks.ConvTranspose(3, (3, 3)),
     "Maxout": lambda: networks.Maxout(3, 2),

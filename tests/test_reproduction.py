@@ -26,6 +26,8 @@ from jaxgen.training.stopping import Stopped
 RECIPES = {
     *("binarized_iwae", "binarized_two_layers", "binarized_vae", "conv_vae", "dcgan", "dcgan_64", "dcgan_conditional"),
     *("r3gan", "tokenizer_256", "tokenizer_fsq", "tokenizer_kl", "tokenizer_vq"),
+    "latent_gan",
+    "latent_vae",
 }
 CONFIGS = protocol.configs()
 

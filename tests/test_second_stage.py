@@ -103,6 +103,7 @@ def test_what_it_makes_is_decoded(name: str, spoilt: dict[str, Any], key: jax.Ar
     assert (np.abs(slope).max(axis=1) > 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SPECS)
 def test_several_at_once_are_each_alone(name: str, spoilt: dict[str, Any], key: jax.Array) -> None:
     spec, _, frozen = states(name, spoilt, key)
@@ -149,7 +150,7 @@ def test_a_vae_of_latents_encodes_and_rebuilds_images(spoilt: dict[str, Any], ke
 
 
 @pytest.mark.parametrize("name", SPECS)
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("dtype", ["float16", pytest.param("float32", marks=pytest.mark.slow)])
 def test_one_file_holds_both(name: str, dtype: Any, spoilt: dict[str, Any], key: jax.Array, tmp_path: Path) -> None:
     spec, state, frozen = states(name, spoilt, key)
     described: Any = {"image_shape": models.IMAGE_SHAPE, "image_type": "uint8", "dtype": dtype}
@@ -211,7 +212,7 @@ def test_what_makes_no_second_stage_is_refused(spoilt: dict[str, Any], key: jax.
         jaxgen.latent_step(spec, without_tokenizer(state), {"image": wrong}, key)
     with pytest.raises(ValueError, match=r"labels must be from 0 to 9, got values from 10 to 10"):
         jaxgen.latent_step(spec, state, {"image": models.batch()["image"], "label": np.full(16, 10)}, key)
-    with pytest.raises(ValueError, match=r"grid_shape must be .h, w, c., got .2, 2."):
+    with pytest.raises(ValueError, match=r"image_shape must be .h, w, c., got .2, 2."):
         networks.GridGenerator((2, 2))
     assert spec.perceptual_sha256 is None
     assert losses.relativistic == spec.loss

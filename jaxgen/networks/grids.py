@@ -36,7 +36,7 @@ class GridGenerator(Network):
     """Latents to grids of unbounded numbers: a linear map to the whole grid, residual blocks, a convolution.
 
     Args:
-      grid_shape: shape of one grid, (h, w, c), such as a tokenizer's ``latent_shape``.
+      image_shape: shape of one grid, (h, w, c), such as a tokenizer's ``latent_shape``.
       width: channels of the blocks.
       blocks: number of residual blocks.
       attention: whether there is attention between all places before the last block.
@@ -49,7 +49,7 @@ class GridGenerator(Network):
       Huang et al. 2024, "The GAN is dead; long live the GAN! A Modern GAN Baseline", section 3.2, on the blocks.
     """
 
-    grid_shape: tuple[Count, ...]
+    image_shape: tuple[Count, ...]
     width: Count = 64
     blocks: Count = 3
     attention: bool = False
@@ -58,14 +58,14 @@ class GridGenerator(Network):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.grid_shape) != 3:
-            raise ValueError(f"GridGenerator.grid_shape must be (h, w, c), got {self.grid_shape!r}")
+        if len(self.image_shape) != 3:
+            raise ValueError(f"GridGenerator.image_shape must be (h, w, c), got {self.image_shape!r}")
 
     @nn.compact
     def __call__(self, z: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
         if self.num_classes is not None:
             z = jnp.concatenate([z, one_hot(self, label, self.num_classes)], axis=1)
-        height, width, channels = self.grid_shape
+        height, width, channels = self.image_shape
         x = Dense(height * width * self.width, kernel_init=_HE, dtype=self.dtype, name="project")(z)
         x = _blocks(x.reshape(z.shape[0], height, width, self.width), self, "block", train)
         return Conv(channels, (3, 3), dtype=self.dtype, name="output")(leaky_relu(x)).astype(jnp.float32)
