@@ -3,8 +3,8 @@
     jaxgen train tokenizer --config tokenizer_kl
     jaxgen train gan --latents runs/tokenizer-001
 
-After 6,000 steps (``--steps 6000 --burn-in 6000 --dtype bfloat16``, one seed, 18 minutes on two cores of a Zen 4): FD-LeNet of
-1,000 samples 26.6, of 5,000 21.9: docs/second_stage.md.
+After 6,000 steps (``--steps 6000 --burn-in 6000 --dtype bfloat16``, one seed, 18 minutes on two cores of a Zen 4)
+FD-LeNet of 1,000 samples 26.6, of 5,000 21.9: docs/second_stage.md.
 
 Losses and penalties as of Huang et al. 2024, "The GAN is dead; long live the GAN!", networks without normalisation.
 """
