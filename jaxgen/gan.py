@@ -9,7 +9,7 @@ The discriminator's half is in `jaxgen.adversary`. Goodfellow et al. 2014, "Gene
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -102,6 +102,8 @@ class GAN:
     augmentation_target: Inside | None = None
     average_lengths: tuple[RelativeLength, ...] = dataclasses.field(default=(), metadata=LATER)
 
+    of_latents: ClassVar[bool] = False  # whether its images are latents, see `jaxgen.LatentGAN`
+
     def __post_init__(self) -> None:
         check_spec(self)
         check_adversary(self)
@@ -176,7 +178,7 @@ def _init(gan: GAN, key: jax.Array, batch: Batch) -> GANState:
 def gan_init(gan: GAN, key: jax.Array, batch: Batch) -> GANState:
     """The state at step 0, from the shapes and types of an example batch, ``image`` [B, H, W, C] or [B, D]."""
     batch = batches.select(batch)
-    batches.check_concrete(batch)
+    batches.check_concrete(batch, gan.of_latents)
     return _init(gan, key, batch)
 
 
@@ -322,7 +324,7 @@ def gan_step(
     """
     check_state(state, GANState)
     batch = batches.select(batch)
-    batches.check_concrete(batch)
+    batches.check_concrete(batch, gan.of_latents)
     modules.check_label_range(batch.get("label"), gan.generator, gan.discriminator)
     return _step(gan, state, batch, key, axis_name=axis_name)
 

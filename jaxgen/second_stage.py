@@ -6,7 +6,7 @@ make images of noise.
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,8 @@ class OfLatents:
     tokenizer: Tokenizer
     tokenizer_sha256: str | None = None
     nearest: bool = False
+
+    of_latents: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()  # type: ignore[misc]  # the GAN's or VAE's

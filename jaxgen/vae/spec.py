@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import optax
@@ -59,6 +59,8 @@ class VAE:
     beta: NotNegative | Schedule = 1.0
     free_bits: NotNegative | Schedule | None = None
     prior: Any = None
+
+    of_latents: ClassVar[bool] = False  # whether its images are latents, see `jaxgen.LatentVAE`
 
     def __post_init__(self) -> None:
         check_spec(self)

@@ -55,7 +55,7 @@ def _init(vae: VAE, key: jax.Array, batch: Batch) -> VAEState:
 def vae_init(vae: VAE, key: jax.Array, batch: Batch) -> VAEState:
     """The state at step 0, from the shapes and types of an example batch, ``image`` [B, H, W, C] or [B, D]."""
     batch = batches.select(batch)
-    batches.check_concrete(batch)
+    batches.check_concrete(batch, vae.of_latents)
     return _init(vae, key, batch)
 
 
@@ -157,5 +157,5 @@ def vae_step(
     """
     check_state(state, VAEState)
     batch = select(vae, batch)
-    batches.check_concrete(batch)
+    batches.check_concrete(batch, vae.of_latents)
     return _step(vae, state, batch, key, axis_name=axis_name)
