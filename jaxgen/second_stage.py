@@ -186,8 +186,8 @@ def latent_step(
     """
     check_state(state, LatentGANState if isinstance(spec, LatentGAN) else LatentVAEState)
     batch = _select(spec, batch)
-    networks = [getattr(spec, name) for name in ("generator", "discriminator") if hasattr(spec, name)]
-    modules.check_label_range(batch.get("label"), *(networks or (*spec.encoders, *spec.decoders)))  # type: ignore[union-attr]
+    own = (spec.generator, spec.discriminator) if isinstance(spec, LatentGAN) else (*spec.encoders, *spec.decoders)
+    modules.check_label_range(batch.get("label"), *own)
     return _step(spec, state, batch, key, axis_name=axis_name)
 
 

@@ -2,6 +2,7 @@
 
 import collections
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 import jaxgen
-from jaxgen import averaging, plain
+from jaxgen import averaging, plain, weights
 from jaxgen.cli import explore, train
 from jaxgen.training import checkpoint, snapshots
 from jaxgen.training.run import Run
@@ -58,12 +59,20 @@ def test_any_length_is_made_of_two() -> None:
     exponents = [averaging.power_exponent(length) for _, length in taken]
     for step, length, close in ((2000, 0.05, 1e-12), (2000, 0.03, 1e-4), (2000, 0.075, 1e-5), (1500, 0.15, 1e-4)):
         seen = [number for number, (at, _) in enumerate(taken) if at <= step]
-        weights = snapshots.mixture(
+        weights, off = snapshots.mixture(
             [taken[n][0] for n in seen], [exponents[n] for n in seen], step, averaging.power_exponent(length)
         )
         made = snapshots.combined([trees[n] for n in seen], list(weights))
         expected = exact(length, step)
         assert np.linalg.norm(made - expected) < close * np.linalg.norm(expected), length
+        # How far off it says to be: of the weights over steps themselves.
+        given = sum(
+            w * np.pad(weights_over_steps(exponents[n], taken[n][0]), (0, 2000 - taken[n][0]))
+            for w, n in zip(weights, seen, strict=True)
+        )
+        own = np.pad(weights_over_steps(averaging.power_exponent(length), step), (0, 2000 - step))
+        assert off == pytest.approx(np.linalg.norm(given - own) / np.linalg.norm(own), abs=2e-3)
+        assert off < 0.02
     for wrong in (0.0, 0.29, -1.0):
         with pytest.raises(ValueError, match=r"a relative length must be in \(0, 0.2887\)"):
             averaging.power_exponent(wrong)
@@ -146,15 +155,19 @@ def test_a_run_leaves_averages_of_which_others_are_made(folder: Path, tmp_path: 
     found = snapshots.read(run, 12)
     assert found.steps == (3, 3, 6, 6, 9, 9, 12, 12)
     for number, length in enumerate(LENGTHS):
-        made = snapshots.average(found, 12, length, state.averages[0])
+        made, off = snapshots.average(found, 12, length, state.averages[0])
+        assert off < 1e-6
         chex.assert_trees_all_close(made, state.averages[number], rtol=1e-5, atol=1e-6)
     capsys.readouterr()
-    words = ["ema", str(run), "--lengths", "0.04", "0.2", "--num", "30", "--out", str(tmp_path / "ema")]
+    words = ["ema", str(run), "--lengths", "0.01", "0.04", "0.2", "--num", "30", "--out", str(tmp_path / "ema")]
     assert explore.main(words) == 0
     numbers = json.loads((tmp_path / "ema" / "numbers.json").read_text())
-    assert sorted(numbers["by_length"], key=float) == ["0.04", "0.05", "0.1", "0.2"]
+    assert sorted(numbers["by_length"], key=float) == ["0.01", "0.04", "0.05", "0.1", "0.2"]
     assert numbers["measure"] == "test_fd_pixels"
-    best = f"{numbers['best_length']:g}"
+    best = str(numbers["best_length"])
+    # Of four snapshots short averages cannot be made; it says so.
+    assert "length 0.04: test_fd_pixels" in (said := capsys.readouterr().out)
+    assert f"length 0.01: test_fd_pixels {numbers['by_length']['0.01']:.4f}; its weights over steps are" in said
     assert numbers["by_length"][best] == min(numbers["by_length"].values())
     with Image.open(tmp_path / "ema" / "ema.png") as picture:
         assert picture.info["Title"] == "gan, step 12: distance by the length of its weights' average"
@@ -162,7 +175,8 @@ def test_a_run_leaves_averages_of_which_others_are_made(folder: Path, tmp_path: 
         for each in ("kept while training", "the run's own moving average", "% of the training", "(lower is better)"):
             assert each in told
     model = jaxgen.load(tmp_path / "ema" / "ema.safetensors")
-    expected = snapshots.average(found, 12, numbers["best_length"], state.averages[0])
+    expected, off = snapshots.average(found, 12, numbers["best_length"], state.averages[0])
+    assert numbers["off_by_length"][best] == pytest.approx(off)
     chex.assert_trees_all_close(model.state.generator_params, expected["params"], rtol=1e-6)
     # A run in two sessions leaves the same ones.
     given = ["gan", "--dataset", f"npz:{folder}/bars.npz", *TINY, "--generator-hidden", "8", "--discriminator-hidden"]
@@ -181,6 +195,25 @@ def test_bad_input_is_refused_in_one_line(folder: Path, tmp_path: Path, capsys: 
     assert "--snapshot-every would have no effect: it is for --average-lengths" in capsys.readouterr().err
     with pytest.raises(FileNotFoundError, match="has left no averages up to step 2"):
         snapshots.read(folder / "gan", 2)
+    # What a write that was cut off has left is none of them; another file in their place is named.
+    shutil.copytree(folder / "gan" / "averages", tmp_path / "averages")
+    (tmp_path / "averages" / ".00000012.partial.safetensors").write_bytes(b"")
+    assert snapshots.read(tmp_path, 12).steps == (3, 3, 6, 6, 9, 9, 12, 12)
+    weights.write_arrays(tmp_path / "averages" / "00000003.safetensors", {}, {"step": 3})
+    with pytest.raises(ValueError, match=r"00000003\.safetensors holds no averages of a run"):
+        snapshots.read(tmp_path, 12)
+
+
+def test_a_step_between_snapshots_has_its_own(key: jax.Array) -> None:
+    state = models.init(models.gan(average_lengths=LENGTHS), key)
+    older = jax.tree.map(lambda leaf: leaf + 1.0, state.averages)
+    nothing = snapshots.Snapshots((), (), ())
+    found = snapshots.with_own(snapshots.with_own(nothing, 8, LENGTHS, older), 11, LENGTHS, state.averages)
+    assert found.steps == (8, 8, 11, 11)
+    assert snapshots.with_own(found, 11, LENGTHS, older) is found
+    made, off = snapshots.average(found, 11, 0.1, state.averages[0])
+    chex.assert_trees_all_close(made, state.averages[1], rtol=1e-5, atol=1e-6)
+    assert off < 1e-6
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import pytest
 
 import jaxgen
 from jaxgen import losses, networks, weights
-from jaxgen.cli import evaluate, explore, export, sample, train
+from jaxgen.cli import evaluate, explore, export, latent_data, sample, train
 from jaxgen.cli.parsing import parse
 from jaxgen.evaluation import measures
 from jaxgen.families import family_of
@@ -293,8 +293,13 @@ def test_bad_input_is_refused_in_one_line(folder: Path, tmp_path: Path, capsys: 
     shipped = ["gan", "--latents", "tokenizer-fashion-mnist", *TINY, *place]
     refused(train.main, shipped, capsys, "has 1,000 codes", "--codes continuous", "or --codes nearest")
     refused(train.main, ["gan", "--architecture", "grid", *place], capsys, "--architecture grid is for latents")
-    unsettled = ["tokenizer", "--dataset", f"npz:{folder}/bars.npz", *SMALL, "--channels", "2", "--steps", "2"]
-    assert train.main([*unsettled, "--eval-every", "9", "--workdir", str(tmp_path / "new")]) == 0
+    model = jaxgen.load(folder / "kl")
+    nothing = {"latent_mean": jnp.zeros(2), "latent_std": jnp.ones(2)}
+    state = model.state._replace(hyperparams={**model.state.hyperparams, **nothing})
+    described: Any = {"image_shape": (8, 8, 1), "image_type": "uint8"}
+    weights.save_weights(tmp_path / "new.safetensors", model.spec, state, **described)
+    unsettled = ["gan", "--latents", tmp_path / "new.safetensors", "--dataset", f"npz:{folder}/bars.npz", *TINY, *place]
+    refused(train.main, unsettled, capsys, "was not evaluated before its step 6 was saved")
     assert not (tmp_path / "run").exists()
     for words, said in (
         (["--flip"], "--flip would have no effect: it is for images, not --latents"),
@@ -302,6 +307,12 @@ def test_bad_input_is_refused_in_one_line(folder: Path, tmp_path: Path, capsys: 
     ):
         assert train.main(["gan", "--latents", kl, *words, *place]) == 2
         assert said in capsys.readouterr().err
+    # The data are the tokenizer's with every architecture, unless others are named; a packaged name is no path.
+    for words in ([], ["--architecture", "mlp"], ["--architecture", "grid"]):
+        assert parse(["gan", "--latents", kl, *words]).dataset == f"npz:{folder}/bars.npz"
+        assert parse(["gan", "--latents", kl, *words, "--dataset", name]).dataset == name
+    assert parse(["gan", "--latents", "kl"]).settings()["options"]["latents"] == "kl"
+    assert "latents" not in parse(["gan", "--latents", "tokenizer-fashion-mnist"]).settings().get("paths", {})
     with pytest.raises(ValueError, match="--latents is for --architecture grid or mlp: what this begins from"):
         dataclasses.replace(parse(["gan", "--architecture", "dcgan"]), latents=kl).check()
     # Another tokenizer than the one trained with.
@@ -309,3 +320,8 @@ def test_bad_input_is_refused_in_one_line(folder: Path, tmp_path: Path, capsys: 
     assert train.main([*other, "--workdir", str(tmp_path / "kl2")]) == 0
     again = ["gan", "--workdir", folder / "gan", "--resume", "--latents", tmp_path / "kl2"]
     refused(train.main, again, capsys, "tokenizer_sha256")
+    # One that went on is another one, in the same process, too.
+    before = latent_data.first_stage(str(tmp_path / "kl2"))
+    assert latent_data.first_stage(str(tmp_path / "kl2")) is before
+    assert train.main(["tokenizer", "--workdir", str(tmp_path / "kl2"), "--resume", "--steps", "8"]) == 0
+    assert latent_data.first_stage(str(tmp_path / "kl2")).sha256 != before.sha256

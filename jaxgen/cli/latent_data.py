@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 
 from jaxgen import data
 from jaxgen.data.batch_feeds import Share
+from jaxgen.data.limits import check_memory
 from jaxgen.evaluation.evaluator import state_sha256
 from jaxgen.evaluation.subject import BATCH, Progress
 from jaxgen.families import Spec, family_of
@@ -35,9 +37,16 @@ class FirstStage(NamedTuple):
     sha256: str
 
 
-@functools.lru_cache(maxsize=1)
 def first_stage(source: str) -> FirstStage:
     """The tokenizer of a run, of a file or of the package; refuses what is none, or has no statistics yet."""
+    path = Path(source)
+    files = sorted((path / "checkpoints").glob("*")) if path.is_dir() else [path] if path.is_file() else []
+    return _first_stage(source, tuple((str(each), each.stat().st_mtime_ns) for each in files))
+
+
+@functools.lru_cache(maxsize=1)
+def _first_stage(source: str, _files: tuple[tuple[str, int], ...]) -> FirstStage:
+    """The same, read once as long as its files are the same: a sweep asks for every member."""
     model = load(source)
     if model.family.settle is None:
         raise ValueError(f"{source} holds a {model.family.title}: give the run of a tokenizer (jaxgen train tokenizer)")
@@ -131,9 +140,19 @@ def as_latents(loaded: Data, first: FirstStage, name: str, blocks: int, progress
 
         rows = range(len(train["image"]))
         source = data.Source(name, len(rows), images.shape[1:], kind, labels, loaded.num_classes, read)
-    pieces = list(encoded(first.model, source, rows, progress))
-    latents = {"image": np.concatenate([piece["latents"] for piece in pieces])}
+    shape = (len(rows), *first.spec.latent_shape)
+    check_memory(4 * math.prod(shape), f"the latents of {len(rows):,} images, which are held in memory")
+    latents = {"image": np.empty(shape, np.float32)}
     if source.labels:
-        latents["label"] = np.concatenate([piece["labels"] for piece in pieces])
-    note = f"learnt are the latents {list(first.spec.latent_shape)} of {first.model.name}, which decodes what is made"
+        latents["label"] = np.empty(len(rows), np.int32)
+    done = 0
+    for piece in encoded(first.model, source, rows, progress):
+        latents["image"][done : (end := done + len(piece["latents"]))] = piece["latents"]
+        if source.labels:
+            latents["label"][done:end] = piece["labels"]
+        done = end
+    note = (
+        f"learnt are the latents {list(first.spec.latent_shape)} of {first.model.name}, which decodes what is made; "
+        "they are encoded once and held in memory"
+    )
     return loaded._replace(train=latents, streams=None, notes=(*loaded.notes, note))

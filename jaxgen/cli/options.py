@@ -139,6 +139,8 @@ def check_encoding(directory: Path) -> None:
 def _anywhere(name: str, value: str) -> str:
     """The value of one of `PATHS`, such that it holds in every directory."""
     before, path = split_path(value) if name in ("dataset", "extractor", "perceptual") else ("", value)
+    if name == "latents" and not is_there(value):  # the name of a model in the package
+        return value
     try:
         return f"{before}{Path(path).expanduser().absolute()}" if path else value
     except (RuntimeError, OSError):  # a ~user that there is not, or no current directory: said where it is read

@@ -117,8 +117,7 @@ def _default(rest: list[str], family: str, known: Mapping[str, str]) -> Options:
     if named is None and latents is not None and not _goes_on(rest) and value_of(rest, "--architecture") is None:
         named = SECOND_STAGES.get(family)
     if named is not None:
-        options = load_config(named, family, known)
-        return options if latents is None else _with_data_of(latents, options)
+        return _with_data_of(latents, load_config(named, family, known))
     if _goes_on(rest) and workdir is not None and (Path(workdir) / "config.json").is_file():
         from jaxgen.training.run import Run  # slow to import
 
@@ -126,11 +125,13 @@ def _default(rest: list[str], family: str, known: Mapping[str, str]) -> Options:
         if default.family != family:
             raise ValueError(f"{run.directory} holds a {default.family}: train it as {default.family}, not as {family}")
         return default
-    return FAMILIES[family]()
+    return _with_data_of(latents, FAMILIES[family]())
 
 
-def _with_data_of(latents: str, options: Any) -> Any:
-    """The options with the data that a tokenizer's run was trained on, where it is a run."""
+def _with_data_of(latents: str | None, options: Any) -> Any:
+    """The options with the data that a tokenizer's run was trained on, where its latents are to be learnt."""
+    if latents is None or options.family not in SECOND_STAGES:
+        return options
     from jaxgen.training.run import Run  # slow to import
 
     if not Run.exists(Path(latents)):

@@ -5,16 +5,22 @@ They are in ``RUN/averages``, a file of weights for each step, and are the same 
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import jax
 import numpy as np
 
 from jaxgen.averaging import power_exponent
 from jaxgen.training import manifest
+from jaxgen.untrusted import check, one_line
 from jaxgen.weights import read_arrays, write_arrays
 
 FOLDER = "averages"
+
+
+class _Record(TypedDict):
+    step: int
+    average_lengths: list[float]
 
 
 class Snapshots(NamedTuple):
@@ -44,7 +50,9 @@ def write(directory: Path, step: int, lengths: tuple[float, ...], averages: tupl
 
 def read(directory: Path, last: int) -> Snapshots:
     """What a run left up to its step ``last``; arrays are of the shapes of its weights."""
-    paths = [path for path in sorted((directory / FOLDER).glob("*.safetensors")) if int(path.stem) <= last]
+    # Of a write that was cut off something may be left, under another name.
+    named = [path for path in sorted((directory / FOLDER).glob("*.safetensors")) if path.stem.isdecimal()]
+    paths = [path for path in named if int(path.stem) <= last]
     if not paths:
         raise FileNotFoundError(
             f"{directory} has left no averages up to step {last}: train with --average-lengths 0.05 0.1"
@@ -54,6 +62,10 @@ def read(directory: Path, last: int) -> Snapshots:
     trees: list[dict[str, np.ndarray]] = []
     for path in paths:
         found = read_arrays(path)
+        try:
+            check(found.record, _Record, "")
+        except ValueError as error:
+            raise ValueError(one_line(path, f"holds no averages of a run: {error}")) from error
         for number, length in enumerate(found.record["average_lengths"]):
             start = f"{number}/"
             steps.append(int(found.record["step"]))
@@ -64,6 +76,15 @@ def read(directory: Path, last: int) -> Snapshots:
     return Snapshots(tuple(steps), tuple(lengths), tuple(trees))
 
 
+def with_own(snapshots: Snapshots, step: int, lengths: tuple[float, ...], averages: tuple[Any, ...]) -> Snapshots:
+    """The snapshots and the averages of a state, trees of arrays of any shapes, at a step that left none."""
+    if step in snapshots.steps:
+        return snapshots
+    trees = tuple({path: manifest.on_host(leaf) for path, leaf in manifest.paths(each).items()} for each in averages)
+    steps = (step,) * len(lengths)
+    return Snapshots(snapshots.steps + steps, snapshots.lengths + lengths, snapshots.trees + trees)
+
+
 def _products(times: np.ndarray, exponents: np.ndarray, time: np.ndarray, exponent: np.ndarray) -> np.ndarray:
     """Inner products of weights over steps, those of times and exponents [N] with those of others [M]: [N, M]."""
     t, g, u, h = times[:, None], exponents[:, None], time[None], exponent[None]
@@ -72,8 +93,10 @@ def _products(times: np.ndarray, exponents: np.ndarray, time: np.ndarray, expone
     return (g + 1) * (h + 1) / (g + h + 1) * (first / t) ** g * (first / u) ** h / np.maximum(t, u)
 
 
-def mixture(times: Sequence[int], exponents: Sequence[float], time: int, exponent: float) -> np.ndarray:
+def mixture(times: Sequence[int], exponents: Sequence[float], time: int, exponent: float) -> tuple[np.ndarray, float]:
     """By what averages are weighted to come nearest to another one, float64 [N], as their weights over steps do.
+
+    Returned with it is how far from that one's those weights over steps then are, as a share of their size.
 
     Args:
       times: at which step each of N averages was taken.
@@ -83,11 +106,14 @@ def mixture(times: Sequence[int], exponents: Sequence[float], time: int, exponen
     t, g = np.asarray(times, np.float64), np.asarray(exponents, np.float64)
     if len(t) != len(g) or not len(t):
         raise ValueError(f"expected as many times as exponents, at least one, got {len(t)} and {len(g)}")
-    wanted = _products(t, g, np.array([float(time)]), np.array([float(exponent)]))[:, 0]
+    other = np.array([float(time)]), np.array([float(exponent)])
+    wanted, size = _products(t, g, *other)[:, 0], _products(*other, *other)[0, 0]
     # In units of each one's own size, which makes the equations far better conditioned.
     scale = np.sqrt(np.diag(_products(t, g, t, g)))
     gram = _products(t, g, t, g) / scale[:, None] / scale[None]
-    return np.linalg.lstsq(gram, wanted / scale, rcond=1e-13)[0] / scale
+    weights = np.linalg.lstsq(gram, wanted / scale, rcond=1e-13)[0]
+    apart = size - 2.0 * weights @ (wanted / scale) + weights @ gram @ weights
+    return weights / scale, float(np.sqrt(max(0.0, apart / size)))
 
 
 def combined(trees: Sequence[Any], weights: Sequence[float]) -> Any:
@@ -100,13 +126,15 @@ def combined(trees: Sequence[Any], weights: Sequence[float]) -> Any:
     return jax.tree.map(leaf, *trees)
 
 
-def average(snapshots: Snapshots, step: int, length: float, like: Any) -> Any:
-    """The average of some relative length at a step, a tree like another of float32 arrays of any shapes."""
-    weights = mixture(
-        snapshots.steps, [power_exponent(each) for each in snapshots.lengths], step, power_exponent(length)
-    )
+def average(snapshots: Snapshots, step: int, length: float, like: Any) -> tuple[Any, float]:
+    """The average of some relative length at a step, a tree like another of float32 arrays of any shapes.
+
+    Returned with it is how far the weights over steps that it is made with are from its own, see `mixture`.
+    """
+    exponents = [power_exponent(each) for each in snapshots.lengths]
+    weights, apart = mixture(snapshots.steps, exponents, step, power_exponent(length))
     found = combined(snapshots.trees, list(weights))
     wanted = manifest.paths(like)
     if found.keys() != wanted.keys():
         raise ValueError(f"the averages of the run are not of its weights: {sorted(found.keys() ^ wanted.keys())[:3]}")
-    return jax.tree.unflatten(jax.tree.structure(like), [found[name] for name in wanted])
+    return jax.tree.unflatten(jax.tree.structure(like), [found[name] for name in wanted]), apart
