@@ -22,8 +22,8 @@ from jaxgen.training.run_data import load_data
 from jaxgen.weights import save_weights
 
 Images = Annotated[int, Interval(2, 100_000)]
-# By which share weights over steps may differ from those that are asked for before a line says so: values that wander at
-# random are 0.0008 of their size off at 0.045, and 0.003 at 0.06.
+# By which share weights over steps may differ from those that are asked for before a line says so: values that wander
+# at random are 0.0008 of their size off at 0.045, and 0.003 at 0.06.
 OFF = 0.05
 
 
